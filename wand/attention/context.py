@@ -1,0 +1,102 @@
+"""What one forward over ``prefix | speech`` columns needs to attend: window, boundary, padding, masks.
+
+Shapes: B rows, S = P + T columns, H query heads, G key/value heads, D the width of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wand.attention.dense import dense_attention
+from wand.attention.window import AttentionWindow
+
+
+class AttentionContext:
+    """Travels through ``model.forward(attention_context=...)`` to every layer, and is constant within a forward.
+
+    Forward and the recompute of gradient checkpointing see the same object, so nothing here changes once it is
+    built; masks are made on first use and shared by all layers. A plain class: FSDP2 rebuilds dataclass inputs and
+    casts their tensors.
+
+    Args:
+        window: The policy for speech columns.
+        boundary: P, the column where speech starts, the same for every row. Prefixes are left-padded.
+        starts: ``[B]`` first real column of every row, or None when no row is padded.
+    """
+
+    def __init__(self, window: AttentionWindow, boundary: int, starts: Tensor | None = None) -> None:
+        if boundary < 0:
+            raise ValueError(f"boundary {boundary} is negative: it is the number of prefix columns")
+        self.window = window
+        self.boundary = boundary
+        self.starts = starts
+        self._masks: dict[tuple[int, torch.device, torch.dtype | None], Tensor] = {}
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+        """Attention of all columns over all columns.
+
+        Args:
+            query: ``[B, H, S, D]``.
+            key: ``[B, G, S, D]``, G a divisor of H.
+            value: ``[B, G, S, D]``.
+            scaling: Factor of the logits; ``D ** -0.5`` by default.
+
+        Returns:
+            ``[B, S, H, D]``.
+        """
+        columns = query.shape[2]
+        if self.window.is_full and self.starts is None:
+            return dense_attention(query, key, value, None, scaling)
+        soft = self.window.tau is not None
+        return dense_attention(query, key, value, self.mask(columns, query.device, query.dtype if soft else None), scaling)
+
+    def visible(self, columns: int, device: torch.device) -> Tensor:
+        """Which keys a query sees under the hard mask: bool ``[1 or B, S, S]``, queries by keys."""
+        query = torch.arange(columns, device=device)[:, None]
+        key = torch.arange(columns, device=device)[None, :]
+        seen = key <= query
+        if self.window.size is not None:
+            seen = seen & ~self._outside(query, key)
+        return self._without_padding(seen[None])
+
+    def mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None = None) -> Tensor:
+        """The mask in force as scaled-dot-product attention takes it.
+
+        Args:
+            columns: S.
+            device: Where it is needed.
+            bias_dtype: None for the hard mask as bool; for a soft mask the dtype of the additive bias.
+
+        Returns:
+            ``[1 or B, 1, S, S]``: bool (True = seen), or the bias: 0 in view, -tau outside the window, -inf unseen.
+        """
+        made = self._masks.get((columns, device, bias_dtype))
+        if made is None:
+            made = self._make_mask(columns, device, bias_dtype)[:, None]
+            self._masks[columns, device, bias_dtype] = made
+        return made
+
+    def _make_mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None) -> Tensor:
+        if bias_dtype is None:
+            return self.visible(columns, device)
+        query = torch.arange(columns, device=device)[:, None]
+        key = torch.arange(columns, device=device)[None, :]
+        causal = self._without_padding((key <= query)[None])
+        bias = torch.zeros(causal.shape, dtype=bias_dtype, device=device)
+        if self.window.tau is not None:
+            bias.masked_fill_(self._outside(query, key), -self.window.tau)
+        return bias.masked_fill_(~causal, float("-inf"))
+
+    def _outside(self, query: Tensor, key: Tensor) -> Tensor:
+        """Causal speech keys that the window of a speech query has left behind."""
+        assert self.window.size is not None
+        return (key >= self.boundary) & (key <= query - self.window.size)
+
+    def _without_padding(self, seen: Tensor) -> Tensor:
+        if self.starts is None:
+            return seen
+        real = torch.arange(seen.shape[-1], device=seen.device)[None] >= self.starts.to(seen.device)[:, None]
+        # Padding columns keep their own key, so that no row of the softmax is empty.
+        own = torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
+        return seen & (real[:, None, :] | own)

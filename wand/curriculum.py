@@ -1,0 +1,91 @@
+"""The window curriculum as pure functions of the share of training done (WAND, section 2).
+
+W falls from W_start to W on a cosine, tau rises from soft to hard by log interpolation. Nothing here keeps state:
+the same step always gives the same window, which is what makes a resumed run equal to an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from wand.attention.window import AttentionWindow
+
+# Windows move in steps of 8 columns, so that compiled kernels see a handful of sizes.
+GRANULARITY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSchedule:
+    """From which window, and from how soft a mask, training approaches the final window.
+
+    Args:
+        start: W_start, the window at the first step, in speech columns (paper: 128).
+        tau_start: Softness at the first step; small lets gradients flow outside the window (the paper's value is not published).
+        tau_end: Softness at the end of the soft phase (not published).
+        hard_from: From this tau on the mask is the hard one that inference uses.
+        final_share: Share of the training steps, at the end, that run at exactly the final window with a hard mask.
+
+    Raises:
+        ValueError: On a start that is not positive, ends of tau that are not positive or fall, or a share outside [0, 1).
+    """
+
+    start: int = 128
+    tau_start: float = 0.5
+    tau_end: float = 16.0
+    hard_from: float = 10.0
+    final_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.start < 1:
+            raise ValueError(f"curriculum.start {self.start} is not positive: it is the first window, in columns")
+        if self.tau_start <= 0:
+            raise ValueError(f"curriculum.tau_start {self.tau_start} is not positive: tau is interpolated on a log scale")
+        if self.tau_start > self.tau_end:
+            raise ValueError(
+                f"curriculum.tau_start {self.tau_start} exceeds tau_end {self.tau_end}: the mask goes from soft (small tau) to hard; swap them"
+            )
+        if not 0 <= self.final_share < 1:
+            raise ValueError(f"curriculum.final_share {self.final_share} is outside [0, 1): it is a share of the training steps")
+
+    def check(self, window: int | None) -> None:
+        """Refuse a final window that this schedule cannot reach by narrowing.
+
+        Raises:
+            ValueError: If the final window is larger than the first.
+        """
+        if window is not None and self.start < window:
+            raise ValueError(f"curriculum.start {self.start} is smaller than the final window {window}: the window narrows, give start >= {window}")
+
+    def at(self, step: int, total_steps: int, window: int | None) -> AttentionWindow:
+        """The window in force at a training step.
+
+        Args:
+            step: Optimiser steps done.
+            total_steps: Optimiser steps of the whole training.
+            window: W, the final window; None is full attention throughout.
+        """
+        if window is None:
+            return AttentionWindow()
+        progress = schedule_progress(step, total_steps, self.final_share)
+        if progress >= 1:
+            return AttentionWindow(window)
+        tau = tau_at(progress, self.tau_start, self.tau_end)
+        return AttentionWindow(size_at(progress, self.start, window), None if tau >= self.hard_from else tau)
+
+
+def schedule_progress(step: int, total_steps: int, final_share: float) -> float:
+    """How far the narrowing has come, 0 to 1; 1 throughout the last `final_share` of the steps."""
+    narrowing = max(1, math.floor(total_steps * (1 - final_share)))
+    return min(1.0, max(0.0, step / narrowing))
+
+
+def size_at(progress: float, start: int, end: int) -> int:
+    """W(t) on the cosine from `start` to `end`, rounded to end + a multiple of 8."""
+    cosine = end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
+    return min(start, max(end, end + GRANULARITY * round((cosine - end) / GRANULARITY)))
+
+
+def tau_at(progress: float, start: float, end: float) -> float:
+    """tau(t), interpolated between its ends on a log scale."""
+    return start * (end / start) ** progress
