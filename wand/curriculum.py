@@ -15,7 +15,7 @@ from wand.attention.window import AttentionWindow
 GRANULARITY = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WindowSchedule:
     """From which window, and from how soft a mask, training approaches the final window.
 

@@ -1,0 +1,266 @@
+"""EncodecLM: a decoder-only transformer over the codebooks of an EnCodec, with the delay pattern.
+
+The embedded default, and a small model for EnCodec of any size. The prefix is ``reference codes | text | start``: about
+two seconds of the voice to be cloned (another sentence, its words not given), then the characters to be spoken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaModel
+
+from wand.assets import asset_folder
+from wand.backbone import Backbone
+from wand.codecs import Codec, EncodecCodec
+from wand.codecs.encodec import EMBEDDED
+from wand.columns import ColumnLayout
+from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
+from wand.decoding.sampling import Sampling
+
+CHARACTERS = " abcdefghijklmnopqrstuvwxyz'.,?!-"
+
+
+@dataclass(frozen=True)
+class EncodecLMArchitecture:
+    """Shape of an `EncodecLM`.
+
+    Args:
+        hidden_size: D.
+        num_layers: Decoder layers.
+        num_heads: Query heads.
+        num_key_value_heads: Key/value heads.
+        intermediate_size: Width of the feed-forward layers.
+        codec: What `EncodecCodec` opens: ``embedded``, a folder or a name.
+        sample_rate: Of the codec, in Hz.
+        frame_rate: Of the codec, in Hz.
+        num_codebooks: K.
+        codebook_size: Codes of one codebook.
+        characters: What texts are made of, after lower-casing.
+        reference_seconds: Length of the reference in the prefix, at most.
+    """
+
+    hidden_size: int = 256
+    num_layers: int = 6
+    num_heads: int = 4
+    num_key_value_heads: int = 2
+    intermediate_size: int = 704
+    codec: str = EMBEDDED
+    sample_rate: int = 16_000
+    frame_rate: float = 50.0
+    num_codebooks: int = 4
+    codebook_size: int = 256
+    characters: str = CHARACTERS
+    reference_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_heads or self.num_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size}, num_heads {self.num_heads} and num_key_value_heads {self.num_key_value_heads} must divide one another in this order"
+            )
+
+
+@dataclass(frozen=True)
+class CharacterConditioner:
+    """Characters and reference codes as prefix columns; a code column holds K codes, a text column one id.
+
+    Args:
+        layout: Of the codes.
+        characters: The alphabet.
+        reference_frames: Frames of the reference at most.
+    """
+
+    layout: ColumnLayout
+    characters: str
+    reference_frames: int
+    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ids", {character: i for i, character in enumerate(self.characters)})
+
+    @property
+    def start_id(self) -> int:
+        """Text id after which speech starts."""
+        return len(self.characters)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short digest of the alphabet, the layout and the reference's length."""
+        return hashlib.sha256(repr((asdict(self.layout), self.characters, self.reference_frames)).encode()).hexdigest()[:12]
+
+    def __call__(self, text: str, reference: Reference) -> Conditioning:
+        """``ids [L, K]`` and ``is_text [L]``, L the prefix columns of this utterance."""
+        text = " ".join(text.lower().split())
+        if not text:
+            raise ValueError("the text is empty: give at least one word")
+        if unknown := sorted(set(text) - set(self.characters)):
+            raise ValueError(
+                f"the text has characters this model does not know: {' '.join(map(repr, unknown))}; it knows {self.characters!r} (write numbers as words)"
+            )
+        frames = reference.codes[:, : self.reference_frames].long()
+        if frames.shape[1] == 0:
+            raise ValueError("the reference is empty: give a sound of at least half a second")
+        codes = self.layout.to_columns(frames)
+        spelled = torch.tensor([*(self._ids[c] for c in text), self.start_id])
+        ids = torch.cat([codes, spelled[:, None].expand(-1, self.layout.num_codebooks)])
+        return {"ids": ids, "is_text": torch.arange(len(ids)) >= len(codes)}
+
+    def length(self, conditioning: Conditioning) -> int:
+        """Prefix columns of one conditioning."""
+        return len(conditioning["ids"])
+
+    def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
+        """``ids [B, P, K]`` and ``is_text [B, P]``, left-padded."""
+        return {name: left_pad([c[name] for c in conditionings], prefix_length) for name in ("ids", "is_text")}
+
+
+class EncodecLM(Backbone):
+    """A Llama body over EnCodec's codebooks.
+
+    Codes of a frame are embedded one table per codebook and summed; every codebook has its own head. Rows of a
+    codebook's vocabulary: its codes, then stop, then filler (what the delay pattern leaves empty).
+
+    Args:
+        pretrained: Folder with ``config.json`` and ``model.safetensors``, or ``embedded`` for the model that comes
+            with wand; None starts from random weights.
+        architecture: Shape of a model without original weights.
+
+    Raises:
+        ValueError: If both or neither are given, or the folder does not hold a model.
+    """
+
+    def __init__(self, pretrained: str | None = None, architecture: EncodecLMArchitecture | None = None) -> None:
+        super().__init__()
+        if (pretrained is None) == (architecture is None):
+            raise ValueError("EncodecLM takes either `pretrained` or `architecture`, exactly one of them")
+        self.pretrained = pretrained
+        shape = _read_architecture(self.folder) if architecture is None else architecture
+        self.shape = shape
+        self.frame_rate = shape.frame_rate
+        self.sample_rate = shape.sample_rate
+        self.num_codebooks = shape.num_codebooks
+        self.speech_vocab_size = shape.codebook_size + 2
+        stop_id, filler_id = shape.codebook_size, shape.codebook_size + 1
+        self.stop_ids = (stop_id,)
+        self.layout = ColumnLayout(shape.num_codebooks, stop_id, filler_id)
+        self.conditioner = CharacterConditioner(
+            self.layout, shape.characters, round(shape.reference_seconds * shape.frame_rate)
+        )
+        self.sampling = Sampling(temperature=0.9, top_p=0.95)
+        self.decoder = LlamaModel(
+            LlamaConfig(
+                vocab_size=1,
+                hidden_size=shape.hidden_size,
+                intermediate_size=shape.intermediate_size,
+                num_hidden_layers=shape.num_layers,
+                num_attention_heads=shape.num_heads,
+                num_key_value_heads=shape.num_key_value_heads,
+                max_position_embeddings=32_768,
+                pad_token_id=None,
+                bos_token_id=None,
+                eos_token_id=None,
+            )
+        )
+        # Inputs are embedded here; a table of the body's own would be a parameter without a gradient.
+        self.decoder.embed_tokens = None
+        width, codebooks, rows = shape.hidden_size, shape.num_codebooks, self.speech_vocab_size
+        self.text_embedding = nn.Embedding(len(shape.characters) + 1, width)
+        self.code_embedding = nn.Parameter(torch.randn(codebooks, rows, width) * 0.02)
+        self.head = nn.Parameter(torch.randn(codebooks, rows, width) * 0.02)
+        nn.init.normal_(self.text_embedding.weight, std=0.02)
+        self.finish_init()
+
+    @property
+    def folder(self) -> Path:
+        """Where the original weights are."""
+        assert self.pretrained is not None
+        return asset_folder("encodec_lm") if self.pretrained == EMBEDDED else Path(self.pretrained)
+
+    def architecture(self) -> dict[str, Any]:
+        """The shape in plain values."""
+        return asdict(self.shape)
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any]) -> Self:
+        """A model with random weights."""
+        return cls(architecture=EncodecLMArchitecture(**architecture))
+
+    def load_pretrained(self) -> None:
+        """Read ``model.safetensors``."""
+        path = self.folder / "model.safetensors"
+        if not path.is_file():
+            raise ValueError(f"no weights at {path}")
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+        own = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        if own != {name: tensor.shape for name, tensor in state.items()}:
+            raise ValueError(f"{path} holds another model: its tensors are not those of {self.folder / 'config.json'}")
+        self.load_state_dict(state)
+
+    def pretrained_digest(self) -> str:
+        """SHA-256 of ``model.safetensors``."""
+        return hashlib.sha256((self.folder / "model.safetensors").read_bytes()).hexdigest()
+
+    def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"model_type": "encodec_lm", **self.architecture()}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+
+    def load_codec(self) -> Codec:
+        """The EnCodec whose codes this model speaks."""
+        codec = EncodecCodec(self.shape.codec, self.num_codebooks)
+        spoken = (codec.sample_rate, codec.frame_rate, codec.codebook_size)
+        expected = (self.sample_rate, self.frame_rate, self.shape.codebook_size)
+        if spoken != expected:
+            raise ValueError(f"codec {self.shape.codec!r} has (Hz, frames/s, codes) {spoken}, the model was made for {expected}")
+        return codec
+
+    def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
+        """``[B, P, D]``."""
+        ids, is_text = batch.conditioning["ids"], batch.conditioning["is_text"]
+        text = self.text_embedding(torch.where(is_text, ids[..., 0], 0))
+        codes = self._embed_codes(torch.where(is_text[..., None], 0, ids))
+        return torch.where(is_text[..., None], text, codes)
+
+    def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
+        """``[B, T, D]``; positions are rotary, so `offset` is not needed."""
+        return self._embed_codes(columns)
+
+    def _embed_codes(self, columns: Tensor) -> Tensor:
+        return self.code_embedding[torch.arange(self.num_codebooks, device=columns.device), columns].sum(-2)
+
+    def speech_head(self) -> tuple[Tensor, Tensor | None]:
+        """``[K, V, D]``, no bias."""
+        return self.head, None
+
+    def forbidden_tokens(self) -> Tensor | None:
+        """Filler is never spoken, and stop by the first codebook only."""
+        forbidden = torch.zeros(self.num_codebooks, self.speech_vocab_size, dtype=torch.bool)
+        forbidden[:, self.layout.filler_id] = True
+        forbidden[1:, self.layout.stop_id] = True
+        return forbidden
+
+
+def _read_architecture(folder: Path) -> EncodecLMArchitecture:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"no EncodecLM at {folder}: it should hold config.json and model.safetensors")
+    config = json.loads(path.read_text())
+    if config.pop("model_type", None) != "encodec_lm":
+        raise ValueError(f"{path} describes another model (model_type is not encodec_lm)")
+    return EncodecLMArchitecture(**config)

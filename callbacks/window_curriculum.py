@@ -1,0 +1,89 @@
+"""Narrows the window of a `WandModule` while it trains."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from wand.curriculum import WindowSchedule
+from wand.module import WandModule
+
+
+class WindowCurriculum(Callback):
+    """Sets the window of every training step from ``global_step / total_steps``; evaluation runs under the final one.
+
+    The window is a pure function of the step, so a resumed run continues with the window it would have had. What is
+    stored is only used to notice that a run is resumed under another schedule.
+
+    Args:
+        schedule: From which window and softness training starts; null trains under the final window throughout.
+        accept_change: Resume although the schedule or the number of steps is not the stored one.
+
+    Raises:
+        ValueError: If the schedule starts below the final window, or a resumed run would silently follow another one.
+    """
+
+    def __init__(self, schedule: WindowSchedule | None = WindowSchedule(), accept_change: bool = False) -> None:
+        self.schedule = schedule
+        self.accept_change = accept_change
+        self._total_steps: int | None = None
+        self._stored: dict[str, Any] | None = None
+
+    @property
+    def state_key(self) -> str:
+        """The name under which checkpoints keep the state."""
+        return "WindowCurriculum"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a second curriculum and a schedule that cannot reach the window."""
+        if sum(isinstance(callback, WindowCurriculum) for callback in trainer.callbacks) > 1:
+            raise ValueError("two WindowCurriculum callbacks: it is always present, configure it under `curriculum:`")
+        if self.schedule is not None:
+            self.schedule.check(_wand(pl_module).final_window.size)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fix the number of steps; compare with what a checkpoint says."""
+        self._total_steps = int(trainer.estimated_stepping_batches)
+        changes = [f"{name} {old} is now {new}" for name, old, new in self._changes()]
+        if changes and not self.accept_change:
+            raise ValueError(
+                f"this run began under another schedule ({'; '.join(changes)}): resume with the run's own settings, or pass --curriculum.accept_change true"
+            )
+        self._apply(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The window of this step, constant through its micro-batches."""
+        self._apply(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Schedule and number of steps."""
+        schedule = None if self.schedule is None else asdict(self.schedule)
+        return {"version": 1, "total_steps": self._total_steps, "schedule": schedule}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep what the checkpoint says, for comparison."""
+        self._stored = state_dict
+
+    def _changes(self) -> list[tuple[str, Any, Any]]:
+        if self._stored is None or self._stored["total_steps"] is None:
+            return []
+        now = self.state_dict()
+        changes = [("total_steps", self._stored["total_steps"], now["total_steps"])]
+        old, new = self._stored["schedule"] or {}, now["schedule"] or {}
+        changes += [(f"schedule.{name}", old.get(name), new.get(name)) for name in sorted({*old, *new})]
+        return [(name, before, after) for name, before, after in changes if before != after]
+
+    def _apply(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module = _wand(pl_module)
+        if self.schedule is None:
+            module.window = module.final_window
+            return
+        assert self._total_steps is not None
+        module.window = self.schedule.at(trainer.global_step, self._total_steps, module.final_window.size)
+
+
+def _wand(module: LightningModule) -> WandModule:
+    assert isinstance(module, WandModule)
+    return module

@@ -1,0 +1,194 @@
+"""What an adapter of one text-to-speech model promises, and how adapters are found by name.
+
+Shapes: B rows, P prefix columns, T speech columns, S = P + T, K codebooks, V rows of the speech vocabulary, D the width.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
+from wand.codecs.base import Codec
+from wand.columns import ColumnLayout
+from wand.conditioning import ConditionedBatch, Conditioner
+from wand.decoding.sampling import Sampling
+
+# Adapters that come with wand, and the modules they live in; other packages announce theirs as entry points.
+BUILTIN_BACKBONES = {"EncodecLM": "wand.backbones.encodec_lm"}
+ENTRY_POINT_GROUP = "wand.backbones"
+
+# Settings of transformers configs that would make student and teacher differ by chance.
+DROPOUT_SETTINGS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout")
+
+
+class Backbone(nn.Module, ABC):
+    """One autoregressive text-to-speech model, seen as ``prefix | speech`` columns through a stock decoder.
+
+    Built with random weights from plain values (`architecture`); the original weights are read by `load_pretrained`,
+    when a fit starts. A subclass sets the attributes below and calls `finish_init` at the end of its ``__init__``.
+
+    Attributes:
+        frame_rate: Frames a second, in Hz.
+        columns_per_frame: Speech columns that one frame takes.
+        sample_rate: Of the speech, in Hz.
+        num_codebooks: K.
+        speech_vocab_size: V, speech and stop / control rows together.
+        stop_ids: Rows of codebook 0 that end the speech.
+        max_speech_tokens: Columns at most, where positions are learned; None has no bound.
+        layout: How codes become columns.
+        conditioner: How text and reference become tensors.
+        sampling: How the model is meant to be sampled.
+        decoder: The transformers body, its final norm included.
+        pretrained: Where `load_pretrained` reads the original weights; None has none.
+    """
+
+    frame_rate: float
+    columns_per_frame: int = 1
+    sample_rate: int
+    num_codebooks: int
+    speech_vocab_size: int
+    stop_ids: tuple[int, ...]
+    max_speech_tokens: int | None = None
+    layout: ColumnLayout
+    conditioner: Conditioner
+    sampling: Sampling = Sampling()
+    decoder: PreTrainedModel
+    pretrained: str | None = None
+
+    # -- what every adapter defines ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def architecture(self) -> dict[str, Any]:
+        """Plain values from which `from_architecture` builds this model with random weights."""
+
+    @classmethod
+    @abstractmethod
+    def from_architecture(cls, architecture: dict[str, Any]) -> Self:
+        """A model with random weights."""
+
+    @abstractmethod
+    def load_pretrained(self) -> None:
+        """Read the original weights from `pretrained`.
+
+        Raises:
+            ValueError: If they are missing or do not fit.
+        """
+
+    @abstractmethod
+    def pretrained_digest(self) -> str:
+        """Digest of the original weights' file, stored with a run and checked when it is resumed."""
+
+    @abstractmethod
+    def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write the original format: `pretrained` of a later run."""
+
+    @abstractmethod
+    def load_codec(self) -> Codec:
+        """The codec whose codes this model speaks."""
+
+    @abstractmethod
+    def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
+        """The conditioning as decoder inputs, left-padded: ``[B, P, D]``."""
+
+    @abstractmethod
+    def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
+        """Speech columns ``[B, T, K]`` as decoder inputs ``[B, T, D]``; `offset` ``[B]`` is the index of each row's first."""
+
+    @abstractmethod
+    def speech_head(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``[K, V, D]`` and bias ``[K, V]`` (or None) over the allowed rows."""
+
+    # -- what most adapters leave as it is -----------------------------------------------------------------------
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """What stands between decoder and head: ``[B, S, D]`` to ``[B, S, D]``."""
+        return hidden
+
+    def position_ids(self, columns: Tensor, starts: Tensor) -> Tensor:
+        """Positions ``[B, n]`` of absolute columns ``[n]`` or ``[B, n]`` in rows that start at `starts` ``[B]``."""
+        return (columns - starts[:, None]).clamp_(min=0)
+
+    def forbidden_tokens(self) -> Tensor | None:
+        """Bool ``[K, V]``: rows that are never spoken, or None."""
+        return None
+
+    # -- what adapters share -------------------------------------------------------------------------------------
+
+    def finish_init(self) -> None:
+        """Switch the decoder to windowed attention and refuse what cannot be distilled."""
+        use_wand_attention(self.decoder)
+        for name, value in self.decoder.config.to_dict().items():
+            if name in DROPOUT_SETTINGS and value:
+                raise ValueError(f"{type(self).__name__}: decoder setting {name} = {value}, but student and teacher run without dropout: set it to 0")
+
+    def forward(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
+        """Logits of every step under a window: ``[B, T + 1, K, V]``, to be held against ``batch.labels``."""
+        hidden = self.hidden_states(batch, window)
+        return self.logits(hidden[:, batch.prefix_length - 1 :])
+
+    def hidden_states(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
+        """Decoder outputs of all columns: ``[B, S, D]``."""
+        starts = batch.starts
+        speech = self.embed_speech(batch.columns, torch.zeros_like(starts))
+        embeds = torch.cat([self.embed_prefix(batch), speech], dim=1)
+        columns = torch.arange(embeds.shape[1], device=embeds.device)
+        output = self.decoder(
+            inputs_embeds=embeds,
+            position_ids=self.position_ids(columns, starts),
+            use_cache=False,
+            attention_context=AttentionContext(window, batch.prefix_length, batch.padded_starts),
+        )
+        return output.last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Decoder outputs ``[B, n, D]`` to logits ``[B, n, K, V]``."""
+        weight, bias = self.speech_head()
+        codebooks, rows, width = weight.shape
+        flat = functional.linear(self.project(hidden), weight.reshape(-1, width), None if bias is None else bias.reshape(-1))
+        return flat.view(*hidden.shape[:-1], codebooks, rows)
+
+    def spec(self) -> dict[str, Any]:
+        """Class path and architecture in plain values; `build` makes the model of it."""
+        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "architecture": self.architecture()}
+
+
+def known_backbones() -> dict[str, str]:
+    """Names of all adapters and the modules they live in; imports none of them."""
+    others = {point.name: point.module for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {**BUILTIN_BACKBONES, **others}
+
+
+def find_backbone(name: str) -> type[Backbone]:
+    """The adapter of a name or a class path.
+
+    Raises:
+        ValueError: If there is none; names the known ones.
+    """
+    known = known_backbones()
+    if name in known:
+        module, attribute = known[name], name
+    elif "." in name:
+        module, attribute = name.rsplit(".", 1)
+    else:
+        raise ValueError(f"unknown backbone {name!r}: known are {', '.join(sorted(known))}, or give a class path")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"backbone {name!r} cannot be imported ({error}): known are {', '.join(sorted(known))}") from error
+    if not (isinstance(found, type) and issubclass(found, Backbone)):
+        raise ValueError(f"{name!r} is not a Backbone: known are {', '.join(sorted(known))}")
+    return found
+
+
+def build_backbone(spec: dict[str, Any]) -> Backbone:
+    """The model of a `Backbone.spec`, with random weights."""
+    return find_backbone(spec["class_path"]).from_architecture(spec["architecture"])

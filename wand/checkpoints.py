@@ -1,0 +1,85 @@
+"""Finding and reading the checkpoints of runs. Everything is read with ``weights_only``."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+
+from wand.backbone import Backbone, build_backbone
+
+RUNS = Path("runs")
+LAST = "last"
+
+
+def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
+    """The checkpoint file that a user means.
+
+    Args:
+        path: A file, a run folder (its ``checkpoints/last.ckpt``), or ``last``: the newest checkpoint of all runs.
+        runs: Where run folders are.
+
+    Raises:
+        ValueError: If there is none; nothing ever starts silently from zero.
+    """
+    if str(path) == LAST:
+        found = sorted(runs.glob("*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
+        if not found:
+            raise ValueError(f"no checkpoint in any run under {runs}/: start with `wand fit --config quickstart`")
+        return found[-1]
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        last = path / "checkpoints" / "last.ckpt"
+        found = sorted(path.glob("checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
+        if last.is_file():
+            return last
+        if found:
+            return found[-1]
+        raise ValueError(f"run folder {path} has no checkpoint yet")
+    raise ValueError(f"no checkpoint at {path}: give a run folder, a .ckpt file, or `last`")
+
+
+def run_folder(checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint file lies in, if it does."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A Lightning checkpoint of wand.
+
+    Raises:
+        ValueError: If the file is damaged, holds code, or is not one of wand's.
+    """
+    file = find_checkpoint(path)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, BadZipFile, RuntimeError) as error:
+        raise ValueError(f"{file} is damaged, or not a checkpoint of wand: {str(error).splitlines()[0]}") from error
+    if not isinstance(checkpoint, dict) or "backbone" not in checkpoint.get("hyper_parameters", {}):
+        raise ValueError(f"{file} is a checkpoint, but not one of wand (it does not describe a backbone)")
+    return checkpoint
+
+
+def read_module_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
+    """The student with its weights, and the other settings of its `WandModule`."""
+    checkpoint = read_checkpoint(path)
+    settings = dict(checkpoint["hyper_parameters"])
+    backbone = build_backbone(settings.pop("backbone"))
+    settings.pop("pretrained")
+    weights = {
+        key.removeprefix("backbone."): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith("backbone.")
+    }
+    backbone.load_state_dict(weights)
+    return backbone, settings
+
+
+def load_backbone(path: str | Path) -> Backbone:
+    """The student of a run, in eval mode."""
+    return read_module_checkpoint(path)[0].eval()

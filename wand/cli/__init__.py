@@ -1,0 +1,82 @@
+"""The `wand` command: a light dispatcher. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+
+from wand.version import __version__
+
+USAGE = f"""wand {__version__}: windowed attention for pretrained autoregressive text-to-speech models
+
+usage: wand COMMAND [options]          wand COMMAND --help tells a command's options
+
+commands:
+  fit          adapt a model:            wand fit --config quickstart
+  validate     measure a run on its validation split
+  test         compare teacher, untrained window and student on the test split
+  synthesize   speak:                    wand synthesize "some text" --ckpt_path RUN --reference voice.wav --out out.wav
+  backbones    list the models that can be adapted
+
+--ckpt_path takes a run folder, a checkpoint file, or `last`. Errors are one line; WAND_TRACEBACK=1 shows where they arise.
+"""
+
+TRAINING = ("fit", "validate", "test")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit status: 0, or 2 after an error that is the user's to mend.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if arguments[0] == "--version":
+        print(f"wand {__version__}")
+        return 0
+    _warn_of_namesake()
+    try:
+        return _run(arguments[0], arguments[1:])
+    except ValueError as error:
+        if os.environ.get("WAND_TRACEBACK"):
+            raise
+        print(f"wand: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(command: str, rest: list[str]) -> int:
+    if command in TRAINING:
+        from wand.cli.training import main as run_training
+
+        run_training(command, rest)
+    elif command == "synthesize":
+        from wand.cli.synthesize import main as run_synthesize
+
+        run_synthesize(rest)
+    elif command == "backbones":
+        from wand.backbone import known_backbones
+
+        for name, module in sorted(known_backbones().items()):
+            print(f"{name:20} {module}")
+    else:
+        known = ", ".join((*TRAINING, "synthesize", "backbones"))
+        raise ValueError(f"unknown command {command!r}: known are {known}")
+    return 0
+
+
+def _warn_of_namesake() -> None:
+    """ImageMagick's binding, `Wand` on the package index, has the same import name."""
+    try:
+        distribution("Wand")
+    except PackageNotFoundError:
+        return
+    print(
+        "wand: warning: ImageMagick's binding `Wand` is installed here too and has the same import name; "
+        "one of the two will break: use separate environments",
+        file=sys.stderr,
+    )

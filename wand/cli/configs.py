@@ -1,0 +1,79 @@
+"""What a user means by ``--config NAME`` and ``--ckpt_path RUN``, settled before any parser sees it."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from wand.checkpoints import RUNS, find_checkpoint, run_folder
+
+# Set by the process that starts others (DDP), so that all of them write into the same run.
+RUN_FOLDER_VARIABLE = "WAND_RUN_FOLDER"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Configs that come with wand, by name."""
+    folder = Path(str(files("wand") / "configs"))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def find_config(name: str) -> str:
+    """A config file: the path as given, or a shipped file by its name.
+
+    Raises:
+        ValueError: If there is neither; names the shipped ones.
+    """
+    if Path(name).is_file():
+        return name
+    shipped = shipped_configs()
+    if name in shipped:
+        return str(shipped[name])
+    raise ValueError(f"no config {name!r}: give a file, or one of {', '.join(shipped)}")
+
+
+def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
+    """Arguments with real files in them, and the checkpoint that they name.
+
+    A checkpoint brings its run's config along, unless another one is given.
+    """
+    settled: list[str] = []
+    checkpoint: Path | None = None
+    has_config = False
+    waiting = iter(arguments)
+    for argument in waiting:
+        option, equals, value = argument.partition("=")
+        if option in ("--config", "-c", "--ckpt_path"):
+            if not equals:
+                value = next(waiting, "")
+            if option == "--ckpt_path":
+                checkpoint = find_checkpoint(value).absolute()
+                settled += [option, str(checkpoint)]
+            else:
+                has_config = True
+                settled += ["--config", find_config(value)]
+        else:
+            settled.append(argument)
+    if checkpoint is not None and not has_config:
+        folder = run_folder(checkpoint)
+        config = None if folder is None else folder / "config.yaml"
+        if config is None or not config.is_file():
+            raise ValueError(f"{checkpoint} lies in no run folder with a config.yaml: give --config as well")
+        settled = ["--config", str(config), *settled]
+    return settled, checkpoint
+
+
+def new_run_folder(name: str, runs: Path = RUNS) -> Path:
+    """``runs/<name>``, or ``runs/<name>-2`` and so on: a run never overwrites another. The folder is made."""
+    if named := os.environ.get(RUN_FOLDER_VARIABLE):
+        return Path(named)
+    number = 1
+    while True:
+        folder = (runs / (name if number == 1 else f"{name}-{number}")).absolute()
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            os.environ[RUN_FOLDER_VARIABLE] = str(folder)
+            return folder

@@ -1,0 +1,150 @@
+"""`wand fit`, `wand validate` and `wand test` through LightningCLI."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from wand.backbone import find_backbone, known_backbones
+from wand.callbacks import AttentionPictures, ComparisonTable, SpeechLogger, ThroughputLogger, WindowCurriculum
+from wand.checkpoints import run_folder
+from wand.cli.configs import new_run_folder, settle_arguments
+from wand.data.datamodule import SpeechDataModule
+from wand.module import WandModule
+from wand.version import __version__
+
+
+class WandCLI(LightningCLI):
+    """LightningCLI with a curriculum that is always there, run folders, and a user who wins over a checkpoint."""
+
+    checkpoint_file: Path | None = None
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The sections that every run has."""
+        parser.add_argument("--name", type=str, default="run", help="Name of the run: its folder is runs/NAME, runs/NAME-2, ...")
+        parser.add_lightning_class_args(WindowCurriculum, "curriculum")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/agreement",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.auto_insert_metric_name": False,
+            }
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.set_defaults(
+            {
+                "last_checkpoint.filename": "last",
+                "last_checkpoint.every_n_train_steps": 200,
+                "last_checkpoint.enable_version_counter": False,
+            }
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Commands, and the arguments of the trainer's methods that are not the user's."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: a checkpoint never overrules what the user typed (its run's config is read before the flags)."""
+
+    def before_instantiate_classes(self) -> None:
+        """Choose where the run lives."""
+        if self.subcommand == "fit" and not self._get(self.config, "trainer")["fast_dev_run"]:
+            resumed = None if self.checkpoint_file is None else run_folder(self.checkpoint_file)
+            self.folder: Path | None = resumed or new_run_folder(self._get(self.config, "name"))
+        else:
+            self.folder = None if self.checkpoint_file is None else run_folder(self.checkpoint_file)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give the trainer its run folder, TensorBoard logger and precision, where the user has not."""
+        settings = self._get(self.config_init, "trainer")
+        if self.folder is not None:
+            kwargs["default_root_dir"] = str(self.folder)
+        if self.subcommand != "fit":
+            kwargs["logger"] = False
+        elif settings["logger"] is None and self.folder is not None:
+            kwargs["logger"] = TensorBoardLogger(str(self.folder.parent), name=self.folder.name, version="")
+        if settings["precision"] is None:
+            kwargs["precision"] = default_precision(settings["accelerator"])
+            rank_zero_info(f"precision: {kwargs['precision']}")
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Close with the test split's table and what to try next."""
+        if self.folder is None or self.trainer.interrupted:
+            return
+        best = Path(self.folder / "checkpoints" / "best.ckpt")
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None, weights_only=True)
+        if self.trainer.is_global_zero:
+            print(next_steps(self.folder))
+
+
+def default_precision(accelerator: str) -> str:
+    """``bf16-mixed`` where the machine computes in bfloat16, else ``32-true``."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
+
+
+def next_steps(folder: Path) -> str:
+    """Commands to try with a run."""
+    run = os.path.relpath(folder)
+    return f"""
+The run is in {run}. Next:
+  tensorboard --logdir {os.path.relpath(folder.parent)}
+  wand synthesize "the window is small, and still every word is clear." --ckpt_path {run} --reference {run}/samples/reference.wav --out hello.wav
+  wand synthesize "the same words by the teacher." --ckpt_path {run} --system teacher --reference {run}/samples/reference.wav --out teacher.wav
+  wand test --ckpt_path {run}
+"""
+
+
+def main(command: str, arguments: list[str]) -> WandCLI:
+    """Run one of the trainer's commands.
+
+    Args:
+        command: ``fit``, ``validate`` or ``test``.
+        arguments: Its options.
+    """
+    settled, checkpoint = settle_arguments(arguments)
+    for name in known_backbones():
+        find_backbone(name)  # imported, an adapter can be named without its module
+
+    class Bound(WandCLI):
+        checkpoint_file = checkpoint
+
+    return Bound(
+        WandModule,
+        SpeechDataModule,
+        args=[command, *settled],
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        save_config_callback=SaveConfigCallback,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"parser_mode": "omegaconf+", "version": f"wand {__version__}"},
+        trainer_defaults={
+            "max_epochs": 1,
+            "gradient_clip_val": 1.0,
+            "log_every_n_steps": 10,
+            "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,
+            "callbacks": [
+                LearningRateMonitor("step"),
+                ThroughputLogger(),
+                AttentionPictures(),
+                SpeechLogger(),
+                ComparisonTable(),
+            ],
+        },
+    )

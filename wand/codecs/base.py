@@ -1,0 +1,46 @@
+"""What a codec promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+class Codec(ABC):
+    """Audio to codes and back.
+
+    Attributes:
+        sample_rate: In Hz.
+        frame_rate: Frames of codes a second, in Hz.
+        num_codebooks: K.
+        codebook_size: Codes are ``0 .. codebook_size - 1``.
+    """
+
+    sample_rate: int
+    frame_rate: float
+    num_codebooks: int
+    codebook_size: int
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Short digest of everything that determines the codes."""
+
+    @abstractmethod
+    def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
+        """Audio ``[B, 1, N]`` to codes ``[B, K, F]``.
+
+        Raises:
+            ValueError: If `sample_rate` is not the codec's.
+        """
+
+    @abstractmethod
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes ``[B, K, F]`` to audio ``[B, 1, N]``."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """Move to a device."""

@@ -1,0 +1,114 @@
+"""The LightningDataModule: a corpus, its cache, and the loaders of every split."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
+
+from wand.backbone import Backbone
+from wand.data.batching import BatchLoader
+from wand.data.prepare import prepare, shard_cache
+from wand.data.shards import Example, read_shard
+from wand.data.source import SpeechSource
+from wand.module import WandModule
+
+
+def default_cache_dir() -> Path:
+    """``$WAND_CACHE``, else ``wand`` in the user's cache folder."""
+    if named := os.environ.get("WAND_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wand"
+
+
+class SpeechDataModule(LightningDataModule):
+    """Prepares a corpus once (cached, restartable, shared by runs) and batches it by length.
+
+    Args:
+        source: The corpus.
+        batch_size: Utterances a step and device.
+        seed: Of the order of batches.
+        cache_dir: Where prepared speech is kept; ``$WAND_CACHE`` or the user's cache folder by default.
+        workers: Processes that make or read the sound during preparation.
+
+    Raises:
+        ValueError: If the batch size is not positive.
+    """
+
+    def __init__(
+        self,
+        source: SpeechSource,
+        batch_size: int = 16,
+        seed: int = 0,
+        cache_dir: Path | None = None,
+        workers: int = 2,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size {batch_size} is not positive")
+        self.source = source
+        self.batch_size = batch_size
+        self.seed = seed
+        self.cache_dir = default_cache_dir() if cache_dir is None else cache_dir
+        self.workers = workers
+        self.examples: dict[str, list[Example]] = {}
+
+    @property
+    def _backbone(self) -> Backbone:
+        return self._module.backbone
+
+    @property
+    def _module(self) -> WandModule:
+        module = self.trainer.lightning_module if self.trainer else None
+        assert isinstance(module, WandModule), "the data are conditioned for the model of a WandModule"
+        return module
+
+    def prepare_data(self) -> None:
+        """Make the shards that are not in the cache (one process a node)."""
+        prepare(self.source, self._backbone, self.cache_dir, self.workers)
+
+    def setup(self, stage: str) -> None:
+        """Read the shards of the splits that a stage needs."""
+        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+        missing = [split for split in needed.get(stage, ()) if split not in self.examples]
+        if missing:
+            cache = shard_cache(self.source, self._backbone, self.cache_dir)
+            for split in missing:
+                files = cache.shards(split, len(self.source.utterances(split)))
+                self.examples[split] = [e for file in files for e in read_shard(file, cache.fingerprint)]
+        if stage == "fit":
+            self._warn_if_window_never_acts()
+
+    def _warn_if_window_never_acts(self) -> None:
+        window = self._module.final_window.size
+        longest = max(self._backbone.layout.to_columns(e.codes).shape[0] for e in self.examples["train"])
+        if window is not None and window >= longest:
+            rank_zero_warn(f"model.window {window} is not smaller than the longest utterance ({longest} columns): it hides nothing, the student can only equal the teacher")
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled by epoch."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> BatchLoader:
+        """By length."""
+        return self._loader("validation", shuffle=False)
+
+    def test_dataloader(self) -> BatchLoader:
+        """By length."""
+        return self._loader("test", shuffle=False)
+
+    def _loader(self, split: str, shuffle: bool) -> BatchLoader:
+        assert self.trainer is not None
+        backbone = self._backbone
+        return BatchLoader(
+            self.examples[split],
+            backbone.conditioner,
+            backbone.layout,
+            self.batch_size,
+            seed=self.seed,
+            shuffle=shuffle,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )

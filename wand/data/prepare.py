@@ -1,0 +1,148 @@
+"""From a corpus to shards: speech to codes, text and references to conditioning.
+
+Deterministic and restartable: shard i always holds the same utterances, one that exists is not made again, and a lock
+lets several runs share one cache. The reference of an utterance is another one of the same speaker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from wand.backbone import Backbone
+from wand.codecs import Codec
+from wand.conditioning import Conditioner, Reference
+from wand.data.shards import FORMAT, Example, write_shard
+from wand.data.source import SPLITS, SpeechSource, Utterance
+
+UTTERANCES_PER_SHARD = 256
+
+
+def cache_fingerprint(source: SpeechSource, conditioner: Conditioner, codec: Codec) -> str:
+    """Digest of everything that determines the shards."""
+    parts = (FORMAT, source.fingerprint, conditioner.fingerprint, codec.fingerprint)
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ShardCache:
+    """Where the shards of one corpus for one conditioner and codec live: ``root/<fingerprint>/<split>-00000.safetensors``."""
+
+    folder: Path
+    fingerprint: str
+
+    def shard(self, split: str, index: int) -> Path:
+        """The file of one shard."""
+        return self.folder / f"{split}-{index:05d}.safetensors"
+
+    def shards(self, split: str, utterances: int) -> list[Path]:
+        """All shard files of a split with that many utterances."""
+        return [self.shard(split, i) for i in range(-(-utterances // UTTERANCES_PER_SHARD))]
+
+
+def shard_cache(source: SpeechSource, backbone: Backbone, root: Path) -> ShardCache:
+    """The cache of a corpus for a backbone, made or not."""
+    fingerprint = cache_fingerprint(source, backbone.conditioner, backbone.load_codec())
+    return ShardCache(root / fingerprint, fingerprint)
+
+
+def prepare(
+    source: SpeechSource, backbone: Backbone, root: Path, workers: int = 2, splits: Sequence[str] = SPLITS
+) -> ShardCache:
+    """Make all shards that are not there yet.
+
+    Args:
+        source: The corpus.
+        backbone: Whose conditioner and codec to use.
+        root: Where caches live.
+        workers: Processes that make or read the sound; 0 does it here.
+        splits: Which splits.
+
+    Raises:
+        ValueError: If the sample rates differ, a text has unknown characters, or the disk is full.
+    """
+    codec = backbone.load_codec()
+    if source.sample_rate != codec.sample_rate:
+        raise ValueError(f"the corpus is at {source.sample_rate} Hz, the codec at {codec.sample_rate} Hz")
+    cache = shard_cache(source, backbone, root)
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache.folder / ".lock"):
+        todo = []
+        for split in splits:
+            utterances = source.utterances(split)
+            parts = [utterances[i : i + UTTERANCES_PER_SHARD] for i in range(0, len(utterances), UTTERANCES_PER_SHARD)]
+            todo += [(path, part) for path, part in zip(cache.shards(split, len(utterances)), parts, strict=True)]
+        todo = [(path, part) for path, part in todo if not path.is_file()]
+        if todo:
+            _make_shards(todo, source, backbone.conditioner, codec, cache.fingerprint, workers)
+    return cache
+
+
+def _make_shards(
+    todo: list[tuple[Path, list[Utterance]]],
+    source: SpeechSource,
+    conditioner: Conditioner,
+    codec: Codec,
+    fingerprint: str,
+    workers: int,
+) -> None:
+    columns = TextColumn("[bold]preparing speech"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns) as progress:
+        bar = progress.add_task("", total=sum(len(part) for _, part in todo))
+        for path, part in todo:
+            codes = []
+            for audio in _audio(source, part, workers):
+                codes.append(codec.encode(audio[None, None], codec.sample_rate)[0])
+                progress.advance(bar)
+            references = choose_references(part, [c.shape[1] for c in codes])
+            examples = [
+                Example(u.id, u.text, u.speaker, conditioner(u.text, _reference(codes, *chosen)), own)
+                for u, own, chosen in zip(part, codes, references, strict=True)
+            ]
+            write_shard(path, examples, fingerprint)
+
+
+def _reference(codes: Sequence[Tensor], index: int, start: int) -> Reference:
+    return Reference(codes=codes[index][:, start:])
+
+
+def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], keep: int = 110) -> list[tuple[int, int]]:
+    """For every utterance another one of its speaker, and the frame where the reference begins.
+
+    The choice depends on the utterance alone, so that a cache made again is the same. A speaker with a single
+    utterance refers to it.
+
+    Args:
+        utterances: Of one shard.
+        frames: Of each.
+        keep: A reference begins so that at least this many frames follow, where there are so many.
+    """
+    by_speaker = defaultdict(list)
+    for i, utterance in enumerate(utterances):
+        by_speaker[utterance.speaker].append(i)
+    chosen = []
+    for i, utterance in enumerate(utterances):
+        rng = random.Random(utterance.id)
+        others = [j for j in by_speaker[utterance.speaker] if j != i] or [i]
+        reference = rng.choice(others)
+        chosen.append((reference, rng.randint(0, max(0, frames[reference] - keep))))
+    return chosen
+
+
+def _audio(source: SpeechSource, utterances: Sequence[Utterance], workers: int) -> Iterator[Tensor]:
+    if workers == 0:
+        yield from map(source.audio, utterances)
+        return
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.imap(source.audio, utterances, chunksize=8)

@@ -1,0 +1,231 @@
+"""Key/value caches of a decoding run. State lives here, apart from the weights.
+
+`PrefixWindowCache` holds P prefix slots and a ring of W slots: the column at absolute index p is written to slot p
+while p < P and to ``P + (p - P) % W`` afterwards. Keys are stored after RoPE, so the order of slots does not matter, and
+"slots up to the newest column" is exactly the window: before the ring is full it names the filled slots, afterwards all.
+
+Shapes: B rows, G key/value heads, D the width of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from wand.attention.dense import dense_attention
+
+
+class StepContext:
+    """The attention context of one decoding step: one query per row over the slots of a cache.
+
+    Args:
+        mask: ``[B, 1, 1, slots]``, True where the slot is seen; None when all are.
+    """
+
+    def __init__(self, mask: Tensor | None) -> None:
+        self.mask = mask
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+        """``[B, H, 1, D]`` over ``[B, G, slots, D]`` to ``[B, 1, H, D]``."""
+        mask = query.new_ones((1, 1, 1, key.shape[2]), dtype=torch.bool) if self.mask is None else self.mask
+        return dense_attention(query, key, value, mask, scaling)
+
+
+def key_value_shape(config: PretrainedConfig) -> tuple[int, int, int]:
+    """(layers, key/value heads, head width) of a transformers decoder."""
+    heads = config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return config.num_hidden_layers, groups, width
+
+
+def kv_bytes(config: PretrainedConfig, columns: int, itemsize: int = 4, rows: int = 1) -> int:
+    """Bytes of keys and values of `columns` columns: ``2 * layers * heads * width * itemsize`` each."""
+    layers, groups, width = key_value_shape(config)
+    return 2 * layers * groups * width * itemsize * columns * rows
+
+
+class PrefixWindowCache(Cache):
+    """P fixed slots for the prefix and a ring of W slots for speech: its bytes never change.
+
+    Rows may be out of step (`positions` is per row) and start anew one by one (`restart`). For rows in step a stock
+    ``generate()`` of transformers takes it as ``past_key_values``, with stock masks and stock attention. The first
+    forward must be the whole prefix, in one call; every later one exactly one column.
+
+    Args:
+        config: Configuration of the transformers decoder.
+        prefix_length: P, prefix columns, left padding included.
+        window: W, speech columns in view, the newest included.
+        batch_size: B.
+        dtype: Of keys and values.
+        device: Where they live.
+        starts: ``[B]`` first real column of every row; None when no row is padded.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        *,
+        prefix_length: int,
+        window: int,
+        batch_size: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        starts: Tensor | None = None,
+    ) -> None:
+        for name, size in (("prefix_length", prefix_length), ("window", window), ("batch_size", batch_size)):
+            if size < 1:
+                raise ValueError(f"{name} {size} of the cache is not positive")
+        layers, groups, width = key_value_shape(config)
+        shape = (batch_size, groups, prefix_length + window, width)
+        self.prefix_length = prefix_length
+        self.window = window
+        # The column that each row writes next. It is 0 until the prefix is in.
+        self.positions = torch.zeros(batch_size, dtype=torch.long, device=device)
+        self.starts = torch.zeros_like(self.positions) if starts is None else starts.to(self.positions)
+        self._row_index = torch.arange(batch_size, device=device)
+        super().__init__(layers=[_RingLayer(self, shape, dtype, device, last=i == layers - 1) for i in range(layers)])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+    def slots(self) -> Tensor:
+        """``[B]`` the slot that each row writes next."""
+        speech = self.positions - self.prefix_length
+        return torch.where(speech < 0, self.positions, self.prefix_length + speech % self.window)
+
+    def visible(self) -> Tensor:
+        """``[B, P + W]`` slots that the column about to be written sees, its own included."""
+        slot = torch.arange(self.prefix_length + self.window, device=self.positions.device)
+        return (slot <= self.positions[:, None]) & (slot >= self.starts[:, None])
+
+    def step_context(self) -> StepContext:
+        """What the attention of the next step needs."""
+        return StepContext(self.visible()[:, None, None])
+
+    def restart(self, rows: Tensor, prefilled: PrefixWindowCache) -> None:
+        """Put new prefixes into some rows; the others go on undisturbed.
+
+        Args:
+            rows: ``[n]`` which rows.
+            prefilled: A cache of n rows with the same P that has just taken the new prefixes.
+        """
+        if prefilled.prefix_length != self.prefix_length:
+            raise ValueError(f"prefix of {prefilled.prefix_length} columns does not fit a cache with {self.prefix_length} prefix slots: pad it")
+        for own, new in zip(self.layers, prefilled.layers, strict=True):
+            own.keys[rows, :, : self.prefix_length] = new.keys[:, :, : self.prefix_length]
+            own.values[rows, :, : self.prefix_length] = new.values[:, :, : self.prefix_length]
+        self.positions[rows] = prefilled.positions
+        self.starts[rows] = prefilled.starts
+
+
+class _RingLayer(CacheLayerMixin):
+    """Keys and values of one layer; slots and positions are the cache's, shared by all layers."""
+
+    # Without this transformers skips the mask of single queries and they would see empty slots.
+    is_compileable = True
+    is_sliding = False
+
+    def __init__(
+        self,
+        cache: PrefixWindowCache,
+        shape: tuple[int, int, int, int],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        last: bool,
+    ) -> None:
+        super().__init__()
+        self.cache = cache
+        self.last = last
+        self.keys: Tensor = torch.zeros(shape, dtype=dtype, device=device)
+        self.values: Tensor = torch.zeros(shape, dtype=dtype, device=device)
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: storage is allocated when the cache is made."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write ``[B, G, n, D]``: the whole prefix (n = P) into an empty cache, or one column (n = 1)."""
+        cache = self.cache
+        columns = key_states.shape[2]
+        if columns == 1 and not (cache.prefix_length == 1 and self._is_empty()):
+            slots = cache.slots()
+            self.keys[cache._row_index, :, slots] = key_states[:, :, 0].to(self.keys.dtype)
+            self.values[cache._row_index, :, slots] = value_states[:, :, 0].to(self.values.dtype)
+            if self.last:
+                cache.positions += 1
+            return self.keys, self.values
+        if columns != cache.prefix_length or not self._is_empty():
+            raise ValueError(
+                f"{columns} columns do not fit this cache: the first call takes the whole prefix of {cache.prefix_length} columns, every later one a single column"
+            )
+        self.keys[:, :, :columns] = key_states.to(self.keys.dtype)
+        self.values[:, :, :columns] = value_states.to(self.values.dtype)
+        if self.last:
+            cache.positions += columns
+        return key_states, value_states
+
+    def _is_empty(self) -> bool:
+        return int(self.cache.positions.max()) == 0
+
+    def get_seq_length(self) -> int:
+        """Columns written so far, by the first row."""
+        return int(self.cache.positions[0])
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(keys, offset) of the mask that transformers builds: the prefix alone in its own forward, else all slots."""
+        if query_length > 1 or self._is_empty():
+            return query_length, 0
+        return self.cache.prefix_length + self.cache.window, 0
+
+    def get_max_length(self) -> int:
+        """No bound: the ring wraps for ever."""
+        return -1
+
+    def reset(self) -> None:
+        """Empty the cache, all rows."""
+        super().reset()
+        self.cache.positions.zero_()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Refused: beams would need their rings copied at every step."""
+        raise ValueError("beam search is not supported by PrefixWindowCache: use sampling or greedy decoding")
+
+
+class FullCache(DynamicCache):
+    """Full attention: every column kept, so bytes and time per step grow. Rows are in step.
+
+    Args:
+        starts: ``[B]`` first real column of every row; None when no row is padded.
+    """
+
+    def __init__(self, starts: Tensor | None = None) -> None:
+        super().__init__()
+        self.starts = starts
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values so far."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers if layer.keys is not None)
+
+    @property
+    def positions(self) -> Tensor:
+        """The next column, ``[1]`` (all rows are in step)."""
+        device = None if self.starts is None else self.starts.device
+        return torch.tensor([self.get_seq_length()], device=device)
+
+    def step_context(self) -> StepContext:
+        """What the attention of the next step needs."""
+        if self.starts is None:
+            return StepContext(None)
+        columns = torch.arange(self.get_seq_length() + 1, device=self.starts.device)
+        return StepContext((columns >= self.starts[:, None])[:, None, None])

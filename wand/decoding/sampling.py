@@ -1,0 +1,112 @@
+"""How the next tokens are drawn: pure filters over logits ``[..., V]`` and a sampler with a seed per row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Scores of tokens that may not be drawn. Finite, so that a row with every token filtered still has a softmax.
+MASKED = -1e30
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn from logits.
+
+    Args:
+        temperature: Logits are divided by it; 0 takes the most likely token (greedy).
+        top_k: Draw among the k most likely tokens; 0 draws among all.
+        top_p: Draw among the fewest most likely tokens whose probability reaches p; 1 draws among all.
+        repetition_penalty: Logits of tokens already spoken are divided by it (multiplied where negative); 1 is none.
+
+    Raises:
+        ValueError: On a value outside its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature {self.temperature} is negative: give 0 (greedy) or more")
+        if self.top_k < 0:
+            raise ValueError(f"top_k {self.top_k} is negative: give 0 (all tokens) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p {self.top_p} is outside (0, 1]")
+        if self.repetition_penalty <= 0:
+            raise ValueError(f"repetition_penalty {self.repetition_penalty} is not positive: 1 is no penalty")
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Mask all but the k largest logits (ties with the k-th stay)."""
+    if k <= 0 or k >= logits.shape[-1]:
+        return logits
+    kth = logits.topk(k, dim=-1).values[..., -1:]
+    return logits.masked_fill(logits < kth, MASKED)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Mask all but the fewest most likely tokens whose probabilities add up to at least p; the first always stays."""
+    if p >= 1:
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True)
+    probabilities = ordered.softmax(-1)
+    before = probabilities.cumsum(-1) - probabilities
+    return logits.masked_fill((before >= p).scatter(-1, order, before >= p), MASKED)
+
+
+def penalise_repetition(logits: Tensor, spoken: Tensor, penalty: float) -> Tensor:
+    """Make tokens that were spoken less likely (Keskar et al., 2019: divide where positive, multiply where negative).
+
+    Args:
+        logits: ``[..., V]``.
+        spoken: Bool ``[..., V]``.
+        penalty: Above 1 discourages, below 1 encourages.
+    """
+    if penalty == 1:
+        return logits
+    return torch.where(spoken, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+class Sampler:
+    """Draws tokens for B rows; what a row draws depends on its own seed and logits alone, not on its neighbours.
+
+    Args:
+        sampling: How tokens are drawn.
+        seeds: One per row.
+        forbidden: Bool ``[K, V]``: tokens that are never drawn; None when all may be.
+    """
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], forbidden: Tensor | None = None) -> None:
+        self.sampling = sampling
+        self.forbidden = forbidden
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._spoken: Tensor | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """``[B, K, V]`` logits to ``[B, K]`` tokens; a call is one step of every row."""
+        settings = self.sampling
+        logits = logits.float()
+        if settings.repetition_penalty != 1:
+            if self._spoken is None:
+                self._spoken = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+            logits = penalise_repetition(logits, self._spoken, settings.repetition_penalty)
+        if self.forbidden is not None:
+            logits = logits.masked_fill(self.forbidden, MASKED)
+        tokens = logits.argmax(-1) if settings.temperature == 0 else self._draw(logits / settings.temperature)
+        if self._spoken is not None:
+            self._spoken.scatter_(-1, tokens[..., None], True)
+        return tokens
+
+    def _draw(self, logits: Tensor) -> Tensor:
+        logits = keep_top_p(keep_top_k(logits, self.sampling.top_k), self.sampling.top_p)
+        cumulative = logits.double().softmax(-1).cumsum(-1)
+        # Inverse of the distribution function: one uniform number per row and codebook.
+        uniform = torch.stack([torch.rand(logits.shape[1], generator=g, dtype=torch.float64) for g in self._generators])
+        threshold = uniform.to(logits.device)[..., None] * cumulative[..., -1:]
+        return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)

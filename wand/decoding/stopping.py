@@ -1,0 +1,60 @@
+"""When a decode ends, and why: every row ends with a reason that the user sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+
+class StopReason(StrEnum):
+    """Why a row stopped speaking."""
+
+    STOP_TOKEN = "stop token"
+    LENGTH = "length bound"
+    LOOP = "loop"
+    SILENCE = "silence"
+
+
+@dataclass(frozen=True, slots=True)
+class StopRules:
+    """Bounds of a decode, beside the stop token.
+
+    Args:
+        max_columns: Speech columns at most.
+        loop_columns: Stop when this many newest columns repeat with a period of at most half of them; 0 never does.
+        silence_columns: Stop after this many silent columns in a row; 0 never does.
+        silent_tokens: Tokens of the first codebook that sound silent.
+
+    Raises:
+        ValueError: If `max_columns` is not positive.
+    """
+
+    max_columns: int
+    loop_columns: int = 0
+    silence_columns: int = 0
+    silent_tokens: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.max_columns < 1:
+            raise ValueError(f"max_columns {self.max_columns} is not positive")
+
+    def check(self, columns: Tensor) -> StopReason | None:
+        """The reason to end a row that has spoken ``[T, K]`` columns without a stop token, if there is one."""
+        spoken = columns.shape[0]
+        if 0 < self.silence_columns <= spoken and self._is_silent(columns[-self.silence_columns :]):
+            return StopReason.SILENCE
+        if 0 < self.loop_columns <= spoken and repeats(columns[-self.loop_columns :]):
+            return StopReason.LOOP
+        return StopReason.LENGTH if spoken >= self.max_columns else None
+
+    def _is_silent(self, columns: Tensor) -> bool:
+        return all(int(token) in self.silent_tokens for token in columns[:, 0])
+
+
+def repeats(columns: Tensor) -> bool:
+    """Whether ``[T, K]`` columns are one pattern over and over, its period at most half of T."""
+    length = columns.shape[0]
+    return any(torch.equal(columns[period:], columns[:-period]) for period in range(1, length // 2 + 1))

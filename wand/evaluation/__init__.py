@@ -1,0 +1,1 @@
+"""What an adapted model is worth: comparison tables and costs."""

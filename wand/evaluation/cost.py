@@ -1,0 +1,92 @@
+"""What decoding costs: bytes of the key/value cache and time of a step, full attention beside the window."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+
+from wand.attention import AttentionWindow
+from wand.backbone import Backbone
+from wand.decoding.cache import FullCache, PrefixWindowCache, kv_bytes
+
+
+def cache_bytes(backbone: Backbone, prefix: int, seconds: float, window: int | None) -> int:
+    """Bytes of one row's cache after that many seconds of speech."""
+    columns = round(seconds * backbone.frame_rate * backbone.columns_per_frame) + backbone.layout.flush_columns
+    itemsize = next(backbone.decoder.parameters()).element_size()
+    return kv_bytes(backbone.decoder.config, prefix + (columns if window is None else window), itemsize)
+
+
+@torch.inference_mode()
+def step_milliseconds(
+    backbone: Backbone, prefix: int, columns: int, windows: list[int | None], repeats: int = 30, warmup: int = 3
+) -> list[float]:
+    """Median time of one decoding step of one row that has already spoken `columns` columns.
+
+    The caches are filled with random keys and values (time does not depend on them); the windows take turns, so that
+    whatever else the machine does falls on all of them.
+
+    Args:
+        backbone: The model, in eval mode.
+        prefix: Prefix columns.
+        columns: Speech columns before the step.
+        windows: Which windows to time; None is full attention.
+        repeats: Steps timed of each.
+        warmup: Steps before them.
+
+    Returns:
+        Milliseconds, in the order of `windows`.
+    """
+    device = next(backbone.parameters()).device
+    caches = [_filled_cache(backbone, prefix, columns, window) for window in windows]
+    token = torch.zeros(1, 1, backbone.num_codebooks, dtype=torch.long, device=device)
+    starts = torch.zeros(1, dtype=torch.long, device=device)
+    times: list[list[float]] = [[] for _ in windows]
+    for _ in range(warmup + repeats):
+        for cache, measured in zip(caches, times, strict=True):
+            _synchronise(device)
+            begin = time.perf_counter()
+            positions = cache.positions.clone()
+            output = backbone.decoder(
+                inputs_embeds=backbone.embed_speech(token, positions - prefix),
+                position_ids=backbone.position_ids(positions[:, None], starts),
+                past_key_values=cache,
+                use_cache=True,
+                attention_context=cache.step_context(),
+            )
+            backbone.logits(output.last_hidden_state)
+            _synchronise(device)
+            measured.append((time.perf_counter() - begin) * 1000)
+    return [statistics.median(measured[warmup:]) for measured in times]
+
+
+def _filled_cache(backbone: Backbone, prefix: int, columns: int, window: int | None) -> PrefixWindowCache | FullCache:
+    config = backbone.decoder.config
+    parameter = next(backbone.decoder.parameters())
+    kind = {"dtype": parameter.dtype, "device": parameter.device}
+    if window is None:
+        full = FullCache()
+        heads, width = _heads(backbone)
+        for layer in range(config.num_hidden_layers):
+            full.update(*torch.randn(2, 1, heads, prefix + columns, width, **kind).unbind(0), layer)
+        return full
+    cache = PrefixWindowCache(config, prefix_length=prefix, window=window, **kind)
+    for layer in cache.layers:
+        layer.keys.normal_()
+        layer.values.normal_()
+    cache.positions += prefix + columns
+    return cache
+
+
+def _heads(backbone: Backbone) -> tuple[int, int]:
+    from wand.decoding.cache import key_value_shape
+
+    _, heads, width = key_value_shape(backbone.decoder.config)
+    return heads, width
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

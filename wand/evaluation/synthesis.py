@@ -1,0 +1,106 @@
+"""From text to sound: everything between a run and a WAV file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wand.attention import AttentionWindow
+from wand.backbone import Backbone
+from wand.codecs import Codec
+from wand.conditioning import Reference, make_batch
+from wand.decoding.decoder import generate
+from wand.decoding.sampling import Sampling
+from wand.decoding.stopping import StopReason, StopRules
+
+# Repetition or silence of this length, in seconds, ends a decode that has lost its stop.
+LOOP_SECONDS = 2.0
+SILENCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Speech:
+    """One spoken text.
+
+    Args:
+        text: What was to be said.
+        audio: Float32 ``[N]``.
+        codes: ``[K, F]``.
+        reason: Why it ended.
+        decode_seconds: Time its batch took in the language model.
+    """
+
+    text: str
+    audio: Tensor
+    codes: Tensor
+    reason: StopReason
+    decode_seconds: float
+
+
+def stop_rules(backbone: Backbone, codec: Codec, max_seconds: float) -> StopRules:
+    """Length bound, loops and silence in seconds, as rules over columns."""
+    rate = backbone.frame_rate * backbone.columns_per_frame
+    silence = codec.encode(torch.zeros(1, 1, codec.sample_rate), codec.sample_rate)
+    return StopRules(
+        max_columns=round(max_seconds * rate) + backbone.layout.flush_columns,
+        loop_columns=round(LOOP_SECONDS * rate),
+        silence_columns=round(SILENCE_SECONDS * rate),
+        silent_tokens=frozenset(silence[0, 0].tolist()),
+    )
+
+
+def synthesize(
+    backbone: Backbone,
+    codec: Codec,
+    texts: Sequence[str],
+    reference: Tensor,
+    window: AttentionWindow,
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    max_seconds: float = 30.0,
+    on_column: Callable[[], object] | None = None,
+) -> list[Speech]:
+    """Speak texts in the voice of a reference.
+
+    Args:
+        backbone: The model, in eval mode.
+        codec: Its codec.
+        texts: Spoken side by side in one batch.
+        reference: The voice, float32 ``[N]`` at the codec's sample rate.
+        window: Hard window, or full attention.
+        sampling: The backbone's own way by default.
+        seed: Text i draws with seed + i.
+        max_seconds: Longest speech allowed.
+        on_column: Called after every column.
+
+    Raises:
+        ValueError: If a text is empty or has characters the model does not know.
+    """
+    codes = codec.encode(reference[None, None], codec.sample_rate)[0]
+    voice = Reference(codes=codes, audio=reference)
+    batch = make_batch(backbone.conditioner, backbone.layout, [backbone.conditioner(text, voice) for text in texts])
+    begin = time.perf_counter()
+    spoken = generate(
+        backbone,
+        batch,
+        window,
+        rules=stop_rules(backbone, codec, max_seconds),
+        sampling=sampling,
+        seeds=[seed + i for i in range(len(texts))],
+        on_column=on_column,
+    )
+    took = time.perf_counter() - begin
+    return [
+        Speech(text, decode(codec, generation.codes), generation.codes, generation.reason, took)
+        for text, generation in zip(texts, spoken, strict=True)
+    ]
+
+
+def decode(codec: Codec, codes: Tensor) -> Tensor:
+    """Codes ``[K, F]`` to audio ``[N]``; no frames give no sound."""
+    return codec.decode(codes[None])[0, 0].cpu() if codes.shape[1] else torch.zeros(0)

@@ -1,0 +1,57 @@
+"""How a model predicts reference codes, by itself and beside its teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from wand.distillation import IGNORE, agreement, cross_entropy, masked_sum, skew_kl
+
+
+def token_sums(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:
+    """Sums over labelled places, and their number.
+
+    Args:
+        logits: ``[B, T, K, V]``.
+        labels: ``[B, T, K]``.
+        teacher: The teacher's logits, like `logits`.
+
+    Returns:
+        Scalars ``count``, ``ce``, ``accuracy`` and, with a teacher, ``agreement`` and ``kl`` (the true divergence).
+    """
+    sums = {
+        "count": (labels != IGNORE).sum(),
+        "ce": masked_sum(cross_entropy(logits, labels), labels),
+        "accuracy": masked_sum((logits.argmax(-1) == labels).float(), labels),
+    }
+    if teacher is not None:
+        sums["agreement"] = masked_sum(agreement(logits, teacher).float(), labels)
+        sums["kl"] = masked_sum(skew_kl(logits, teacher, skew=0.0), labels)
+    return sums
+
+
+class TokenMetrics(Metric):
+    """Cross-entropy, accuracy, agreement with the teacher and true KL, in the mean over all labels of all ranks.
+
+    Args:
+        with_teacher: Whether a teacher's logits come with every update.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(self, with_teacher: bool = True) -> None:
+        super().__init__()
+        self.names = ("ce", "accuracy", "agreement", "kl") if with_teacher else ("ce", "accuracy")
+        for name in ("count", *self.names):
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> None:
+        """Take one batch in: ``[B, T, K, V]``, ``[B, T, K]`` and the teacher's ``[B, T, K, V]``."""
+        for name, value in token_sums(logits, labels, teacher).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Means over all labels."""
+        return {name: getattr(self, name) / self.count for name in self.names}

@@ -1,0 +1,278 @@
+"""WandModule: a windowed student, its full-attention teacher, the loss between them. No line knows a model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from wand.attention import AttentionWindow
+from wand.backbone import Backbone
+from wand.checkpoints import read_module_checkpoint
+from wand.conditioning import ConditionedBatch
+from wand.distillation import IGNORE, agreement, cross_entropy, masked_sum, skew_kl
+from wand.metrics import TokenMetrics
+from wand.teacher import build_teacher
+
+TEACHER_PREFIX = "teacher."
+
+
+class WandModule(LightningModule):
+    """Adapts a pretrained model to windowed attention: ``L = ce_weight * CE + kd_weight * skew KL`` (WAND, section 2).
+
+    Training runs under `window`, which `WindowCurriculum` sets every step; validation, test and synthesis always run
+    under the final hard window.
+
+    Args:
+        backbone: The model to adapt.
+        window: W, speech columns in view at the end of training and ever after; null is full attention.
+        teacher: ``copy`` (the original weights, frozen), a run folder or checkpoint of wand, or null for none.
+        ce_weight: Weight of the cross-entropy against the speech itself.
+        kd_weight: lambda, weight of the skew KL against the teacher.
+        skew: The teacher's share in the mixture of the skew KL.
+        temperature: Of both models inside the skew KL.
+        learning_rate: Peak, after warm-up (paper: 1e-5, for models of half a billion parameters).
+        weight_decay: Of AdamW, on matrices.
+        warmup: Share of the steps in which the learning rate rises linearly; then it falls on a cosine.
+
+    Raises:
+        ValueError: On a window or a weight outside its range.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        window: int | None = 32,
+        teacher: str | None = "copy",
+        ce_weight: float = 1.0,
+        kd_weight: float = 1.0,
+        skew: float = 0.1,
+        temperature: float = 1.0,
+        learning_rate: float = 1e-5,
+        weight_decay: float = 0.01,
+        warmup: float = 0.03,
+    ) -> None:
+        super().__init__()
+        self.final_window = AttentionWindow(window)
+                # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
+        settings = {
+            "backbone": backbone.spec(),
+            "pretrained": backbone.pretrained,
+            "window": window,
+            "teacher": teacher,
+            "ce_weight": ce_weight,
+            "kd_weight": kd_weight,
+            "skew": skew,
+            "temperature": temperature,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "warmup": warmup,
+        }
+        _check_settings(settings, backbone.layout.flush_columns)
+        self._set_hparams(settings)
+        self.backbone = backbone
+        self.teacher: Backbone | None = None
+        self.window = self.final_window
+        # The teacher is in no checkpoint; on_load_checkpoint checks that nothing else is missing.
+        self.strict_loading = False
+        self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
+        self.test_metrics = nn.ModuleDict({name: TokenMetrics(with_teacher=teacher is not None) for name in self.systems})
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """What a test compares: the teacher, its weights under the window without any training, the student."""
+        if self.hparams["teacher"] is None:
+            return ("student",)
+        return ("teacher", "untrained", "student")
+
+    # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Read the original weights and make the teacher of them, before any checkpoint is loaded."""
+        if self.backbone.pretrained is not None:
+            self.backbone.load_pretrained()
+        if self.hparams["teacher"] is not None and self.teacher is None:
+            if self.backbone.pretrained is None and self.hparams["teacher"] == "copy":
+                raise ValueError("model.teacher is `copy`, but the backbone has no pretrained weights to copy: set backbone.pretrained, or model.teacher null")
+            self.teacher = build_teacher(self.hparams["teacher"], self.backbone)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for the student; the teacher stays in eval mode."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """All weights but the teacher's."""
+        state = super().state_dict(*args, **kwargs)
+        for key in [key for key in state if key.startswith(kwargs.get("prefix", "") + TEACHER_PREFIX)]:
+            del state[key]
+        return state
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what a resumed run needs beside the weights."""
+        checkpoint["wand"] = {
+            "pretrained_digest": None if self.backbone.pretrained is None else self.backbone.pretrained_digest(),
+            "rng_state": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is of this model, and that only the teacher is missing."""
+        saved, own = checkpoint["hyper_parameters"]["backbone"], self.backbone.spec()
+        if saved != own:
+            raise ValueError(f"the checkpoint holds another backbone: {describe_difference(saved, own)}")
+        keys = {key for key in self.state_dict()}
+        if keys != set(checkpoint["state_dict"]):
+            difference = sorted(keys ^ set(checkpoint["state_dict"]))
+            raise ValueError(f"the checkpoint does not fit the model, beginning with the tensor {difference[0]!r}")
+        extra = checkpoint.get("wand", {})
+        digest = extra.get("pretrained_digest")
+        if digest is not None and self.backbone.pretrained is not None and digest != self.backbone.pretrained_digest():
+            raise ValueError(
+                f"the original weights at {self.backbone.pretrained!r} have changed since this run began: the teacher would be another; restore them or start a new run"
+            )
+        if "rng_state" in extra:
+            torch.set_rng_state(extra["rng_state"].cpu())
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **kwargs: Any) -> Self:  # type: ignore[override]
+        """The student of a run, from the checkpoint alone: no original weights, no further argument.
+
+        Args:
+            checkpoint_path: Checkpoint file, run folder, or ``last``.
+            map_location: Where to put it.
+            **kwargs: Settings to override.
+        """
+        backbone, settings = read_module_checkpoint(checkpoint_path)
+        return cls(backbone, **{**settings, **kwargs}).to(map_location)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: ConditionedBatch, batch_idx: int) -> Tensor:
+        """Loss of one micro-batch, normalised by its labels on all ranks."""
+        weights = self.hparams
+        logits = self.backbone(batch, self.window)
+        labels = batch.labels
+        count = (labels != IGNORE).sum()
+        # A mean over ranks (DDP's of gradients, Lightning's of logs) of sums scaled like this is exact.
+        scale = self.trainer.world_size / self._sum_over_ranks(count).clamp(min=1)
+        ce = masked_sum(cross_entropy(logits, labels), labels) * scale
+        loss = weights["ce_weight"] * ce
+        logs = {"train/ce": ce.detach()}
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher = self.teacher(batch, AttentionWindow())
+                kl = masked_sum(skew_kl(logits.detach(), teacher, 0.0), labels) * scale
+                agreed = masked_sum(agreement(logits, teacher).float(), labels) * scale
+            kd = masked_sum(skew_kl(logits, teacher, weights["skew"], weights["temperature"]), labels) * scale
+            loss = loss + weights["kd_weight"] * kd
+            logs |= {"train/kd": kd.detach(), "train/kl": kl, "train/agreement": agreed}
+        logs |= {"train/loss": loss.detach(), "train/masked_share": masked_share(batch.lengths, self.window)}
+        self.log_dict(logs, sync_dist=True, batch_size=len(batch))
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        return loss
+
+    def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
+        """Log the window in force; full attention has none."""
+        if self.window.size is not None:
+            self.log("train/window", float(self.window.size), prog_bar=True)
+            self.log("train/tau", math.inf if self.window.tau is None else self.window.tau)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the norm of the gradient before clipping."""
+        grads = [p.grad for p in self.backbone.parameters() if p.grad is not None]
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(grads))
+
+    def validation_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
+        """Agreement with the teacher, true KL and CE under the final hard window."""
+        teacher = None if self.teacher is None else self.teacher(batch, AttentionWindow())
+        self.validation_metrics.update(self.backbone(batch, self.final_window), batch.labels, teacher)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means."""
+        means = self.validation_metrics.compute()
+        self.validation_metrics.reset()
+        self.log_dict({f"val/{name}": value.float() for name, value in means.items()}, prog_bar=True)
+
+    def test_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
+        """The same for teacher, untrained window and student."""
+        logits = {"student": self.backbone(batch, self.final_window)}
+        if self.teacher is not None:
+            logits["teacher"] = self.teacher(batch, AttentionWindow())
+            logits["untrained"] = self.teacher(batch, self.final_window)
+        for system in self.systems:
+            self.test_metrics[system].update(logits[system], batch.labels, logits.get("teacher"))
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means of every system."""
+        for system in self.systems:
+            metric = self.test_metrics[system]
+            assert isinstance(metric, TokenMetrics)
+            self.log_dict({f"test/{system}/{name}": value.float() for name, value in metric.compute().items()})
+            metric.reset()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; linear warm-up, then a cosine to zero over the whole training."""
+        matrices = [p for p in self.backbone.parameters() if p.requires_grad and p.ndim > 1]
+        vectors = [p for p in self.backbone.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": self.hparams["weight_decay"]},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.hparams["learning_rate"])
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(self.hparams["warmup"] * total))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _sum_over_ranks(self, value: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(value.clone().float(), reduce_op="sum")
+
+
+def learning_rate_factor(step: int, warmup: int, total: int) -> float:
+    """Share of the peak learning rate at a step: linear rise over `warmup` steps, cosine to 0 at `total`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def masked_share(lengths: Tensor, window: AttentionWindow) -> Tensor:
+    """Share of label columns whose query sees less than the teacher's: those beyond the first W speech columns."""
+    if window.size is None:
+        return torch.zeros((), device=lengths.device)
+    return (lengths - window.size).clamp(min=0).sum() / (lengths + 1).sum()
+
+
+def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
+    """The first thing in which two backbone specs differ."""
+    if saved["class_path"] != own["class_path"]:
+        return f"{saved['class_path']}, not {own['class_path']}"
+    for key, value in saved["architecture"].items():
+        if own["architecture"].get(key) != value:
+            return f"its {key} is {value}, not {own['architecture'].get(key)}"
+    return "its architecture has other settings"
+
+
+def _check_settings(settings: dict[str, Any], flush_columns: int) -> None:
+    window, teacher = settings["window"], settings["teacher"]
+    ce_weight, kd_weight = settings["ce_weight"], settings["kd_weight"]
+    if window is not None and window <= flush_columns:
+        raise ValueError(
+            f"model.window {window} must exceed the delay of {flush_columns} columns: no step would see a whole frame"
+        )
+    if ce_weight < 0 or kd_weight < 0 or (ce_weight == 0 and (kd_weight == 0 or teacher is None)):
+        raise ValueError(
+            f"model.ce_weight {ce_weight} and kd_weight {kd_weight} leave nothing to learn from: "
+            "none is negative, and one that applies is positive"
+        )
+    if not 0 <= settings["skew"] < 1:
+        raise ValueError(f"model.skew {settings['skew']} is outside [0, 1): it is the teacher's share in the mixture")
+    if settings["temperature"] <= 0:
+        raise ValueError(f"model.temperature {settings['temperature']} is not positive")
+    if not 0 <= settings["warmup"] < 1:
+        raise ValueError(f"model.warmup {settings['warmup']} is outside [0, 1): it is a share of the training steps")
