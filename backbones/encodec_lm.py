@@ -66,7 +66,8 @@ class EncodecLMArchitecture:
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_heads or self.num_heads % self.num_key_value_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size}, num_heads {self.num_heads} and num_key_value_heads {self.num_key_value_heads} must divide one another in this order"
+                f"hidden_size {self.hidden_size}, num_heads {self.num_heads} and num_key_value_heads "
+                f"{self.num_key_value_heads} must divide one another in this order"
             )
 
 
@@ -96,7 +97,9 @@ class CharacterConditioner:
     @cached_property
     def fingerprint(self) -> str:
         """Short digest of the alphabet, the layout and the reference's length."""
-        return hashlib.sha256(repr((asdict(self.layout), self.characters, self.reference_frames)).encode()).hexdigest()[:12]
+        return hashlib.sha256(repr((asdict(self.layout), self.characters, self.reference_frames)).encode()).hexdigest()[
+            :12
+        ]
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
         """``ids [L, K]`` and ``is_text [L]``, L the prefix columns of this utterance."""
@@ -105,7 +108,8 @@ class CharacterConditioner:
             raise ValueError("the text is empty: give at least one word")
         if unknown := sorted(set(text) - set(self.characters)):
             raise ValueError(
-                f"the text has characters this model does not know: {' '.join(map(repr, unknown))}; it knows {self.characters!r} (write numbers as words)"
+                f"the text has characters this model does not know: {' '.join(map(repr, unknown))}; it knows "
+                f"{self.characters!r} (write numbers as words)"
             )
         frames = reference.codes[:, : self.reference_frames].long()
         if frames.shape[1] == 0:
@@ -140,7 +144,7 @@ class EncodecLM(Backbone):
     """
 
     def __init__(self, pretrained: str | None = None, architecture: EncodecLMArchitecture | None = None) -> None:
-        super().__init__()
+        super().__init__(pretrained)
         if (pretrained is None) == (architecture is None):
             raise ValueError("EncodecLM takes either `pretrained` or `architecture`, exactly one of them")
         self.pretrained = pretrained
@@ -172,7 +176,7 @@ class EncodecLM(Backbone):
             )
         )
         # Inputs are embedded here; a table of the body's own would be a parameter without a gradient.
-        self.decoder.embed_tokens = None
+        del self.decoder.embed_tokens
         width, codebooks, rows = shape.hidden_size, shape.num_codebooks, self.speech_vocab_size
         self.text_embedding = nn.Embedding(len(shape.characters) + 1, width)
         self.code_embedding = nn.Parameter(torch.randn(codebooks, rows, width) * 0.02)
@@ -227,7 +231,9 @@ class EncodecLM(Backbone):
         spoken = (codec.sample_rate, codec.frame_rate, codec.codebook_size)
         expected = (self.sample_rate, self.frame_rate, self.shape.codebook_size)
         if spoken != expected:
-            raise ValueError(f"codec {self.shape.codec!r} has (Hz, frames/s, codes) {spoken}, the model was made for {expected}")
+            raise ValueError(
+                f"codec {self.shape.codec!r} has (Hz, frames/s, codes) {spoken}, the model was made for {expected}"
+            )
         return codec
 
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:

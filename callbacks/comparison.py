@@ -48,7 +48,11 @@ class ComparisonTable(Callback):
         }
         rows = []
         for system, window in windows.items():
-            means = {k.split("/")[-1]: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"test/{system}/")}
+            means = {
+                k.split("/")[-1]: float(v)
+                for k, v in trainer.callback_metrics.items()
+                if k.startswith(f"test/{system}/")
+            }
             rows.append(
                 Row(
                     system=system,

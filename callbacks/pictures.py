@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -80,14 +80,15 @@ class AttentionPictures(Callback):
     def _schedule_figure(self, trainer: Trainer, module: WandModule) -> Figure | None:
         from matplotlib.figure import Figure
 
-        found: list[Any] = [c for c in trainer.callbacks if isinstance(c, WindowCurriculum)]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        found = [c for c in callbacks if isinstance(c, WindowCurriculum)]
         if not found or found[0].schedule is None:
             return None
         total = int(trainer.estimated_stepping_batches)
         windows = [found[0].schedule.at(step, total, module.final_window.size) for step in range(total + 1)]
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
-        axes.plot([w.size for w in windows], color="tab:blue")
+        axes.plot([float(w.size or 0) for w in windows], color="tab:blue")
         axes.set(xlabel="step", ylabel="window (columns)", ylim=(0, None))
         softness = axes.twinx()
         softness.plot([float("nan") if w.tau is None else w.tau for w in windows], color="tab:orange")

@@ -29,14 +29,19 @@ class ThroughputLogger(Callback):
         self._columns = -1
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ConditionedBatch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: ConditionedBatch,
+        batch_idx: int,
     ) -> None:
         """Count; log at the trainer's interval."""
         if self._columns < 0:
             self._columns, self._since = 0, time.perf_counter()
             return
         self._columns += len(batch) * (batch.prefix_length + batch.columns.shape[1])
-        if (trainer.global_step % trainer.log_every_n_steps) == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = self._columns * trainer.world_size / (time.perf_counter() - self._since)
             self._columns, self._since = 0, time.perf_counter()
             pl_module.log("train/columns_per_second", rate)

@@ -10,6 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from wand.curriculum import WindowSchedule
 from wand.module import WandModule
 
+DEFAULT_SCHEDULE = WindowSchedule()
+
 
 class WindowCurriculum(Callback):
     """Sets the window of every training step from ``global_step / total_steps``; evaluation runs under the final one.
@@ -25,7 +27,7 @@ class WindowCurriculum(Callback):
         ValueError: If the schedule starts below the final window, or a resumed run would silently follow another one.
     """
 
-    def __init__(self, schedule: WindowSchedule | None = WindowSchedule(), accept_change: bool = False) -> None:
+    def __init__(self, schedule: WindowSchedule | None = DEFAULT_SCHEDULE, accept_change: bool = False) -> None:
         self.schedule = schedule
         self.accept_change = accept_change
         self._total_steps: int | None = None
@@ -38,7 +40,7 @@ class WindowCurriculum(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a second curriculum and a schedule that cannot reach the window."""
-        if sum(isinstance(callback, WindowCurriculum) for callback in trainer.callbacks) > 1:
+        if sum(isinstance(callback, WindowCurriculum) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
             raise ValueError("two WindowCurriculum callbacks: it is always present, configure it under `curriculum:`")
         if self.schedule is not None:
             self.schedule.check(_wand(pl_module).final_window.size)
@@ -49,7 +51,8 @@ class WindowCurriculum(Callback):
         changes = [f"{name} {old} is now {new}" for name, old, new in self._changes()]
         if changes and not self.accept_change:
             raise ValueError(
-                f"this run began under another schedule ({'; '.join(changes)}): resume with the run's own settings, or pass --curriculum.accept_change true"
+                f"this run began under another schedule ({'; '.join(changes)}): resume with the run's own "
+                f"settings, or pass --curriculum.accept_change true"
             )
         self._apply(trainer, pl_module)
 

@@ -1,6 +1,6 @@
 """What an adapter of one text-to-speech model promises, and how adapters are found by name.
 
-Shapes: B rows, P prefix columns, T speech columns, S = P + T, K codebooks, V rows of the speech vocabulary, D the width.
+Shapes: B rows, P prefix columns, T speech columns, S = P + T, K codebooks, V rows of the speech vocabulary, D width.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ DROPOUT_SETTINGS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdro
 class Backbone(nn.Module, ABC):
     """One autoregressive text-to-speech model, seen as ``prefix | speech`` columns through a stock decoder.
 
-    Built with random weights from plain values (`architecture`); the original weights are read by `load_pretrained`,
-    when a fit starts. A subclass sets the attributes below and calls `finish_init` at the end of its ``__init__``.
+    Built with random weights, from plain values (`architecture`) or for the original weights at `pretrained`; those
+    are read by `load_pretrained`, when a fit starts. ``__init__`` takes ``pretrained`` as a keyword,
+    sets the attributes below and calls `finish_init` at its end.
 
     Attributes:
         frame_rate: Frames a second, in Hz.
@@ -70,6 +71,10 @@ class Backbone(nn.Module, ABC):
     def architecture(self) -> dict[str, Any]:
         """Plain values from which `from_architecture` builds this model with random weights."""
 
+    @abstractmethod
+    def __init__(self, pretrained: str | None = None) -> None:
+        super().__init__()
+
     @classmethod
     @abstractmethod
     def from_architecture(cls, architecture: dict[str, Any]) -> Self:
@@ -101,7 +106,12 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
-        """Speech columns ``[B, T, K]`` as decoder inputs ``[B, T, D]``; `offset` ``[B]`` is the index of each row's first."""
+        """Speech columns ``[B, T, K]`` as decoder inputs ``[B, T, D]``.
+
+        Args:
+            columns: Row indices of the speech vocabulary.
+            offset: ``[B]`` index of each row's first column, for positions that are learned.
+        """
 
     @abstractmethod
     def speech_head(self) -> tuple[Tensor, Tensor | None]:
@@ -128,7 +138,10 @@ class Backbone(nn.Module, ABC):
         use_wand_attention(self.decoder)
         for name, value in self.decoder.config.to_dict().items():
             if name in DROPOUT_SETTINGS and value:
-                raise ValueError(f"{type(self).__name__}: decoder setting {name} = {value}, but student and teacher run without dropout: set it to 0")
+                raise ValueError(
+                    f"{type(self).__name__}: decoder setting {name} = {value}, but student and teacher run without "
+                    f"dropout: set it to 0"
+                )
 
     def forward(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
         """Logits of every step under a window: ``[B, T + 1, K, V]``, to be held against ``batch.labels``."""
@@ -153,12 +166,17 @@ class Backbone(nn.Module, ABC):
         """Decoder outputs ``[B, n, D]`` to logits ``[B, n, K, V]``."""
         weight, bias = self.speech_head()
         codebooks, rows, width = weight.shape
-        flat = functional.linear(self.project(hidden), weight.reshape(-1, width), None if bias is None else bias.reshape(-1))
+        flat = functional.linear(
+            self.project(hidden), weight.reshape(-1, width), None if bias is None else bias.reshape(-1)
+        )
         return flat.view(*hidden.shape[:-1], codebooks, rows)
 
     def spec(self) -> dict[str, Any]:
         """Class path and architecture in plain values; `build` makes the model of it."""
-        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "architecture": self.architecture()}
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "architecture": self.architecture(),
+        }
 
 
 def known_backbones() -> dict[str, str]:
@@ -183,7 +201,9 @@ def find_backbone(name: str) -> type[Backbone]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"backbone {name!r} cannot be imported ({error}): known are {', '.join(sorted(known))}") from error
+        raise ValueError(
+            f"backbone {name!r} cannot be imported ({error}): known are {', '.join(sorted(known))}"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Backbone)):
         raise ValueError(f"{name!r} is not a Backbone: known are {', '.join(sorted(known))}")
     return found

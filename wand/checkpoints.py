@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import torch
 
-from wand.backbone import Backbone, build_backbone
+from wand.backbone import Backbone, build_backbone, find_backbone
 
 RUNS = Path("runs")
 LAST = "last"
@@ -65,8 +65,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def read_module_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
-    """The student with its weights, and the other settings of its `WandModule`."""
+def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
+    """The student of a run with its weights, in eval mode, and the other settings of its `WandModule`."""
     checkpoint = read_checkpoint(path)
     settings = dict(checkpoint["hyper_parameters"])
     backbone = build_backbone(settings.pop("backbone"))
@@ -77,9 +77,21 @@ def read_module_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
         if key.startswith("backbone.")
     }
     backbone.load_state_dict(weights)
-    return backbone, settings
+    return backbone.eval(), settings
 
 
-def load_backbone(path: str | Path) -> Backbone:
-    """The student of a run, in eval mode."""
-    return read_module_checkpoint(path)[0].eval()
+def load_original(path: str | Path) -> Backbone:
+    """The model that a run began with, from its original weights, in eval mode.
+
+    Raises:
+        ValueError: If the run began from random weights, or the original weights have changed since.
+    """
+    checkpoint = read_checkpoint(path)
+    settings = checkpoint["hyper_parameters"]
+    if settings["pretrained"] is None:
+        raise ValueError(f"the run {path} began from random weights: there is no original model")
+    backbone = find_backbone(settings["backbone"]["class_path"])(pretrained=settings["pretrained"])
+    if backbone.pretrained_digest() != checkpoint["wand"]["pretrained_digest"]:
+        raise ValueError(f"the original weights at {settings['pretrained']!r} have changed since the run {path} began")
+    backbone.load_pretrained()
+    return backbone.eval()

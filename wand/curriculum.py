@@ -21,13 +21,13 @@ class WindowSchedule:
 
     Args:
         start: W_start, the window at the first step, in speech columns (paper: 128).
-        tau_start: Softness at the first step; small lets gradients flow outside the window (the paper's value is not published).
+        tau_start: Softness at the first step; small lets gradients flow outside the window (the paper gives no value).
         tau_end: Softness at the end of the soft phase (not published).
         hard_from: From this tau on the mask is the hard one that inference uses.
         final_share: Share of the training steps, at the end, that run at exactly the final window with a hard mask.
 
     Raises:
-        ValueError: On a start that is not positive, ends of tau that are not positive or fall, or a share outside [0, 1).
+        ValueError: On a start or an end of tau that is not positive, a falling tau, or a share outside [0, 1).
     """
 
     start: int = 128
@@ -40,13 +40,18 @@ class WindowSchedule:
         if self.start < 1:
             raise ValueError(f"curriculum.start {self.start} is not positive: it is the first window, in columns")
         if self.tau_start <= 0:
-            raise ValueError(f"curriculum.tau_start {self.tau_start} is not positive: tau is interpolated on a log scale")
+            raise ValueError(
+                f"curriculum.tau_start {self.tau_start} is not positive: tau is interpolated on a log scale"
+            )
         if self.tau_start > self.tau_end:
             raise ValueError(
-                f"curriculum.tau_start {self.tau_start} exceeds tau_end {self.tau_end}: the mask goes from soft (small tau) to hard; swap them"
+                f"curriculum.tau_start {self.tau_start} exceeds tau_end {self.tau_end}: the mask goes from soft "
+                f"(small tau) to hard; swap them"
             )
         if not 0 <= self.final_share < 1:
-            raise ValueError(f"curriculum.final_share {self.final_share} is outside [0, 1): it is a share of the training steps")
+            raise ValueError(
+                f"curriculum.final_share {self.final_share} is outside [0, 1): it is a share of the training steps"
+            )
 
     def check(self, window: int | None) -> None:
         """Refuse a final window that this schedule cannot reach by narrowing.
@@ -55,7 +60,10 @@ class WindowSchedule:
             ValueError: If the final window is larger than the first.
         """
         if window is not None and self.start < window:
-            raise ValueError(f"curriculum.start {self.start} is smaller than the final window {window}: the window narrows, give start >= {window}")
+            raise ValueError(
+                f"curriculum.start {self.start} is smaller than the final window {window}: the window narrows, "
+                f"give start >= {window}"
+            )
 
     def at(self, step: int, total_steps: int, window: int | None) -> AttentionWindow:
         """The window in force at a training step.

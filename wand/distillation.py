@@ -18,12 +18,14 @@ IGNORE = -100
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Negative log-likelihood of every label: ``[...]``, 0 where the label is ignored."""
-    flat = functional.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none")
+    flat = functional.cross_entropy(
+        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
+    )
     return flat.view(labels.shape)
 
 
 def skew_kl(student: Tensor, teacher: Tensor, skew: float = 0.1, temperature: float = 1.0) -> Tensor:
-    """Skew KL divergence ``KL(p || s p + (1 - s) q)``, p the teacher's and q the student's distribution (DistiLLM, 2024).
+    """Skew KL divergence ``KL(p || s p + (1 - s) q)``, p the teacher, q the student (DistiLLM, 2024).
 
     With skew 0 it is the KL divergence. Zero if and only if p = q, never negative, at most ``-log(s)``.
 

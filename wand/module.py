@@ -7,11 +7,13 @@ from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
-from wand.checkpoints import read_module_checkpoint
+from wand.checkpoints import load_backbone_and_settings
 from wand.conditioning import ConditionedBatch
 from wand.distillation import IGNORE, agreement, cross_entropy, masked_sum, skew_kl
 from wand.metrics import TokenMetrics
@@ -57,7 +59,7 @@ class WandModule(LightningModule):
     ) -> None:
         super().__init__()
         self.final_window = AttentionWindow(window)
-                # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
+        # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
         settings = {
             "backbone": backbone.spec(),
             "pretrained": backbone.pretrained,
@@ -77,9 +79,12 @@ class WandModule(LightningModule):
         self.teacher: Backbone | None = None
         self.window = self.final_window
         # The teacher is in no checkpoint; on_load_checkpoint checks that nothing else is missing.
+        self.register_state_dict_post_hook(_without_teacher)
         self.strict_loading = False
         self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
-        self.test_metrics = nn.ModuleDict({name: TokenMetrics(with_teacher=teacher is not None) for name in self.systems})
+        self.test_metrics = nn.ModuleDict(
+            {name: TokenMetrics(with_teacher=teacher is not None) for name in self.systems}
+        )
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -96,7 +101,10 @@ class WandModule(LightningModule):
             self.backbone.load_pretrained()
         if self.hparams["teacher"] is not None and self.teacher is None:
             if self.backbone.pretrained is None and self.hparams["teacher"] == "copy":
-                raise ValueError("model.teacher is `copy`, but the backbone has no pretrained weights to copy: set backbone.pretrained, or model.teacher null")
+                raise ValueError(
+                    "model.teacher is `copy`, but the backbone has no pretrained weights to copy: set "
+                    "backbone.pretrained, or model.teacher null"
+                )
             self.teacher = build_teacher(self.hparams["teacher"], self.backbone)
 
     def train(self, mode: bool = True) -> Self:
@@ -105,13 +113,6 @@ class WandModule(LightningModule):
         if self.teacher is not None:
             self.teacher.eval()
         return self
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """All weights but the teacher's."""
-        state = super().state_dict(*args, **kwargs)
-        for key in [key for key in state if key.startswith(kwargs.get("prefix", "") + TEACHER_PREFIX)]:
-            del state[key]
-        return state
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what a resumed run needs beside the weights."""
@@ -125,15 +126,22 @@ class WandModule(LightningModule):
         saved, own = checkpoint["hyper_parameters"]["backbone"], self.backbone.spec()
         if saved != own:
             raise ValueError(f"the checkpoint holds another backbone: {describe_difference(saved, own)}")
-        keys = {key for key in self.state_dict()}
+        keys = set(self.state_dict())
         if keys != set(checkpoint["state_dict"]):
             difference = sorted(keys ^ set(checkpoint["state_dict"]))
             raise ValueError(f"the checkpoint does not fit the model, beginning with the tensor {difference[0]!r}")
+        for name, value in checkpoint["hyper_parameters"].items():
+            if self.hparams.get(name) != value:
+                rank_zero_warn(
+                    f"model.{name} was {value} in the checkpoint and is {self.hparams.get(name)} now: what "
+                    f"you gave wins"
+                )
         extra = checkpoint.get("wand", {})
         digest = extra.get("pretrained_digest")
         if digest is not None and self.backbone.pretrained is not None and digest != self.backbone.pretrained_digest():
             raise ValueError(
-                f"the original weights at {self.backbone.pretrained!r} have changed since this run began: the teacher would be another; restore them or start a new run"
+                f"the original weights at {self.backbone.pretrained!r} have changed since this run began: the "
+                f"teacher would be another; restore them or start a new run"
             )
         if "rng_state" in extra:
             torch.set_rng_state(extra["rng_state"].cpu())
@@ -147,7 +155,7 @@ class WandModule(LightningModule):
             map_location: Where to put it.
             **kwargs: Settings to override.
         """
-        backbone, settings = read_module_checkpoint(checkpoint_path)
+        backbone, settings = load_backbone_and_settings(checkpoint_path)
         return cls(backbone, **{**settings, **kwargs}).to(map_location)
 
     # -- steps ---------------------------------------------------------------------------------------------------
@@ -205,17 +213,21 @@ class WandModule(LightningModule):
             logits["teacher"] = self.teacher(batch, AttentionWindow())
             logits["untrained"] = self.teacher(batch, self.final_window)
         for system in self.systems:
-            self.test_metrics[system].update(logits[system], batch.labels, logits.get("teacher"))
+            self._test_metric(system).update(logits[system], batch.labels, logits.get("teacher"))
 
     def on_test_epoch_end(self) -> None:
         """Log the means of every system."""
         for system in self.systems:
-            metric = self.test_metrics[system]
-            assert isinstance(metric, TokenMetrics)
+            metric = self._test_metric(system)
             self.log_dict({f"test/{system}/{name}": value.float() for name, value in metric.compute().items()})
             metric.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def _test_metric(self, system: str) -> TokenMetrics:
+        metric = self.test_metrics[system]
+        assert isinstance(metric, TokenMetrics)
+        return metric
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; linear warm-up, then a cosine to zero over the whole training."""
         matrices = [p for p in self.backbone.parameters() if p.requires_grad and p.ndim > 1]
         vectors = [p for p in self.backbone.parameters() if p.requires_grad and p.ndim <= 1]
@@ -227,10 +239,17 @@ class WandModule(LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         warmup = max(1, round(self.hparams["warmup"] * total))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        scheduler = LRSchedulerConfigType(scheduler=schedule, interval="step")
+        return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value.clone().float(), reduce_op="sum")
+
+
+def _without_teacher(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
+    """State-dict hook: drop the teacher's weights."""
+    for key in [key for key in state if key.startswith(prefix + TEACHER_PREFIX)]:
+        del state[key]
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 
 from wand.backbone import Backbone
+from wand.checkpoints import load_backbone_and_settings
 
 COPY = "copy"
 
@@ -28,12 +29,12 @@ def build_teacher(teacher: str, student: Backbone) -> Backbone:
 
 
 def _from_checkpoint(path: str, student: Backbone) -> Backbone:
-    from wand.checkpoints import load_backbone
-
-    made = load_backbone(path)
+    made, _ = load_backbone_and_settings(path)
     own, other = _speech(student), _speech(made)
     if own != other:
-        raise ValueError(f"teacher {path} speaks (codebooks, vocabulary, frames/s, conditioning) {other}, the student {own}")
+        raise ValueError(
+            f"teacher {path} speaks (codebooks, vocabulary, frames/s, conditioning) {other}, the student {own}"
+        )
     return made
 
 

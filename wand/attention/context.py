@@ -49,7 +49,9 @@ class AttentionContext:
         if self.window.is_full and self.starts is None:
             return dense_attention(query, key, value, None, scaling)
         soft = self.window.tau is not None
-        return dense_attention(query, key, value, self.mask(columns, query.device, query.dtype if soft else None), scaling)
+        return dense_attention(
+            query, key, value, self.mask(columns, query.device, query.dtype if soft else None), scaling
+        )
 
     def visible(self, columns: int, device: torch.device) -> Tensor:
         """Which keys a query sees under the hard mask: bool ``[1 or B, S, S]``, queries by keys."""

@@ -37,10 +37,13 @@ def wand_attention(
     """
     if attention_context is None:
         raise ValueError(
-            "the 'wand' attention needs the keyword attention_context: call model(..., attention_context=AttentionContext(...))"
+            "the 'wand' attention needs the keyword attention_context: call model(..., "
+            "attention_context=AttentionContext(...))"
         )
     if dropout > 0:
-        raise ValueError(f"attention dropout {dropout} is not supported by windowed attention: set it to 0 in the model config")
+        raise ValueError(
+            f"attention dropout {dropout} is not supported by windowed attention: set it to 0 in the model config"
+        )
     return attention_context.attend(query, key, value, scaling), None
 
 

@@ -20,7 +20,7 @@ commands:
   synthesize   speak:                    wand synthesize "some text" --ckpt_path RUN --reference voice.wav --out out.wav
   backbones    list the models that can be adapted
 
---ckpt_path takes a run folder, a checkpoint file, or `last`. Errors are one line; WAND_TRACEBACK=1 shows where they arise.
+--ckpt_path takes a run folder, a checkpoint file, or `last`. Errors are one line; WAND_TRACEBACK=1 shows their place.
 """
 
 TRAINING = ("fit", "validate", "test")

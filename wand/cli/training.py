@@ -14,7 +14,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from wand.backbone import find_backbone, known_backbones
-from wand.callbacks import AttentionPictures, ComparisonTable, SpeechLogger, ThroughputLogger, WindowCurriculum
+from wand.callbacks import (
+    AttentionPictures,
+    ComparisonTable,
+    SpeechLogger,
+    ThroughputLogger,
+    WindowCurriculum,
+)
 from wand.checkpoints import run_folder
 from wand.cli.configs import new_run_folder, settle_arguments
 from wand.data.datamodule import SpeechDataModule
@@ -29,7 +35,12 @@ class WandCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The sections that every run has."""
-        parser.add_argument("--name", type=str, default="run", help="Name of the run: its folder is runs/NAME, runs/NAME-2, ...")
+        parser.add_argument(
+            "--name",
+            type=str,
+            default="run",
+            help="Name of the run: its folder is runs/NAME, runs/NAME-2, ...",
+        )
         parser.add_lightning_class_args(WindowCurriculum, "curriculum")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -80,12 +91,24 @@ class WandCLI(LightningCLI):
             rank_zero_info(f"precision: {kwargs['precision']}")
         return super().instantiate_trainer(**kwargs)
 
+    def fit(self, **kwargs: Any) -> None:
+        """Train; checkpoints hold tensors and plain values only."""
+        self.trainer.fit(**{**kwargs, "weights_only": True})
+
+    def validate(self, **kwargs: Any) -> None:
+        """Measure on the validation split."""
+        self.trainer.validate(**{**kwargs, "weights_only": True})
+
+    def test(self, **kwargs: Any) -> None:
+        """Measure on the test split; `ComparisonTable` prints the result."""
+        self.trainer.test(**{**kwargs, "weights_only": True, "verbose": False})
+
     def after_fit(self) -> None:
         """Close with the test split's table and what to try next."""
         if self.folder is None or self.trainer.interrupted:
             return
-        best = Path(self.folder / "checkpoints" / "best.ckpt")
-        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None, weights_only=True)
+        best = self.folder / "checkpoints" / "best.ckpt"
+        self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None)
         if self.trainer.is_global_zero:
             print(next_steps(self.folder))
 
@@ -100,11 +123,12 @@ def default_precision(accelerator: str) -> str:
 def next_steps(folder: Path) -> str:
     """Commands to try with a run."""
     run = os.path.relpath(folder)
+    speak = f"--ckpt_path {run} --reference {run}/samples/0-reference.wav"
     return f"""
 The run is in {run}. Next:
   tensorboard --logdir {os.path.relpath(folder.parent)}
-  wand synthesize "the window is small, and still every word is clear." --ckpt_path {run} --reference {run}/samples/reference.wav --out hello.wav
-  wand synthesize "the same words by the teacher." --ckpt_path {run} --system teacher --reference {run}/samples/reference.wav --out teacher.wav
+  wand synthesize "every word is heard through a small window." {speak} --out student.wav
+  wand synthesize "every word is heard through a small window." {speak} --system teacher --out teacher.wav
   wand test --ckpt_path {run}
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from functools import lru_cache
 from typing import Self
 
 import torch
@@ -30,11 +30,7 @@ class EncodecCodec(Codec):
     """
 
     def __init__(self, pretrained: str = EMBEDDED, num_codebooks: int | None = None) -> None:
-        folder = str(asset_folder("codec")) if pretrained == EMBEDDED else pretrained
-        try:
-            self.model = EncodecModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
-        except OSError as error:
-            raise ValueError(f"codec {pretrained!r} cannot be opened: {str(error).splitlines()[0]}") from error
+        self.model = _open(str(asset_folder("codec")) if pretrained == EMBEDDED else pretrained)
         config = self.model.config
         available = int(self.model.quantizer.num_quantizers)
         if num_codebooks is not None and not 1 <= num_codebooks <= available:
@@ -66,8 +62,18 @@ class EncodecCodec(Codec):
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device."""
-        self.model.to(device)
+        self.model.to(device=device)
         return self
+
+
+@lru_cache(maxsize=2)
+def _open(name: str) -> EncodecModel:
+    """The model in float32; kept, since data, pictures and tables ask for it again and again."""
+    try:
+        model = EncodecModel.from_pretrained(name, dtype=torch.float32)
+    except OSError as error:
+        raise ValueError(f"codec {name!r} cannot be opened: {str(error).splitlines()[0]}") from error
+    return model.eval().requires_grad_(False)
 
 
 def _fingerprint(model: EncodecModel, num_codebooks: int) -> str:

@@ -44,7 +44,9 @@ def read_reference(path: str | Path, sample_rate: int, seconds: float = 0.5) -> 
     if float(audio.abs().max()) < SILENT_PEAK:
         raise ValueError(f"{path} is silent: give a recording of the voice to be cloned")
     if len(audio) < seconds * sample_rate:
-        raise ValueError(f"{path} lasts {len(audio) / sample_rate:.2f} s: give at least {seconds} s of the voice to be cloned")
+        raise ValueError(
+            f"{path} lasts {len(audio) / sample_rate:.2f} s: give at least {seconds} s of the voice to be cloned"
+        )
     return audio
 
 

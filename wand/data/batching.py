@@ -117,7 +117,10 @@ class BatchLoader:
         """
         own = (self.seed, len(self))
         if (state["seed"], state["batches"]) != own:
-            raise ValueError(f"the run had data seed {state['seed']} and {state['batches']} batches an epoch, now they are {own[0]} and {own[1]}: resume with the run's own data settings")
+            raise ValueError(
+                f"the run had data seed {state['seed']} and {state['batches']} batches an epoch, now they are "
+                f"{own[0]} and {own[1]}: resume with the run's own data settings"
+            )
         self.epoch, self.given = state["epoch"], state["given"]
         self._restored = True
 

@@ -85,7 +85,10 @@ class SpeechDataModule(LightningDataModule):
         window = self._module.final_window.size
         longest = max(self._backbone.layout.to_columns(e.codes).shape[0] for e in self.examples["train"])
         if window is not None and window >= longest:
-            rank_zero_warn(f"model.window {window} is not smaller than the longest utterance ({longest} columns): it hides nothing, the student can only equal the teacher")
+            rank_zero_warn(
+                f"model.window {window} is not smaller than the longest utterance ({longest} columns): it hides "
+                f"nothing, the student can only equal the teacher"
+            )
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled by epoch."""

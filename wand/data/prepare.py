@@ -36,7 +36,7 @@ def cache_fingerprint(source: SpeechSource, conditioner: Conditioner, codec: Cod
 
 @dataclass(frozen=True)
 class ShardCache:
-    """Where the shards of one corpus for one conditioner and codec live: ``root/<fingerprint>/<split>-00000.safetensors``."""
+    """The shards of one corpus for one conditioner and codec: ``root/<fingerprint>/<split>-00000.safetensors``."""
 
     folder: Path
     fingerprint: str

@@ -90,13 +90,16 @@ def read_shard(path: Path, fingerprint: str) -> list[Example]:
     except SafetensorError as error:
         raise ValueError(f"shard {path} is damaged ({error}): delete it and run again") from error
     if (about.get("format"), about.get("fingerprint")) != (FORMAT, fingerprint):
-        raise ValueError(f"shard {path} was prepared for another corpus, conditioner or codec ({about.get('fingerprint')}, not {fingerprint})")
+        raise ValueError(
+            f"shard {path} was prepared for another corpus, conditioner or codec "
+            f"({about.get('fingerprint')}, not {fingerprint})"
+        )
     names = [name.removesuffix(".values") for name in tensors if name.endswith(".values")]
     split = {n: tensors[f"{n}.values"].split(tensors[f"{n}.lengths"].tolist()) for n in names}
     inner = {n.removeprefix("conditioning."): values for n, values in split.items() if n.startswith("conditioning.")}
     return [
-        Example(*about_one, {n: _expand(values[i]) for n, values in inner.items()}, _expand(split["codes"][i]).T)
-        for i, about_one in enumerate(json.loads(about["utterances"]))
+        Example(id, text, speaker, {n: _expand(values[i]) for n, values in inner.items()}, _expand(split["codes"][i]).T)
+        for i, (id, text, speaker) in enumerate(json.loads(about["utterances"]))
     ]
 
 

@@ -1,8 +1,8 @@
 """Key/value caches of a decoding run. State lives here, apart from the weights.
 
 `PrefixWindowCache` holds P prefix slots and a ring of W slots: the column at absolute index p is written to slot p
-while p < P and to ``P + (p - P) % W`` afterwards. Keys are stored after RoPE, so the order of slots does not matter, and
-"slots up to the newest column" is exactly the window: before the ring is full it names the filled slots, afterwards all.
+while p < P and to ``P + (p - P) % W`` afterwards. Keys are stored after RoPE, so the order of slots does not matter,
+and "slots up to the newest column" is exactly the window: before the ring is full the filled slots, afterwards all.
 
 Shapes: B rows, G key/value heads, D the width of a head.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
 from wand.attention.dense import dense_attention
 
@@ -91,12 +91,13 @@ class PrefixWindowCache(Cache):
         self.positions = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.starts = torch.zeros_like(self.positions) if starts is None else starts.to(self.positions)
         self._row_index = torch.arange(batch_size, device=device)
-        super().__init__(layers=[_RingLayer(self, shape, dtype, device, last=i == layers - 1) for i in range(layers)])
+        self.rings = [_RingLayer(self, shape, dtype, device, last=i == layers - 1) for i in range(layers)]
+        super().__init__(layers=list(self.rings))
 
     @property
     def nbytes(self) -> int:
         """Bytes of all keys and values."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.rings)
 
     def slots(self) -> Tensor:
         """``[B]`` the slot that each row writes next."""
@@ -120,8 +121,11 @@ class PrefixWindowCache(Cache):
             prefilled: A cache of n rows with the same P that has just taken the new prefixes.
         """
         if prefilled.prefix_length != self.prefix_length:
-            raise ValueError(f"prefix of {prefilled.prefix_length} columns does not fit a cache with {self.prefix_length} prefix slots: pad it")
-        for own, new in zip(self.layers, prefilled.layers, strict=True):
+            raise ValueError(
+                f"prefix of {prefilled.prefix_length} columns does not fit a cache with {self.prefix_length} "
+                f"prefix slots: pad it"
+            )
+        for own, new in zip(self.rings, prefilled.rings, strict=True):
             own.keys[rows, :, : self.prefix_length] = new.keys[:, :, : self.prefix_length]
             own.values[rows, :, : self.prefix_length] = new.values[:, :, : self.prefix_length]
         self.positions[rows] = prefilled.positions
@@ -166,7 +170,8 @@ class _RingLayer(CacheLayerMixin):
             return self.keys, self.values
         if columns != cache.prefix_length or not self._is_empty():
             raise ValueError(
-                f"{columns} columns do not fit this cache: the first call takes the whole prefix of {cache.prefix_length} columns, every later one a single column"
+                f"{columns} columns do not fit this cache: the first call takes the whole prefix of "
+                f"{cache.prefix_length} columns, every later one a single column"
             )
         self.keys[:, :, :columns] = key_states.to(self.keys.dtype)
         self.values[:, :, :columns] = value_states.to(self.values.dtype)
@@ -215,7 +220,8 @@ class FullCache(DynamicCache):
     @property
     def nbytes(self) -> int:
         """Bytes of all keys and values so far."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers if layer.keys is not None)
+        tensors = [t for layer in self.layers if isinstance(layer, DynamicLayer) for t in (layer.keys, layer.values)]
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @property
     def positions(self) -> Tensor:

@@ -160,7 +160,9 @@ def generate(
             if len(ended) == rows:
                 break
         logits = decoder.step(spoken[-1])
-    columns = torch.stack(spoken, dim=1).cpu() if spoken else torch.zeros(rows, 0, layout.num_codebooks, dtype=torch.long)
+    columns = (
+        torch.stack(spoken, dim=1).cpu() if spoken else torch.zeros(rows, 0, layout.num_codebooks, dtype=torch.long)
+    )
     results = []
     for row in range(rows):
         length, reason = ended[row]

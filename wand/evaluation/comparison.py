@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-TITLES = {
-    "teacher": "teacher (full attention)",
-    "untrained": "same weights, window, no training",
-    "student": "WAND student (window)",
+LEGEND = {
+    "teacher": "the original model, full attention",
+    "untrained": "its weights under the window, no training",
+    "student": "adapted to the window",
 }
 
 
@@ -55,18 +55,28 @@ def recovered(rows: list[Row]) -> dict[str, float]:
 def header(rows: list[Row]) -> list[str]:
     """Column titles."""
     first = rows[0]
-    titles = ["", "W", "agreement", "true KL", "CE"]
-    titles += [f"KV at {seconds:g} s" for seconds in first.kv_bytes]
-    return titles + [f"ms/step at {columns}" for columns in first.step_ms]
+    titles = ["system", "W", "agreement", "KL", "CE"]
+    titles += [f"KV {seconds:g} s" for seconds in first.kv_bytes]
+    return titles + [f"ms @{columns}" for columns in first.step_ms]
 
 
 def cells(row: Row) -> list[str]:
     """One line of the table."""
-    texts = [TITLES[row.system], "full" if row.window is None else str(row.window)]
+    texts = [row.system, "full" if row.window is None else str(row.window)]
     texts += ["-" if row.agreement is None else f"{100 * row.agreement:.1f} %"]
     texts += ["-" if row.kl is None else f"{row.kl:.4f}", f"{row.ce:.4f}"]
     texts += [f"{size / 2**20:.2f} MiB" for size in row.kv_bytes.values()]
     return texts + [f"{ms:.2f}" for ms in row.step_ms.values()]
+
+
+def legend(rows: list[Row]) -> str:
+    """What the table says, in words."""
+    names = "; ".join(f"{row.system}: {LEGEND[row.system]}" for row in rows)
+    return (
+        f"{names}. KL and CE in nats a label, agreement with the teacher's choice; KV: bytes of one "
+        f"voice's cache after "
+        "that much speech; ms: a decoding step after that many columns."
+    )
 
 
 def summary(rows: list[Row]) -> str:
@@ -82,16 +92,20 @@ def to_markdown(rows: list[Row]) -> str:
     """The table and its summary."""
     titles = header(rows)
     lines = [titles, ["---"] * len(titles), *(cells(row) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{summary(rows)}\n"
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{legend(rows)}\n\n{summary(rows)}\n"
 
 
 def show(rows: list[Row], console: Console | None = None) -> None:
     """Print the table."""
     console = console or Console()
-    table = Table(*header(rows), title="Test split")
+    table = Table(title="Test split")
+    for title in header(rows):
+        table.add_column(title, justify="left" if title == "system" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*cells(row))
-    console.print(table)
+    # A log file has no width; a narrow guess would cut the figures.
+    console.print(table, width=None if console.is_terminal else 110)
+    console.print(legend(rows))
     if text := summary(rows):
         console.print(text)
 

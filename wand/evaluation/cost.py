@@ -7,9 +7,8 @@ import time
 
 import torch
 
-from wand.attention import AttentionWindow
 from wand.backbone import Backbone
-from wand.decoding.cache import FullCache, PrefixWindowCache, kv_bytes
+from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, kv_bytes
 
 
 def cache_bytes(backbone: Backbone, prefix: int, seconds: float, window: int | None) -> int:
@@ -21,7 +20,12 @@ def cache_bytes(backbone: Backbone, prefix: int, seconds: float, window: int | N
 
 @torch.inference_mode()
 def step_milliseconds(
-    backbone: Backbone, prefix: int, columns: int, windows: list[int | None], repeats: int = 30, warmup: int = 3
+    backbone: Backbone,
+    prefix: int,
+    columns: int,
+    windows: list[int | None],
+    repeats: int = 30,
+    warmup: int = 3,
 ) -> list[float]:
     """Median time of one decoding step of one row that has already spoken `columns` columns.
 
@@ -65,26 +69,20 @@ def step_milliseconds(
 def _filled_cache(backbone: Backbone, prefix: int, columns: int, window: int | None) -> PrefixWindowCache | FullCache:
     config = backbone.decoder.config
     parameter = next(backbone.decoder.parameters())
-    kind = {"dtype": parameter.dtype, "device": parameter.device}
+    dtype, device = parameter.dtype, parameter.device
     if window is None:
         full = FullCache()
-        heads, width = _heads(backbone)
-        for layer in range(config.num_hidden_layers):
-            full.update(*torch.randn(2, 1, heads, prefix + columns, width, **kind).unbind(0), layer)
+        layers, heads, width = key_value_shape(config)
+        for layer in range(layers):
+            keys, values = torch.randn(2, 1, heads, prefix + columns, width, dtype=dtype, device=device)
+            full.update(keys, values, layer)
         return full
-    cache = PrefixWindowCache(config, prefix_length=prefix, window=window, **kind)
-    for layer in cache.layers:
-        layer.keys.normal_()
-        layer.values.normal_()
+    cache = PrefixWindowCache(config, prefix_length=prefix, window=window, dtype=dtype, device=device)
+    for ring in cache.rings:
+        ring.keys.normal_()
+        ring.values.normal_()
     cache.positions += prefix + columns
     return cache
-
-
-def _heads(backbone: Backbone) -> tuple[int, int]:
-    from wand.decoding.cache import key_value_shape
-
-    _, heads, width = key_value_shape(backbone.decoder.config)
-    return heads, width
 
 
 def _synchronise(device: torch.device) -> None:

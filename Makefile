@@ -1,0 +1,29 @@
+# Two commands for a fresh machine with Python 3.11+, make and git:
+#   make quickstart   adapt the embedded voice to windowed attention
+#   make test         lint, types, tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test install clean
+
+quickstart: install
+	$(BIN)/wand fit --config quickstart
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+install: $(VENV)/.installed
+
+# torch comes first and by exact version: a range would fetch a build with gigabytes of CUDA on machines without a GPU.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

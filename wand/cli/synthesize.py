@@ -1,0 +1,157 @@
+"""`wand synthesize`: speak texts with the student or the teacher of a run."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from wand.attention import AttentionWindow
+from wand.backbone import Backbone
+from wand.checkpoints import LAST, load_backbone_and_settings, load_original
+from wand.data.audio import read_reference, write_audio
+from wand.decoding.sampling import Sampling
+from wand.evaluation.synthesis import Speech, synthesize
+from wand.teacher import COPY
+
+TEXTS_A_BATCH = 8
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(prog="wand synthesize", description="Speak texts in the voice of a reference.")
+    parser.add_argument("text", nargs="*", help="texts to speak; each becomes one sound")
+    parser.add_argument("--file", type=Path, help="a file with one text a line, beside or instead of texts given here")
+    parser.add_argument("--ckpt_path", default=LAST, help="run folder, checkpoint file, or `last` (the default)")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        required=True,
+        help="sound file of the voice to be cloned; two seconds are used",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out.wav"),
+        help="sound file to write; several texts become out-001.wav, out-002.wav, ...",
+    )
+    parser.add_argument(
+        "--system", choices=("student", "teacher"), default="student", help="who speaks (default: student)"
+    )
+    parser.add_argument(
+        "--window",
+        help="columns in view, or `full`; default: the run's window for the student, full for the teacher",
+    )
+    parser.add_argument("--max_seconds", type=float, default=30.0, help="longest speech allowed (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, help="text i draws with seed + i (default: 0)")
+    parser.add_argument("--temperature", type=float, help="0 is greedy (default: the model's own)")
+    parser.add_argument(
+        "--top_k", type=int, help="draw among the k most likely tokens; 0 is all (default: the model's own)"
+    )
+    parser.add_argument(
+        "--top_p",
+        type=float,
+        help="draw among the most likely tokens that reach p (default: the model's own)",
+    )
+    parser.add_argument(
+        "--repetition_penalty",
+        type=float,
+        help="above 1 makes spoken tokens less likely (default: the model's own)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="where to run (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> list[Speech]:
+    """Speak, write sound files, and print how each text ended."""
+    options = parse(arguments)
+    texts = [*options.text, *_read_texts(options.file)]
+    if not texts:
+        raise ValueError("nothing to speak: give a text, or --file with one text a line")
+    backbone, window = _load_system(options)
+    backbone = backbone.to(options.device).eval()
+    codec = backbone.load_codec().to(options.device)
+    reference = read_reference(options.reference, codec.sample_rate)
+    sampling = _sampling(backbone.sampling, options)
+    for text in texts:
+        if not text.strip():
+            raise ValueError("the text is empty: give at least one word")
+    spoken: list[Speech] = []
+    columns = TextColumn("[bold]speaking"), TextColumn("{task.completed} columns"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=None)
+        for first in range(0, len(texts), TEXTS_A_BATCH):
+            spoken += synthesize(
+                backbone,
+                codec,
+                texts[first : first + TEXTS_A_BATCH],
+                reference,
+                window,
+                sampling=sampling,
+                seed=options.seed + first,
+                max_seconds=options.max_seconds,
+                on_column=lambda: progress.advance(bar),
+            )
+    _write(spoken, options.out, codec.sample_rate)
+    return spoken
+
+
+def _load_system(options: argparse.Namespace) -> tuple[Backbone, AttentionWindow]:
+    student, settings = load_backbone_and_settings(options.ckpt_path)
+    trained = settings["window"]
+    if options.system == "teacher":
+        teacher = settings["teacher"]
+        if teacher is None:
+            raise ValueError(f"the run {options.ckpt_path} has no teacher: leave --system away")
+        backbone = load_original(options.ckpt_path) if teacher == COPY else load_backbone_and_settings(teacher)[0]
+        default = None
+    else:
+        backbone, default = student, trained
+    size = default if options.window is None else _window(options.window)
+    if options.system == "student" and size is None and trained is not None:
+        Console(stderr=True).print(
+            f"[yellow]warning:[/] this student was trained with a window of {trained}; full attention is an "
+            f"untrained regime for it"
+        )
+    return backbone, AttentionWindow(size)
+
+
+def _window(text: str) -> int | None:
+    if text == "full":
+        return None
+    if not text.lstrip("-").isdigit():
+        raise ValueError(f"--window {text!r} is neither a number of columns nor `full`")
+    return int(text)
+
+
+def _sampling(default: Sampling, options: argparse.Namespace) -> Sampling:
+    names = ("temperature", "top_k", "top_p", "repetition_penalty")
+    return replace(default, **{name: getattr(options, name) for name in names if getattr(options, name) is not None})
+
+
+def _read_texts(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    if not file.is_file():
+        raise ValueError(f"no file of texts at {file}")
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _write(spoken: list[Speech], out: Path, sample_rate: int) -> None:
+    table = Table("file", "seconds", "ended by", "text")
+    for i, speech in enumerate(spoken, start=1):
+        path = out if len(spoken) == 1 else out.with_stem(f"{out.stem}-{i:03d}")
+        if len(speech.audio):
+            write_audio(path, speech.audio, sample_rate)
+        shown = str(path) if len(speech.audio) else "nothing was said"
+        table.add_row(shown, f"{len(speech.audio) / sample_rate:.2f}", str(speech.reason), speech.text)
+    Console().print(table)
