@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files
 from pathlib import Path
 
-from wand.checkpoints import RUNS, find_checkpoint, run_folder
+from lightning.pytorch.utilities import rank_zero_only
 
-# Set by the process that starts others (DDP), so that all of them write into the same run.
-RUN_FOLDER_VARIABLE = "WAND_RUN_FOLDER"
+from wand.checkpoints import RUNS, find_checkpoint, run_folder
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -64,16 +62,16 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
 
 
 def new_run_folder(name: str, runs: Path = RUNS) -> Path:
-    """``runs/<name>``, or ``runs/<name>-2`` and so on: a run never overwrites another. The folder is made."""
-    if named := os.environ.get(RUN_FOLDER_VARIABLE):
-        return Path(named)
+    """``runs/<name>``, or ``runs/<name>-2`` and so on: a run never overwrites another. Rank 0 makes it, and alone writes."""
+    folder = (runs / name).absolute()
+    if rank_zero_only.rank != 0:
+        return folder
     number = 1
     while True:
-        folder = (runs / (name if number == 1 else f"{name}-{number}")).absolute()
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             number += 1
+            folder = folder.with_name(f"{name}-{number}")
         else:
-            os.environ[RUN_FOLDER_VARIABLE] = str(folder)
             return folder

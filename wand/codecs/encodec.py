@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import EncodecModel
+from transformers.utils import logging
 
 from wand.assets import asset_folder
 from wand.codecs.base import Codec
@@ -62,17 +63,22 @@ class EncodecCodec(Codec):
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device."""
-        self.model.to(device=device)
+        nn.Module.to(self.model, device)
         return self
 
 
 @lru_cache(maxsize=2)
 def _open(name: str) -> EncodecModel:
     """The model in float32; kept, since data, pictures and tables ask for it again and again."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a bar over a few milliseconds is noise
     try:
         model = EncodecModel.from_pretrained(name, dtype=torch.float32)
     except OSError as error:
         raise ValueError(f"codec {name!r} cannot be opened: {str(error).splitlines()[0]}") from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     return model.eval().requires_grad_(False)
 
 

@@ -41,7 +41,7 @@ def read_reference(path: str | Path, sample_rate: int, seconds: float = 0.5) -> 
         ValueError: As `read_audio`, and if it is silent or shorter than `seconds`.
     """
     audio = read_audio(path, sample_rate)
-    if float(audio.abs().max()) < SILENT_PEAK:
+    if len(audio) > 0 and float(audio.abs().max()) < SILENT_PEAK:
         raise ValueError(f"{path} is silent: give a recording of the voice to be cloned")
     if len(audio) < seconds * sample_rate:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from zlib import crc32
 
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioner, make_batch
@@ -86,15 +87,16 @@ class BatchLoader:
         return len(self._plan(0))
 
     def __iter__(self) -> Iterator[ConditionedBatch]:
-        if not self._restored:
-            self.given = 0
+        if self.given > 0 and not self._restored:
+            # The last epoch was left early.
+            self.epoch, self.given = self.epoch + 1, 0
         self._restored = False
         plan = self._plan(self.epoch)
-        while self.given < len(plan):
-            self.given += 1
-            yield self.collate(plan[self.given - 1])
-        self.epoch += 1
-        self.given = 0
+        for index in range(self.given, len(plan)):
+            # Nobody asks again after the last batch: with it, the next epoch begins.
+            last = index + 1 == len(plan)
+            self.epoch, self.given = (self.epoch + 1, 0) if last else (self.epoch, index + 1)
+            yield self.collate(plan[index])
 
     def collate(self, indices: Sequence[int]) -> ConditionedBatch:
         """This rank's share of one global batch."""
@@ -107,7 +109,7 @@ class BatchLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader stands: epoch, and batches given in it."""
-        return {"epoch": self.epoch, "given": self.given, "seed": self.seed, "batches": len(self)}
+        return {"epoch": self.epoch, "given": self.given, **self._identity()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue from there.
@@ -115,14 +117,18 @@ class BatchLoader:
         Raises:
             ValueError: If the corpus, its seed or the batches are others than those of the saved run.
         """
-        own = (self.seed, len(self))
-        if (state["seed"], state["batches"]) != own:
+        own = self._identity()
+        saved = {name: state.get(name) for name in own}
+        if saved != own:
             raise ValueError(
-                f"the run had data seed {state['seed']} and {state['batches']} batches an epoch, now they are "
-                f"{own[0]} and {own[1]}: resume with the run's own data settings"
+                f"the run's batches were others (seed, utterances a step, digest of lengths: {tuple(saved.values())}, "
+                f"now {tuple(own.values())}): resume with the run's own data and data settings"
             )
         self.epoch, self.given = state["epoch"], state["given"]
         self._restored = True
+
+    def _identity(self) -> dict[str, int]:
+        return {"seed": self.seed, "step": self.batch_size * self.world, "lengths": crc32(repr(self.lengths).encode())}
 
     def _plan(self, epoch: int) -> list[list[int]]:
         return plan_epoch(self.lengths, self.batch_size * self.world, self.seed, epoch, self.shuffle)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -97,11 +98,11 @@ def _make_shards(
     workers: int,
 ) -> None:
     columns = TextColumn("[bold]preparing speech"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns) as progress:
+    with Progress(*columns) as progress, _readers(source, workers) as read:
         bar = progress.add_task("", total=sum(len(part) for _, part in todo))
         for path, part in todo:
             codes = []
-            for audio in _audio(source, part, workers):
+            for audio in read(part):
                 codes.append(codec.encode(audio[None, None], codec.sample_rate)[0])
                 progress.advance(bar)
             references = choose_references(part, [c.shape[1] for c in codes])
@@ -139,10 +140,12 @@ def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], ke
     return chosen
 
 
-def _audio(source: SpeechSource, utterances: Sequence[Utterance], workers: int) -> Iterator[Tensor]:
+@contextmanager
+def _readers(source: SpeechSource, workers: int) -> Iterator[Callable[[Sequence[Utterance]], Iterable[Tensor]]]:
+    """A function from utterances to their sound, in order, made or read by worker processes."""
     if workers == 0:
-        yield from map(source.audio, utterances)
+        yield lambda utterances: map(source.audio, utterances)
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     with get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.imap(source.audio, utterances, chunksize=8)
+        yield lambda utterances: pool.imap(source.audio, utterances, chunksize=8)

@@ -82,6 +82,7 @@ def _filled_cache(backbone: Backbone, prefix: int, columns: int, window: int | N
         ring.keys.normal_()
         ring.values.normal_()
     cache.positions += prefix + columns
+    cache.prefilled = True
     return cache
 
 

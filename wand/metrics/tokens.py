@@ -49,6 +49,8 @@ class TokenMetrics(Metric):
 
     def update(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> None:
         """Take one batch in: ``[B, T, K, V]``, ``[B, T, K]`` and the teacher's ``[B, T, K, V]``."""
+        if teacher is None and "kl" in self.names:
+            raise ValueError("the teacher's logits are missing: give them, or make TokenMetrics(with_teacher=False)")
         for name, value in token_sums(logits, labels, teacher).items():
             setattr(self, name, getattr(self, name) + value)
 

@@ -1,0 +1,76 @@
+"""Turn a finished teacher run into the embedded voice: ``python -m recipes.teacher.export runs/teacher``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from wand.backbone import Backbone
+from wand.checkpoints import find_checkpoint, load_backbone_and_settings, read_checkpoint
+
+CARD = """# The embedded voice
+
+An `EncodecLM` ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that clones a voice from two seconds of reference
+and reads lower-case English text: the full-attention teacher of the quickstart. Licence: Apache-2.0.
+
+| | |
+|---|---|
+| data | {hours:g} h of sentences from `wand.demo`, spoken by espeak-ng in the seen voices, made at run time (seed {seed}) |
+| codec | `wand/assets/codec`: 50 frames/s, 4 codebooks of 256 |
+| recipe | `recipes/teacher`: `wand fit --config teacher`, full attention, no teacher; {steps} steps of {batch} utterances |
+| cross-entropy, validation | {ce:.3f} nats a label |
+| accuracy, validation | {accuracy:.3f} of all labels |
+| cross-entropy, test | {test_ce:.3f} nats a label (one more, unseen, voice included) |
+
+{remarks}
+"""
+
+
+def export(run: Path, out: Path, remarks: str) -> Backbone:
+    """Write the best checkpoint of a run as ``config.json``, ``model.safetensors`` (fp16) and a card.
+
+    Args:
+        run: Run folder, finished (its closing table is read for the card).
+        out: Folder to write.
+        remarks: What a reader of the card should know besides.
+    """
+    import yaml
+
+    best = find_checkpoint(run / "checkpoints" / "best.ckpt")
+    backbone, _ = load_backbone_and_settings(best)
+    backbone.save_pretrained(out, torch.float16)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    student = json.loads((run / "comparison.json").read_text())["rows"][-1]
+    validation = json.loads((run / "validation.json").read_text())
+    data = config["data"]["source"]["init_args"]
+    card = CARD.format(
+        parameters=sum(p.numel() for p in backbone.parameters()) / 1e6,
+        size=(out / "model.safetensors").stat().st_size / 1e6,
+        hours=data["hours"],
+        seed=data["seed"],
+        steps=read_checkpoint(best)["global_step"],
+        batch=config["data"]["batch_size"],
+        ce=validation["ce"],
+        accuracy=validation["accuracy"],
+        test_ce=student["ce"],
+        remarks=remarks,
+    )
+    (out / "README.md").write_text(card)
+    return backbone
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="run folder of `wand fit --config teacher`")
+    parser.add_argument("--out", type=Path, default=Path("wand/assets/encodec_lm"), help="folder to write")
+    parser.add_argument("--remarks", default="", help="a sentence for the card")
+    arguments = parser.parse_args()
+    export(arguments.run, arguments.out, arguments.remarks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Two processes on one machine (gloo) train as one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.cli.conftest import Workplace
+
+
+def fit(workplace: Workplace, name: str, *options: str) -> EventAccumulator:
+    arguments = ["fit", "--config", "quickstart", *workplace.fit, "--name", name, "--trainer.max_steps=4"]
+    command = [sys.executable, "-m", "wand.cli", *arguments, "--trainer.log_every_n_steps=1", *options]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    events = EventAccumulator(str(workplace.folder / "runs" / name), size_guidance={"images": 100, "audio": 100})
+    events.Reload()
+    return events
+
+
+def test_two_processes_equal_one_on_the_same_batches(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAND_CACHE", str(workplace.folder / "cache"))
+    two = fit(workplace, "two", "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp")
+    one = fit(workplace, "one", "--data.batch_size=4")
+    for tag in ("train/loss", "train/ce", "train/kd", "train/agreement", "val/agreement", "val/kl", "test/student/ce"):
+        alone, together = one.Scalars(tag), two.Scalars(tag)
+        assert [event.step for event in together] == [event.step for event in alone], tag
+        assert [event.value for event in together] == pytest.approx([event.value for event in alone], rel=2e-4), tag
+    # Logging, pictures, sound, caching: once.
+    for kind in ("images", "audio"):
+        assert one.Tags()[kind] == two.Tags()[kind]
+    assert len(two.Images("schedule")) == 1
+    assert len(two.Audio("teacher/0")) == 1
+    assert sorted(path.name for path in (workplace.folder / "runs").iterdir()) == ["one", "two"]
+    assert len(list(Path("cache").iterdir())) == 1

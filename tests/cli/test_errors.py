@@ -1,0 +1,86 @@
+"""Wrong settings get one clear line, before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Workplace
+from wand.cli import main
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a refused command prints last."""
+    try:
+        status = main(arguments)
+    except SystemExit as stop:  # the parser's own errors
+        status = int(stop.code or 0)
+    assert status == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param(["--config", "quickstrat"], ["'quickstrat'", "quickstart, teacher"], id="config"),
+        pytest.param(["--model.windwo=3"], ["windwo"], id="misspelt-key"),
+        pytest.param(["--model.window=0"], ["window 0"], id="window-zero"),
+        pytest.param(["--model.window=-4"], ["window -4"], id="window-negative"),
+        pytest.param(["--model.window=3"], ["window 3", "delay of 3"], id="window-within-delay"),
+        pytest.param(["--model.window=160"], ["start 128", "final window 160"], id="start-below-window"),
+        pytest.param(
+            ["--curriculum.schedule.tau_start=20"], ["tau_start 20", "tau_end 16", "swap"], id="tau-swapped"
+        ),
+        pytest.param(["--model.skew=1"], ["skew 1"], id="skew"),
+        pytest.param(["--model.kd_weight=0", "--model.ce_weight=0"], ["nothing to learn"], id="weights"),
+        pytest.param(["--model.backbone=CosyVoice9"], ["CosyVoice9", "EncodecLM"], id="backbone"),
+        pytest.param(["--model.backbone.init_args.pretrained=none/there"], ["none/there"], id="pretrained"),
+        pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
+        pytest.param(["--ckpt_path=runs/none"], ["no checkpoint at runs/none"], id="checkpoint"),
+    ],
+)
+def test_bad_settings(
+    workplace: Workplace, options: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = refused(["fit", "--config", "quickstart", *workplace.fit, *options], capsys)
+    for word in words:
+        assert word in last
+    assert not list(workplace.folder.glob("runs/*/checkpoints"))
+
+
+def test_checkpoint_of_another_backbone(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = "--model.backbone.init_args.architecture.hidden_size=16"
+    none = "--model.backbone.init_args.pretrained=null"
+    last = refused(["validate", "--ckpt_path", "runs/quickstart", none, shape, "--model.teacher=null"], capsys)
+    assert "another backbone" in last
+    assert "hidden_size is 32, not 16" in last
+
+
+@pytest.mark.parametrize("kind", ["damaged", "foreign", "code"])
+def test_files_that_are_no_checkpoint(workplace: Workplace, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("bad.ckpt")
+    if kind == "damaged":
+        path.write_bytes(b"PK\x03\x04 half a file")
+    else:
+        torch.save({"state_dict": {}} if kind == "foreign" else {"hyper_parameters": main}, path)
+    speak = ["synthesize", "yes.", "--ckpt_path", str(path), "--reference", "none.wav"]
+    last = refused(speak, capsys)
+    assert "bad.ckpt" in last
+
+
+def test_window_longer_than_the_speech_warns(workplace: Workplace) -> None:
+    wide = ["--model.window=4000", "--curriculum.schedule=null", "--trainer.max_steps=1"]
+    with pytest.warns(UserWarning, match="hides nothing"):
+        workplace.run("fit", "--config", "quickstart", *workplace.fit, *wide)
+
+
+def test_missing_espeak_says_what_to_install(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    monkeypatch.setenv("WAND_CACHE", str(workplace.folder / "empty"))
+    assert "wand-tts[demo]" in refused(["fit", "--config", "quickstart", *workplace.fit], capsys)

@@ -1,0 +1,95 @@
+"""A run that is killed in the middle of an epoch goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.cli.conftest import DATA, Workplace
+from wand.checkpoints import read_checkpoint
+from wand.cli import main
+
+STEPS = 12
+
+
+def options(workplace: Workplace, name: str) -> list[str]:
+    sizes = [f"{DATA}.hours=0.03", "--data.batch_size=2", f"--trainer.max_steps={STEPS}", "--trainer.log_every_n_steps=1"]
+    schedule = ["--trainer.val_check_interval=6", "--trainer.check_val_every_n_epoch=null", "--trainer.max_epochs=-1"]
+    return ["fit", "--config", "quickstart", *workplace.fit, *sizes, *schedule, "--name", name]
+
+
+def curve(folder: Path, tag: str) -> dict[int, float]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {event.step: event.value for event in events.Scalars(tag)}
+
+
+def kill_after_first_checkpoint(arguments: list[str], checkpoint: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "wand.cli", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while not checkpoint.is_file() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+
+
+def test_killed_and_resumed_equals_undisturbed(workplace: Workplace) -> None:
+    workplace.run(*options(workplace, "undisturbed"))
+    last = Path("runs/killed/checkpoints/last.ckpt")
+    kill_after_first_checkpoint(options(workplace, "killed"), last)
+    reached = read_checkpoint(last)["global_step"]
+    assert 0 < reached < STEPS
+    workplace.run(*options(workplace, "killed"), "--ckpt_path", "runs/killed")
+    assert not Path("runs/killed-2").exists(), "a resumed run goes on in its own folder"
+    whole, resumed = read_checkpoint("runs/undisturbed"), read_checkpoint("runs/killed")
+    assert whole["global_step"] == resumed["global_step"] == STEPS
+    for name, weight in whole["state_dict"].items():
+        assert torch.equal(weight, resumed["state_dict"][name]), name
+    for tag in ("train/window", "train/tau", "train/loss"):
+        undisturbed, continued = curve(Path("runs/undisturbed"), tag), curve(Path("runs/killed"), tag)
+        assert continued.items() <= undisturbed.items()
+        assert max(continued) == STEPS - 1
+
+
+def test_another_number_of_steps_is_refused_unless_accepted(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    resume = ["fit", "--ckpt_path", "runs/quickstart/checkpoints/best.ckpt", "--trainer.max_epochs=2"]
+    assert main(resume) == 2
+    error = capsys.readouterr().err
+    assert "total_steps" in error
+    assert "--curriculum.accept_change" in error
+
+
+def test_another_order_of_data_is_refused(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--ckpt_path", "last", "--data.seed=1", "--trainer.max_epochs=2"]) == 2
+    assert "data seed 0" in capsys.readouterr().err
+
+
+def test_last_without_any_run_fails(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", "quickstart", "--ckpt_path", "last"]) == 2
+    assert "no checkpoint in any run" in capsys.readouterr().err
+
+
+def test_changed_original_weights_are_refused(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = tmp_path / "original"
+    original.mkdir()
+    for file in workplace.pretrained.iterdir():
+        (original / file.name).write_bytes(file.read_bytes())
+    model = f"--model.backbone.init_args.pretrained={original}"
+    once = ["fit", "--config", "quickstart", *workplace.fit, model, "--trainer.max_steps=2"]
+    workplace.run(*once)
+    from wand.backbones.encodec_lm import EncodecLM
+
+    other = EncodecLM(pretrained=str(original))
+    other.save_pretrained(original)  # the same shape, other weights
+    assert main([*once, "--ckpt_path", "last"]) == 2
+    assert "have changed" in capsys.readouterr().err

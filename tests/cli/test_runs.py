@@ -1,0 +1,99 @@
+"""Whole runs through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.cli.conftest import SHAPE, Workplace
+from wand import WandModule
+from wand.checkpoints import read_checkpoint
+from wand.cli.configs import shipped_configs
+
+ARCHITECTURE = [f"--model.backbone.init_args.architecture.{name}={value}" for name, value in SHAPE.items()]
+
+
+def test_every_shipped_config_is_tested() -> None:
+    assert set(shipped_configs()) == {"quickstart", "teacher"}
+
+
+def test_teacher_config_trains_from_random_weights(workplace: Workplace) -> None:
+    workplace.run("fit", "--config", "teacher", *ARCHITECTURE, *workplace.data, "--trainer.val_check_interval=4")
+    module = WandModule.load_from_checkpoint("runs/teacher")
+    assert module.final_window.is_full
+    assert module.hparams["teacher"] is None
+
+
+def test_quickstart_leaves_table_sound_and_checkpoints(run: Workplace) -> None:
+    folder = run.folder / "runs" / "quickstart"
+    table = json.loads((folder / "comparison.json").read_text())
+    assert [row["system"] for row in table["rows"]] == ["teacher", "untrained", "student"]
+    teacher, untrained, student = table["rows"]
+    assert (teacher["agreement"], teacher["kl"]) == (1.0, pytest.approx(0.0, abs=1e-6))
+    assert untrained["kl"] > 0
+    assert teacher["kv_bytes"]["60"] > 5 * student["kv_bytes"]["60"] == 5 * student["kv_bytes"]["4"]
+    assert "| student | 8 |" in (folder / "comparison.md").read_text()
+    assert (folder / "config.yaml").is_file()
+    for system in ("reference", "teacher", "student"):
+        assert soundfile.info(folder / "samples" / f"0-{system}.wav").samplerate == 16_000
+
+
+def test_tensorboard_shows_the_method(run: Workplace) -> None:
+    events = EventAccumulator(str(run.folder / "runs" / "quickstart"))
+    events.Reload()
+    tags = events.Tags()
+    wanted = "loss ce kd kl agreement window tau masked_share grad_norm columns_per_second memory_gib".split()
+    assert {f"train/{name}" for name in wanted} <= set(tags["scalars"])
+    assert {"val/agreement", "val/kl", "val/ce", "lr-AdamW/pg1"} <= set(tags["scalars"])
+    assert {"attention_mask", "schedule"} <= set(tags["images"])
+    assert {"reference/0", "teacher/0", "student/0"} <= set(tags["audio"])
+    windows = [event.value for event in events.Scalars("train/window")]
+    assert windows[0] > 100
+    assert windows == sorted(windows, reverse=True)
+
+
+def test_checkpoint_needs_nothing_else_and_holds_no_teacher(run: Workplace, tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(run.folder / "runs" / "quickstart")
+    assert checkpoint["state_dict"]
+    assert not [key for key in checkpoint["state_dict"] if "teacher" in key]
+    away = tmp_path / "moved.ckpt"
+    away.write_bytes((run.folder / "runs/quickstart/checkpoints/last.ckpt").read_bytes())
+    moved = run.pretrained.rename(run.pretrained.with_name("hidden"))
+    try:
+        module = WandModule.load_from_checkpoint(away)
+    finally:
+        moved.rename(run.pretrained)
+    assert module.final_window.size == 8
+    for name, parameter in module.backbone.named_parameters():
+        assert torch.equal(parameter, checkpoint["state_dict"][f"backbone.{name}"])
+
+
+def test_a_run_never_overwrites_another(workplace: Workplace) -> None:
+    once = ("fit", "--config", "quickstart", *workplace.fit, "--trainer.max_steps=1")
+    workplace.run(*once)
+    before = (workplace.folder / "runs/quickstart/checkpoints/best.ckpt").read_bytes()
+    workplace.run(*once)
+    assert (workplace.folder / "runs/quickstart-2/checkpoints/best.ckpt").is_file()
+    assert (workplace.folder / "runs/quickstart/checkpoints/best.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_measuring_takes_the_config_of_the_run(run: Workplace, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run.run(command, "--ckpt_path", "runs/quickstart", "--trainer.enable_progress_bar=false")
+    printed = capsys.readouterr().out
+    assert ("val/agreement" if command == "validate" else "untrained") in printed
+
+
+def test_what_the_user_types_wins_over_the_checkpoint(run: Workplace) -> None:
+    from wand.cli.training import main as run_training
+
+    with pytest.warns(UserWarning, match=r"model.window was 8 in the checkpoint and is 12 now"):
+        cli = run_training(
+            "validate", ["--ckpt_path=last", "--model.window=12", "--trainer.enable_progress_bar=false"]
+        )
+    assert cli.model.final_window.size == 12

@@ -1,0 +1,114 @@
+"""Speaking from a run, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.cli.conftest import Workplace
+from wand.cli import main
+
+REFERENCE = "runs/quickstart/samples/0-reference.wav"
+
+
+def speak(*arguments: str) -> int:
+    return main(["synthesize", "--ckpt_path", "runs/quickstart", "--max_seconds", "0.5", *arguments])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param([], id="student"),
+        pytest.param(["--system", "teacher"], id="teacher"),
+        pytest.param(["--system", "teacher", "--window", "8"], id="teacher-with-window"),
+        pytest.param(["--window", "full"], id="student-without-window"),
+        pytest.param(["--temperature", "0"], id="greedy"),
+    ],
+)
+def test_speaks(run: Workplace, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.wav"
+    assert speak("every word.", "--reference", REFERENCE, "--out", str(out), *options) == 0
+    assert 0 < soundfile.info(out).duration <= 0.5
+    captured = capsys.readouterr()
+    assert "length bound" in captured.out or "stop token" in captured.out
+    assert ("untrained regime" in captured.err) == (options == ["--window", "full"])
+
+
+def test_texts_of_a_file_and_the_same_seed_speak_the_same(run: Workplace, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one text.\n\nanother one.\n")
+    for name in ("a", "b"):
+        options = ("--file", str(texts), "--reference", REFERENCE, "--out", str(tmp_path / f"{name}.wav"))
+        assert speak(*options) == 0
+    assert (tmp_path / "a-002.wav").read_bytes() == (tmp_path / "b-002.wav").read_bytes()
+    assert not (tmp_path / "a-003.wav").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 2], ids=["mono", "stereo"])
+def test_references_of_other_formats_are_taken(run: Workplace, tmp_path: Path, channels: int) -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, (16_000, channels))
+    soundfile.write(tmp_path / "voice.wav", sound, 8000)
+    assert speak("yes.", "--reference", str(tmp_path / "voice.wav"), "--out", str(tmp_path / "out.wav")) == 0
+
+
+def write_bad_reference(kind: str, path: Path) -> None:
+    if kind == "silent":
+        soundfile.write(path, np.zeros(16_000), 16_000)
+    elif kind == "empty":
+        soundfile.write(path, np.zeros(0), 16_000)
+    elif kind == "short":
+        soundfile.write(path, np.full(800, 0.1), 16_000)
+    elif kind == "not audio":
+        path.write_text("not a sound")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "no sound file"),
+        ("silent", "silent"),
+        ("empty", "empty"),
+        ("short", "at least 0.5 s"),
+        ("not audio", "not a sound file"),
+    ],
+)
+def test_bad_references_get_one_line(
+    run: Workplace, tmp_path: Path, kind: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.wav"
+    write_bad_reference(kind, path)
+    assert speak("yes.", "--reference", str(path), "--out", str(tmp_path / "out.wav")) == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error
+    assert "\n" not in error
+    assert not (tmp_path / "out.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param([""], "the text is empty", id="empty-text"),
+        pytest.param([], "nothing to speak", id="no-text"),
+        pytest.param(["das müßte 42 gehen"], "'4'", id="unknown-characters"),
+        pytest.param(["yes.", "--window", "0"], "window 0", id="window-zero"),
+        pytest.param(["yes.", "--window", "-3"], "window -3", id="window-negative"),
+        pytest.param(["yes.", "--window", "wide"], "'wide'", id="window-word"),
+        pytest.param(["yes.", "--temperature", "-1"], "temperature -1", id="temperature"),
+        pytest.param(["yes.", "--file", "none.txt"], "none.txt", id="no-file"),
+    ],
+)
+def test_bad_texts_and_settings_get_one_line(
+    run: Workplace, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert speak(*arguments, "--reference", REFERENCE, "--out", str(tmp_path / "out.wav")) == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error
+    assert "\n" not in error
+
+
+def test_no_checkpoint_is_said(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["synthesize", "yes.", "--ckpt_path", "runs/none", "--reference", REFERENCE]) == 2
+    assert "no checkpoint at runs/none" in capsys.readouterr().err
