@@ -128,7 +128,11 @@ class BatchLoader:
         self._restored = True
 
     def _identity(self) -> dict[str, int]:
-        return {"seed": self.seed, "step": self.batch_size * self.world, "lengths": crc32(repr(self.lengths).encode())}
+        return {
+            "seed": self.seed,
+            "step": self.batch_size * self.world,
+            "lengths": crc32(repr(self.lengths).encode()),
+        }
 
     def _plan(self, epoch: int) -> list[list[int]]:
         return plan_epoch(self.lengths, self.batch_size * self.world, self.seed, epoch, self.shuffle)

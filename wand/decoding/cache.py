@@ -89,7 +89,11 @@ class PrefixWindowCache(Cache):
         self.window = window
         # The column that each row writes next. It is 0 until the prefix is in.
         self.positions = torch.zeros(batch_size, dtype=torch.long, device=device)
-        self.starts = torch.zeros_like(self.positions) if starts is None else starts.to(self.positions)
+        # Known here, so that no device has to be asked.
+        self.prefilled = False
+        self.starts = torch.zeros_like(self.positions)
+        if starts is not None:
+            self.starts += starts.to(self.positions)
         self._row_index = torch.arange(batch_size, device=device)
         self.rings = [_RingLayer(self, shape, dtype, device, last=i == layers - 1) for i in range(layers)]
         super().__init__(layers=list(self.rings))
@@ -113,6 +117,7 @@ class PrefixWindowCache(Cache):
         """What the attention of the next step needs."""
         return StepContext(self.visible()[:, None, None])
 
+    @torch.inference_mode()
     def restart(self, rows: Tensor, prefilled: PrefixWindowCache) -> None:
         """Put new prefixes into some rows; the others go on undisturbed.
 
@@ -130,6 +135,7 @@ class PrefixWindowCache(Cache):
             own.values[rows, :, : self.prefix_length] = new.values[:, :, : self.prefix_length]
         self.positions[rows] = prefilled.positions
         self.starts[rows] = prefilled.starts
+        self.prefilled = True
 
 
 class _RingLayer(CacheLayerMixin):
@@ -161,14 +167,14 @@ class _RingLayer(CacheLayerMixin):
         """Write ``[B, G, n, D]``: the whole prefix (n = P) into an empty cache, or one column (n = 1)."""
         cache = self.cache
         columns = key_states.shape[2]
-        if columns == 1 and not (cache.prefix_length == 1 and self._is_empty()):
+        if columns == 1 and cache.prefilled:
             slots = cache.slots()
             self.keys[cache._row_index, :, slots] = key_states[:, :, 0].to(self.keys.dtype)
             self.values[cache._row_index, :, slots] = value_states[:, :, 0].to(self.values.dtype)
             if self.last:
                 cache.positions += 1
             return self.keys, self.values
-        if columns != cache.prefix_length or not self._is_empty():
+        if columns != cache.prefix_length or cache.prefilled:
             raise ValueError(
                 f"{columns} columns do not fit this cache: the first call takes the whole prefix of "
                 f"{cache.prefix_length} columns, every later one a single column"
@@ -177,10 +183,8 @@ class _RingLayer(CacheLayerMixin):
         self.values[:, :, :columns] = value_states.to(self.values.dtype)
         if self.last:
             cache.positions += columns
+            cache.prefilled = True
         return key_states, value_states
-
-    def _is_empty(self) -> bool:
-        return int(self.cache.positions.max()) == 0
 
     def get_seq_length(self) -> int:
         """Columns written so far, by the first row."""
@@ -188,7 +192,7 @@ class _RingLayer(CacheLayerMixin):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(keys, offset) of the mask that transformers builds: the prefix alone in its own forward, else all slots."""
-        if query_length > 1 or self._is_empty():
+        if not self.cache.prefilled:
             return query_length, 0
         return self.cache.prefix_length + self.cache.window, 0
 
@@ -200,6 +204,7 @@ class _RingLayer(CacheLayerMixin):
         """Empty the cache, all rows."""
         super().reset()
         self.cache.positions.zero_()
+        self.cache.prefilled = False
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Refused: beams would need their rings copied at every step."""
@@ -226,7 +231,7 @@ class FullCache(DynamicCache):
     @property
     def positions(self) -> Tensor:
         """The next column, ``[1]`` (all rows are in step)."""
-        device = None if self.starts is None else self.starts.device
+        device = self.layers[0].keys.device if self.layers else None
         return torch.tensor([self.get_seq_length()], device=device)
 
     def step_context(self) -> StepContext:

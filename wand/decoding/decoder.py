@@ -57,9 +57,9 @@ class Decoder:
         """Feed one speech column ``[B, K]`` per row; logits ``[B, K, V]`` of the next."""
         assert self.cache is not None, "prefill comes before the first step"
         assert self._starts is not None
-        positions = self.cache.positions.clone()
+        positions = self.cache.positions.expand(len(columns)).clone()
         embeds = self.backbone.embed_speech(columns[:, None], positions - self._prefix_length)
-        return self._forward(embeds, positions[:, None].expand(len(columns), 1), self.cache.step_context())
+        return self._forward(embeds, positions[:, None], self.cache.step_context())
 
     def _forward(self, embeds: Tensor, columns: Tensor, context: object) -> Tensor:
         assert self._starts is not None

@@ -1,0 +1,189 @@
+"""What is in which slot, who sees it, and how many bytes it takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig
+
+from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, kv_bytes
+
+CONFIG = LlamaConfig(
+    hidden_size=12,
+    intermediate_size=8,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    num_key_value_heads=1,
+    vocab_size=4,
+)
+
+
+def marked(columns: range | list[int], rows: int = 1) -> torch.Tensor:
+    """Keys whose entries are the index of their column."""
+    return torch.tensor(list(columns), dtype=torch.float32)[None, None, :, None].expand(rows, 1, -1, 4)
+
+
+def feed(cache: PrefixWindowCache, columns: range | list[int], rows: int = 1) -> None:
+    for layer in range(2):
+        cache.update(marked(columns, rows) + 100 * layer, -marked(columns, rows), layer)
+
+
+def filled(prefix: int, window: int, steps: int, start: int = 0) -> PrefixWindowCache:
+    cache = PrefixWindowCache(CONFIG, prefix_length=prefix, window=window, starts=torch.tensor([start]))
+    feed(cache, range(prefix))
+    for step in range(steps):
+        feed(cache, [prefix + step])
+    return cache
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 23))
+def test_slots_hold_the_prefix_and_the_newest_columns(prefix, window, steps):
+    cache = filled(prefix, window, steps)
+    for slot in range(prefix + window):
+        held = [p for p in range(prefix + steps) if slot == (p if p < prefix else prefix + (p - prefix) % window)]
+        expected = max(held, default=0)
+        assert (cache.rings[0].keys[0, :, slot] == expected).all()
+        assert (cache.rings[1].keys[0, :, slot] == expected + (100 if held else 0)).all()
+        assert (cache.rings[0].values[0, :, slot] == -expected).all()
+
+
+@given(st.integers(2, 4), st.integers(1, 5), st.integers(0, 23), st.integers(0, 1))
+def test_a_step_sees_the_real_prefix_and_its_window(prefix, window, steps, start):
+    cache = filled(prefix, window, steps, start)
+    seen = cache.visible()[0]
+    feed(cache, [prefix + steps])
+    columns = cache.rings[0].keys[0, 0, seen, 0].int().tolist()
+    newest = range(max(0, steps + 1 - window), steps + 1)
+    assert sorted(columns) == [*range(start, prefix), *(prefix + i for i in newest)]
+
+
+def test_an_update_returns_the_prefix_alone_and_then_all_slots():
+    cache = PrefixWindowCache(CONFIG, prefix_length=3, window=2)
+    assert cache.update(marked(range(3)), marked(range(3)), 0)[0].shape[2] == 3
+    cache.update(marked(range(3)), marked(range(3)), 1)
+    assert cache.update(marked([3]), marked([3]), 0)[0].shape[2] == 5
+
+
+def test_a_prefix_of_one_column():
+    cache = filled(prefix=1, window=2, steps=3)
+    assert cache.rings[0].keys[0, 0, :, 0].tolist() == [0, 3, 2]
+    assert cache.positions.tolist() == [4]
+
+
+def test_restart_touches_one_row_only():
+    cache = PrefixWindowCache(CONFIG, prefix_length=2, window=3, batch_size=2)
+    feed(cache, range(2), rows=2)
+    for step in range(5):
+        feed(cache, [2 + step], rows=2)
+    before = [ring.keys[0].clone() for ring in cache.rings]
+    new = PrefixWindowCache(CONFIG, prefix_length=2, window=1, starts=torch.tensor([1]))
+    feed(new, [70, 71])
+    cache.restart(torch.tensor([1]), new)
+    assert cache.positions.tolist() == [7, 2]
+    assert cache.starts.tolist() == [0, 1]
+    assert cache.visible().tolist() == [[True] * 5, [False, True, True, False, False]]
+    assert cache.rings[0].keys[1, 0, :2, 0].tolist() == [70, 71]
+    for ring, untouched in zip(cache.rings, before, strict=True):
+        assert torch.equal(ring.keys[0], untouched)
+
+
+def test_restart_leaves_the_callers_starts_alone():
+    starts = torch.tensor([0, 1])
+    cache = PrefixWindowCache(CONFIG, prefix_length=2, window=3, batch_size=2, starts=starts)
+    feed(cache, range(2), rows=2)
+    cache.restart(torch.tensor([1]), filled(prefix=2, window=3, steps=0))
+    assert starts.tolist() == [0, 1]
+
+
+def test_a_cache_made_in_inference_mode_can_be_restarted_outside():
+    with torch.inference_mode():
+        cache = filled(prefix=2, window=3, steps=4)
+    cache.restart(torch.tensor([0]), filled(prefix=2, window=3, steps=0))
+    assert cache.positions.tolist() == [2]
+
+
+def test_reset_makes_it_new():
+    cache = filled(prefix=2, window=3, steps=9)
+    cache.reset()
+    assert cache.get_seq_length() == 0
+    feed(cache, [5, 6])
+    assert cache.rings[0].keys[0, 0, :, 0].tolist() == [5, 6, 0, 0, 0]
+
+
+def test_bytes_never_change():
+    cache = filled(prefix=2, window=3, steps=0)
+    column = marked([1])
+    at_step = {}
+    for step in range(1, 10_001):
+        for layer in range(2):
+            cache.update(column, column, layer)
+        if step in (10, 10_000):
+            at_step[step] = cache.nbytes
+    assert at_step[10] == at_step[10_000] == kv_bytes(CONFIG, columns=5)
+    assert cache.get_seq_length() == 10_002
+
+
+def test_bytes_are_those_of_the_tensors():
+    cache = PrefixWindowCache(CONFIG, prefix_length=7, window=5, batch_size=3, dtype=torch.bfloat16)
+    expected = sum(tensor.numel() * 2 for ring in cache.rings for tensor in (ring.keys, ring.values))
+    assert cache.nbytes == expected == kv_bytes(CONFIG, columns=12, itemsize=2, rows=3)
+
+
+def test_full_cache_grows_with_every_column():
+    cache = FullCache()
+    assert cache.nbytes == 0
+    for columns in ([0, 1, 2], [3], [4]):
+        for layer in range(2):
+            cache.update(marked(columns), marked(columns), layer)
+    assert cache.nbytes == kv_bytes(CONFIG, columns=5)
+    assert cache.positions.tolist() == [5]
+
+
+def test_shape_comes_from_the_config(body):
+    layers, groups, width = key_value_shape(body.config)
+    assert layers == 2
+    keys = (
+        body(
+            inputs_embeds=torch.randn(1, 3, body.config.hidden_size),
+            use_cache=True,
+            past_key_values=(cache := FullCache()),
+            attention_context=cache.step_context(),
+        )
+        .past_key_values.layers[0]
+        .keys
+    )
+    assert keys.shape == (1, groups, 3, width)
+
+
+@pytest.mark.parametrize(
+    ("steps", "columns"),
+    [(0, [2, 3]), (4, [6, 7]), (4, [0, 1])],
+    ids=["after-prefix", "later", "prefix-again"],
+)
+def test_two_columns_at_once_are_refused(steps, columns):
+    with pytest.raises(ValueError, match="every later one a single column"):
+        feed(filled(prefix=2, window=3, steps=steps), columns)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 4])
+def test_a_first_call_that_is_not_the_prefix_is_refused(columns):
+    with pytest.raises(ValueError, match="whole prefix of 3 columns"):
+        feed(PrefixWindowCache(CONFIG, prefix_length=3, window=2), range(columns))
+
+
+def test_beams_are_refused():
+    with pytest.raises(ValueError, match="beam search"):
+        filled(prefix=2, window=3, steps=4).reorder_cache(torch.tensor([0]))
+
+
+def test_a_restart_with_another_prefix_length_is_refused():
+    with pytest.raises(ValueError, match="2 prefix slots"):
+        filled(prefix=2, window=3, steps=1).restart(torch.tensor([0]), filled(prefix=3, window=3, steps=0))
+
+
+@pytest.mark.parametrize("name", ["prefix_length", "window", "batch_size"])
+def test_sizes_must_be_positive(name):
+    with pytest.raises(ValueError, match=f"{name} 0"):
+        PrefixWindowCache(CONFIG, **{"prefix_length": 2, "window": 2, name: 0})
