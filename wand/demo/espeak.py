@@ -1,0 +1,155 @@
+"""A small binding to the espeak-ng shared library that the package `espeakng-loader` carries."""
+
+import _ctypes
+import ctypes
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+
+SAMPLE_RATE = 16_000
+INSTALL_HINT = 'espeak-ng is not installed; it comes with: pip install "wand-tts[demo]"'
+
+# Constants of espeak-ng's speak_lib.h.
+_OUTPUT_SYNCHRONOUS = 2
+_POSITION_CHARACTER = 1
+_CHARS_UTF8 = 1
+_PARAMETER_RATE = 1
+_PARAMETER_PITCH = 3
+_PARAMETER_RANGE = 4
+_RANDOM_SEED = 1
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One espeak-ng voice.
+
+    Args:
+        name: What the voice is called in a corpus, for example `anna`.
+        language: espeak-ng language, for example `en-us`.
+        variant: espeak-ng voice variant, for example `f2`; empty for the language's plain voice.
+        pitch: Base pitch from 0 to 99.
+        pitch_range: How lively the melody is, from 0 (monotone) to 99.
+        rate: Words per minute, from 80 to 450.
+    """
+
+    name: str
+    language: str
+    variant: str = ""
+    pitch: int = 50
+    pitch_range: int = 50
+    rate: int = 165
+
+    @property
+    def espeak_name(self) -> str:
+        """The name under which espeak-ng finds the voice."""
+        return f"{self.language}+{self.variant}" if self.variant else self.language
+
+
+# espeak-ng keeps its state in global variables: one utterance at a time.
+_lock = threading.Lock()
+
+
+def _unlock_child() -> None:
+    """A child forked while another thread was speaking must not wait for that thread."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_unlock_child)
+
+
+@contextmanager
+def _library() -> Iterator[ctypes.CDLL]:
+    """The shared library, loaded afresh.
+
+    Its random numbers and the phase of a voice's flutter run on from utterance to utterance, and neither
+    `espeak_Terminate` nor a seed resets them: only a newly loaded library says the same text the same way.
+    """
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise ModuleNotFoundError(INSTALL_HINT)
+    import espeakng_loader
+
+    with _lock:
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        library.espeak_Info.restype = ctypes.c_char_p
+        library.espeak_SetSynthCallback.argtypes = [_Callback]
+        library.espeak_SetSynthCallback.restype = None
+        try:
+            yield library
+        finally:
+            if sys.platform == "win32":
+                _ctypes.FreeLibrary(library._handle)
+            else:
+                _ctypes.dlclose(library._handle)
+
+
+@cache
+def espeak_version() -> str:
+    """The version of the library in use, for fingerprints."""
+    with _library() as library:
+        version: bytes = library.espeak_Info(None)
+    return version.decode()
+
+
+def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
+    """int16 samples `[N]` and their rate."""
+    chunks: list[np.ndarray] = []
+
+    def collect(samples: Any, count: int, events: int | None) -> int:
+        if samples and count > 0:
+            chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0
+
+    callback = _Callback(collect)
+    data = text.encode()
+    with _library() as library:
+        data_path = os.fspath(importlib.import_module("espeakng_loader").get_data_path())
+        rate = library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), 0)
+        if rate <= 0:
+            raise ValueError(f"espeak-ng could not be initialised with its data in {data_path}")
+        try:
+            library.espeak_ng_SetRandSeed(ctypes.c_long(_RANDOM_SEED))
+            library.espeak_SetSynthCallback(callback)
+            if library.espeak_SetVoiceByName(voice.espeak_name.encode()) != 0:
+                raise ValueError(f"espeak-ng has no voice {voice.espeak_name!r} (voice {voice.name!r})")
+            library.espeak_SetParameter(_PARAMETER_RATE, voice.rate, 0)
+            library.espeak_SetParameter(_PARAMETER_PITCH, voice.pitch, 0)
+            library.espeak_SetParameter(_PARAMETER_RANGE, voice.pitch_range, 0)
+            status = library.espeak_Synth(
+                data, len(data) + 1, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None
+            )
+        finally:
+            library.espeak_Terminate()
+    if status != 0 or not chunks:
+        raise ValueError(f"espeak-ng made no audio of {text!r} with voice {voice.name!r} (status {status})")
+    return np.concatenate(chunks), rate
+
+
+def synthesize(text: str, voice: Voice) -> torch.Tensor:
+    """Let espeak-ng read a text; the same arguments always give the same samples.
+
+    Args:
+        text: What to say.
+        voice: Who says it.
+
+    Returns:
+        float32 audio `[N]` at 16 kHz.
+    """
+    if not text.strip():
+        raise ValueError(f"text is empty (got {text!r}); espeak-ng needs at least one word to say")
+    samples, rate = _speak(text, voice)
+    audio = soxr.resample(samples.astype(np.float32) / 32768.0, rate, SAMPLE_RATE)
+    return torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))
