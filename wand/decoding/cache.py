@@ -91,9 +91,8 @@ class PrefixWindowCache(Cache):
         self.positions = torch.zeros(batch_size, dtype=torch.long, device=device)
         # Known here, so that no device has to be asked.
         self.prefilled = False
-        self.starts = torch.zeros_like(self.positions)
-        if starts is not None:
-            self.starts += starts.to(self.positions)
+        # A copy, since `restart` writes to it.
+        self.starts = torch.zeros_like(self.positions) if starts is None else starts.to(self.positions, copy=True)
         self._row_index = torch.arange(batch_size, device=device)
         self.rings = [_RingLayer(self, shape, dtype, device, last=i == layers - 1) for i in range(layers)]
         super().__init__(layers=list(self.rings))
@@ -225,14 +224,17 @@ class FullCache(DynamicCache):
     @property
     def nbytes(self) -> int:
         """Bytes of all keys and values so far."""
-        tensors = [t for layer in self.layers if isinstance(layer, DynamicLayer) for t in (layer.keys, layer.values)]
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        return sum(tensor.nbytes for tensor in self._tensors())
 
     @property
     def positions(self) -> Tensor:
-        """The next column, ``[1]`` (all rows are in step)."""
-        device = self.layers[0].keys.device if self.layers else None
-        return torch.tensor([self.get_seq_length()], device=device)
+        """The next column, ``[1]`` (all rows are in step), where the keys are."""
+        tensors = self._tensors()
+        return torch.tensor([self.get_seq_length()], device=tensors[0].device if tensors else None)
+
+    def _tensors(self) -> list[Tensor]:
+        pairs = [(layer.keys, layer.values) for layer in self.layers if isinstance(layer, DynamicLayer)]
+        return [tensor for pair in pairs for tensor in pair if tensor is not None]
 
     def step_context(self) -> StepContext:
         """What the attention of the next step needs."""

@@ -1,0 +1,161 @@
+"""EncodecLM keeps the contract; what is its own beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import TINY, random_codes, sharpened
+from wand.backbones.encodec_lm import CHARACTERS, CharacterConditioner, EncodecLM, EncodecLMArchitecture
+from wand.columns import ColumnLayout
+from wand.conditioning import Reference, make_batch
+from wand.testing import BackboneContract, Examples
+
+
+class TestEncodecLM(BackboneContract):
+    def make_backbone(self) -> EncodecLM:
+        return sharpened(EncodecLM(architecture=TINY))
+
+    def make_examples(self, backbone: EncodecLM) -> Examples:
+        return [
+            (backbone.conditioner(text, Reference(random_codes(backbone, 4))), random_codes(backbone, 9))
+            for text in ("no", "hello there", "yes.")
+        ]
+
+
+class TestOneCodebook(TestEncodecLM):
+    """Without a delay."""
+
+    def make_backbone(self) -> EncodecLM:
+        return sharpened(EncodecLM(architecture=EncodecLMArchitecture(**{**vars(TINY), "num_codebooks": 1})))
+
+
+@pytest.fixture
+def conditioner() -> CharacterConditioner:
+    return CharacterConditioner(ColumnLayout(2, 10, 11), "ab ", reference_frames=3)
+
+
+def test_a_prefix_is_reference_text_start(conditioner):
+    made = conditioner(" B  a\n", Reference(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])))
+    assert made["ids"].tolist() == [[1, 11], [2, 5], [3, 6], [11, 7], [1, 1], [2, 2], [0, 0], [3, 3]]
+    assert made["is_text"].tolist() == [False] * 4 + [True] * 4
+    assert conditioner.length(made) == 8
+
+
+def test_collation_pads_on_the_left(conditioner):
+    voice = Reference(torch.zeros(2, 1, dtype=torch.long))
+    short, long = conditioner("a", voice), conditioner("abab", voice)
+    batch = conditioner.collate([short, long], conditioner.length(long))
+    assert torch.equal(batch["ids"][0, 3:], short["ids"])
+    assert torch.equal(batch["ids"][1], long["ids"])
+    assert not batch["is_text"][0, :3].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "empty"), (" \n\t", "empty"), ("a1b?", r"'1' '\?'"), ("grüße", "'ü'")],
+    ids=["empty", "blank", "digits", "umlaut"],
+)
+def test_texts_that_cannot_be_spoken_are_refused(tiny_lm, conditioner, text, message):
+    speaker = tiny_lm.conditioner if "ü" in text else conditioner
+    codes = torch.zeros(speaker.layout.num_codebooks, 2, dtype=torch.long)
+    with pytest.raises(ValueError, match=message):
+        speaker(text, Reference(codes))
+
+
+def test_an_empty_reference_is_refused(conditioner):
+    with pytest.raises(ValueError, match="reference is empty"):
+        conditioner("a", Reference(torch.zeros(2, 0, dtype=torch.long)))
+
+
+def test_the_fingerprint_tells_conditioners_apart():
+    layout = ColumnLayout(2, 10, 11)
+    others = {
+        CharacterConditioner(layout, CHARACTERS, 3).fingerprint,
+        CharacterConditioner(layout, CHARACTERS, 4).fingerprint,
+        CharacterConditioner(layout, "abc", 3).fingerprint,
+        CharacterConditioner(ColumnLayout(3, 10, 11), CHARACTERS, 3).fingerprint,
+    }
+    assert len(others) == 4
+
+
+def test_filler_is_never_spoken_and_stop_by_the_first_codebook_only(tiny_lm):
+    forbidden = tiny_lm.forbidden_tokens()
+    stop, filler = tiny_lm.layout.stop_id, tiny_lm.layout.filler_id
+    assert forbidden[:, filler].tolist() == [True, True, True]
+    assert forbidden[:, stop].tolist() == [False, True, True]
+    assert int(forbidden.sum()) == 5
+
+
+def test_text_and_codes_are_embedded_apart(tiny_lm):
+    voice = Reference(torch.ones(3, 2, dtype=torch.long))
+    made = tiny_lm.conditioner("b", voice)
+    embeds = tiny_lm.embed_prefix(make_batch(tiny_lm.conditioner, tiny_lm.layout, [made]))[0]
+    filler = tiny_lm.layout.filler_id
+    table = tiny_lm.code_embedding
+    torch.testing.assert_close(embeds[0], table[0, 1] + table[1, filler] + table[2, filler])
+    torch.testing.assert_close(embeds[-2], tiny_lm.text_embedding.weight[CHARACTERS.index("b")])
+    torch.testing.assert_close(embeds[-1], tiny_lm.text_embedding.weight[len(CHARACTERS)])
+
+
+def test_half_precision_exports_load_into_single(tiny_lm, tmp_path):
+    tiny_lm.save_pretrained(tmp_path, torch.bfloat16)
+    again = EncodecLM(pretrained=str(tmp_path))
+    again.load_pretrained()
+    for name, tensor in tiny_lm.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor.bfloat16().float())
+
+
+@pytest.mark.parametrize("given", [{}, {"pretrained": "x", "architecture": TINY}], ids=["neither", "both"])
+def test_weights_or_a_shape_are_needed(given):
+    with pytest.raises(ValueError, match="exactly one"):
+        EncodecLM(**given)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no EncodecLM at"):
+        EncodecLM(pretrained=str(tmp_path))
+
+
+def test_a_folder_with_another_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ValueError, match="another model"):
+        EncodecLM(pretrained=str(tmp_path))
+
+
+def damage_missing(file: Path) -> None:
+    file.unlink()
+
+
+def damage_truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def damage_other_shape(file: Path) -> None:
+    other = EncodecLM(architecture=EncodecLMArchitecture(**{**vars(TINY), "codebook_size": 13}))
+    other.save_pretrained(file.parent / "other")
+    file.write_bytes((file.parent / "other" / file.name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_missing, "no weights at"),
+        (damage_truncated, "not a readable safetensors file"),
+        (damage_other_shape, "holds another model"),
+    ],
+)
+def test_damaged_weights_are_refused(tiny_lm, tmp_path, damage, message):
+    tiny_lm.save_pretrained(tmp_path)
+    model = EncodecLM(pretrained=str(tmp_path))
+    damage(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=message):
+        model.load_pretrained()
+
+
+def test_shapes_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="must divide"):
+        EncodecLMArchitecture(hidden_size=30, num_heads=4)

@@ -1,0 +1,325 @@
+"""`BackboneContract`: the conformance suite that any adapter runs on itself, also one of another package.
+
+    from wand.testing import BackboneContract
+
+    class TestMyModel(BackboneContract):
+        def make_backbone(self): ...
+        def make_examples(self, backbone): ...
+
+Run by pytest. In ``conftest.py``, ``pytest.register_assert_rewrite("wand.testing")`` makes failures tell their values.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from wand.attention import AttentionWindow
+from wand.backbone import DROPOUT_SETTINGS, Backbone, build_backbone
+from wand.conditioning import ConditionedBatch, Conditioning, Reference, make_batch
+from wand.decoding.cache import PrefixWindowCache
+from wand.decoding.decoder import Decoder
+from wand.distillation import IGNORE, cross_entropy, masked_sum, skew_kl
+from wand.teacher import COPY, build_teacher
+
+Examples = list[tuple[Conditioning, Tensor]]
+
+
+class BackboneContract:
+    """What every `Backbone` promises, as tests. A subclass gives a tiny model and a few utterances.
+
+    Attributes:
+        tolerance: Of float32 logits that are computed in two ways.
+        wraps: How often the ring wraps in the decoding tests, where `max_speech_tokens` allows it.
+    """
+
+    tolerance: float = 1e-4
+    wraps: int = 6
+
+    # -- what a subclass gives -----------------------------------------------------------------------------------
+
+    def make_backbone(self) -> Backbone:
+        """A tiny model with random weights in float32."""
+        raise NotImplementedError
+
+    def make_examples(self, backbone: Backbone) -> Examples:
+        """Two or more utterances, their prefixes of different lengths: conditioning and codes ``[K, F]``."""
+        raise NotImplementedError
+
+    def make_reference(self, backbone: Backbone, codes: Tensor) -> Reference:
+        """A voice for the conditioner."""
+        return Reference(codes=codes, audio=0.1 * torch.randn(backbone.sample_rate), text="a voice")
+
+    def reload(self, backbone: Backbone, folder: Path) -> Backbone:
+        """The model that ``backbone.save_pretrained(folder)`` wrote."""
+        again = type(backbone)(pretrained=str(folder))
+        again.load_pretrained()
+        return again
+
+    # -- fixtures ------------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def backbone(self) -> Backbone:
+        """The model under test, in eval mode."""
+        torch.manual_seed(0)
+        return self.make_backbone().eval()
+
+    @pytest.fixture
+    def window(self, backbone: Backbone) -> AttentionWindow:
+        """A small hard window that exceeds the delay."""
+        return AttentionWindow(backbone.layout.flush_columns + 3)
+
+    @pytest.fixture
+    def examples(self, backbone: Backbone, window: AttentionWindow) -> Examples:
+        """The utterances, their codes repeated until the ring wraps often; each a little shorter than the last."""
+        assert window.size is not None
+        frames = self.wraps * window.size
+        if backbone.max_speech_tokens is not None:
+            frames = min(frames, backbone.max_speech_tokens - backbone.layout.flush_columns)
+        given = self.make_examples(backbone)
+        repeated = [codes.repeat(1, -(-frames // codes.shape[1])) for _, codes in given]
+        return [
+            (one[0], codes[:, : frames - row]) for row, (one, codes) in enumerate(zip(given, repeated, strict=True))
+        ]
+
+    @pytest.fixture
+    def batch(self, backbone: Backbone, examples: Examples) -> ConditionedBatch:
+        """The utterances side by side."""
+        return batch_of(backbone, examples)
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    def test_facts_are_consistent(self, backbone: Backbone) -> None:
+        """Rates, codebooks, vocabulary and head agree."""
+        assert backbone.frame_rate > 0
+        assert backbone.columns_per_frame >= 1
+        assert backbone.sample_rate > 0
+        assert backbone.num_codebooks == backbone.layout.num_codebooks >= 1
+        assert backbone.max_speech_tokens is None or backbone.max_speech_tokens > 0
+        rows = range(backbone.speech_vocab_size)
+        assert backbone.stop_ids
+        assert set(backbone.stop_ids) <= set(rows)
+        assert backbone.layout.stop_id in backbone.stop_ids
+        assert backbone.layout.filler_id in rows
+        shape = (backbone.num_codebooks, backbone.speech_vocab_size)
+        weight, bias = backbone.speech_head()
+        assert weight.shape == (*shape, backbone.decoder.config.hidden_size)
+        assert bias is None or bias.shape == shape
+        forbidden = backbone.forbidden_tokens()
+        if forbidden is not None:
+            assert forbidden.dtype == torch.bool
+            assert forbidden.shape == shape
+            assert not forbidden.all(-1).any(), "every codebook has something to say"
+            assert not forbidden[0, list(backbone.stop_ids)].all(), "speech can end"
+
+    def test_architecture_is_plain_and_rebuilds_the_model(self, backbone: Backbone) -> None:
+        """A checkpoint can name this model without its original weights."""
+        architecture = backbone.architecture()
+        assert json.loads(json.dumps(architecture)) == architecture
+        for again in (type(backbone).from_architecture(architecture), build_backbone(backbone.spec())):
+            assert type(again) is type(backbone)
+            assert again.architecture() == architecture
+            assert shapes(again) == shapes(backbone)
+
+    def test_dropout_is_refused(self, backbone: Backbone) -> None:
+        """Student and teacher must not differ by chance."""
+        config = backbone.decoder.config
+        for name in [name for name in DROPOUT_SETTINGS if hasattr(config, name)] or ["attention_dropout"]:
+            setattr(config, name, 0.1)
+            with pytest.raises(ValueError, match=name):
+                backbone.finish_init()
+            setattr(config, name, 0.0)
+        backbone.finish_init()
+
+    def test_pretrained_weights_come_back_bit_by_bit(self, backbone: Backbone, tmp_path: Path) -> None:
+        """Weights written in the original format are read back exactly; the digest tells weights apart."""
+        backbone.save_pretrained(tmp_path / "one")
+        again = self.reload(backbone, tmp_path / "one")
+        assert again.spec() == backbone.spec()
+        own, other = backbone.state_dict(), again.state_dict()
+        assert own.keys() == other.keys()
+        assert [name for name in own if not torch.equal(own[name], other[name])] == []
+        again.save_pretrained(tmp_path / "same")
+        assert self.reload(backbone, tmp_path / "same").pretrained_digest() == again.pretrained_digest()
+        with torch.no_grad():
+            next(backbone.parameters()).add_(1)
+        backbone.save_pretrained(tmp_path / "other")
+        assert self.reload(backbone, tmp_path / "other").pretrained_digest() != again.pretrained_digest()
+
+    # -- conditioning and columns --------------------------------------------------------------------------------
+
+    def test_conditioner_is_the_same_everywhere(self, backbone: Backbone, examples: Examples) -> None:
+        """Worker processes and later runs condition alike."""
+        conditioner = backbone.conditioner
+        pickled = pickle.loads(pickle.dumps(conditioner))
+        rebuilt = build_backbone(backbone.spec()).conditioner
+        assert conditioner.fingerprint == pickled.fingerprint == rebuilt.fingerprint
+        given = [conditioning for conditioning, _ in examples]
+        length = max(conditioner.length(conditioning) for conditioning in given)
+        expected = conditioner.collate(given, length)
+        for other in (pickled, rebuilt):
+            found = other.collate(given, length)
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+    def test_empty_text_is_refused(self, backbone: Backbone, examples: Examples) -> None:
+        """There is nothing to say."""
+        reference = self.make_reference(backbone, examples[0][1])
+        for text in ("", "  \n"):
+            with pytest.raises(ValueError, match="empty"):
+                backbone.conditioner(text, reference)
+
+    def test_codes_come_back_from_columns(self, backbone: Backbone, examples: Examples) -> None:
+        """`to_columns` and `from_columns` are inverse."""
+        for _, codes in examples:
+            columns = backbone.layout.to_columns(codes)
+            assert torch.equal(backbone.layout.from_columns(columns), codes)
+            assert 0 <= int(columns.min()) <= int(columns.max()) < backbone.speech_vocab_size
+
+    def test_labels_line_up(self, backbone: Backbone, examples: Examples, batch: ConditionedBatch) -> None:
+        """Every code is labelled once, at its own column, and the stop once; padding never."""
+        assert batch.labels.shape == (len(batch), batch.columns.shape[1] + 1, backbone.num_codebooks)
+        for row, (_, codes) in enumerate(examples):
+            labels, length = batch.labels[row], int(batch.lengths[row])
+            stops = torch.isin(labels, torch.tensor(backbone.stop_ids))
+            spoken = (labels != IGNORE) & ~stops
+            assert int(stops.sum()) == int(stops[: length + 1, 0].sum()) == 1
+            assert int(spoken.sum()) == codes.numel()
+            assert torch.equal(labels[:-1][spoken[:-1]], batch.columns[row][spoken[:-1]])
+            assert not spoken[length:].any()
+
+    def test_logits_come_before_their_labels(
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
+    ) -> None:
+        """What is held against label i has seen the columns before i, and those only."""
+        at = 2
+        columns = batch.columns.clone()
+        codes = torch.arange(backbone.speech_vocab_size)
+        other = next(int(c) for c in codes if c not in columns[:, at] and c not in backbone.stop_ids)
+        columns[:, at] = other
+        with torch.no_grad():
+            before, after = backbone(batch, window), backbone(replace(batch, columns=columns), window)
+        self.close(after[:, : at + 1], before[:, : at + 1])
+        assert ((after - before)[:, at + 1].abs().flatten(1).amax(1) > 0).all()
+
+    # -- forward -------------------------------------------------------------------------------------------------
+
+    def test_logits_have_the_shape_of_labels(
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
+    ) -> None:
+        """One distribution per label."""
+        logits = backbone(batch, window)
+        assert logits.shape == (*batch.labels.shape, backbone.speech_vocab_size)
+        assert logits.isfinite().all()
+
+    @pytest.mark.parametrize("kind", ["hard", "soft", "full"])
+    def test_padding_is_invisible(
+        self, backbone: Backbone, examples: Examples, window: AttentionWindow, kind: str
+    ) -> None:
+        """Rows in a batch of different lengths get the logits that each gets alone."""
+        at = {"hard": window, "soft": AttentionWindow(window.size, 1.0), "full": AttentionWindow()}[kind]
+        batch = batch_of(backbone, examples)
+        assert batch.padded, "make_examples gives prefixes of different lengths"
+        with torch.no_grad():
+            together = backbone(batch, at)
+            for row, example in enumerate(examples):
+                alone = backbone(batch_of(backbone, [example]), at)[0]
+                self.close(together[row, : len(alone)], alone)
+
+    def test_the_window_is_an_explicit_mask(
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
+    ) -> None:
+        """The stock decoder with eager attention and a mask written by the definition gives the same."""
+        with torch.no_grad():
+            ours = backbone.hidden_states(batch, window)
+            speech = backbone.embed_speech(batch.columns, torch.zeros_like(batch.starts))
+            embeds = torch.cat([backbone.embed_prefix(batch), speech], dim=1)
+            stock = copy.deepcopy(backbone.decoder)
+            stock.set_attn_implementation("eager")
+            output = stock(
+                inputs_embeds=embeds,
+                position_ids=backbone.position_ids(torch.arange(embeds.shape[1]), batch.starts),
+                attention_mask=explicit_mask(batch, window),
+                use_cache=False,
+            )
+        for row, start in enumerate(batch.starts.tolist()):
+            self.close(ours[row, start:], output.last_hidden_state[row, start:])
+
+    # -- decoding ------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("cache", ["ring", "full"])
+    def test_stepping_equals_one_forward(
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow, cache: str
+    ) -> None:
+        """Column by column through either cache gives the logits of training."""
+        at = window if cache == "ring" else AttentionWindow()
+        with torch.no_grad():
+            expected = backbone(batch, at)
+        decoder = Decoder(backbone, at)
+        self.close(decoder.prefill(batch), expected[:, 0])
+        for step in range(batch.columns.shape[1]):
+            self.close(decoder.step(batch.columns[:, step]), expected[:, step + 1])
+
+    def test_the_ring_never_grows(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
+        """Bytes of the cache are those of the first step for ever."""
+        decoder = Decoder(backbone, window)
+        decoder.prefill(batch)
+        assert isinstance(decoder.cache, PrefixWindowCache)
+        sizes = {decoder.cache.nbytes}
+        for step in range(batch.columns.shape[1]):
+            decoder.step(batch.columns[:, step])
+            sizes.add(decoder.cache.nbytes)
+        assert len(sizes) == 1
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def test_gradients_reach_the_student_and_only_it(
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
+    ) -> None:
+        """Both losses reach every trainable parameter, and none of the teacher's."""
+        teacher = build_teacher(COPY, backbone)
+        target = teacher(batch, AttentionWindow())
+        logits = backbone(batch, window)
+        losses = cross_entropy(logits, batch.labels) + skew_kl(logits, target)
+        masked_sum(losses, batch.labels).backward()
+        own = {name: p.grad for name, p in backbone.named_parameters() if p.requires_grad}
+        assert [name for name, grad in own.items() if grad is None or not grad.any()] == []
+        assert not target.requires_grad
+        assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+
+    def close(self, own: Tensor, expected: Tensor) -> None:
+        """Assert that two ways of computing agree."""
+        torch.testing.assert_close(own, expected, atol=self.tolerance, rtol=self.tolerance)
+
+
+def batch_of(backbone: Backbone, examples: Examples) -> ConditionedBatch:
+    """Utterances side by side."""
+    conditionings, codes = zip(*examples, strict=True)
+    return make_batch(backbone.conditioner, backbone.layout, conditionings, codes)
+
+
+def shapes(backbone: Backbone) -> dict[str, torch.Size]:
+    """Shapes of all tensors by name."""
+    return {name: tensor.shape for name, tensor in backbone.state_dict().items()}
+
+
+def explicit_mask(batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
+    """The definition of the window as an additive float mask ``[B, 1, S, S]``, entry by entry."""
+    assert window.size is not None
+    boundary = batch.prefix_length
+    columns = boundary + batch.columns.shape[1]
+    mask = torch.full((len(batch), 1, columns, columns), torch.finfo(torch.float32).min)
+    for row, start in enumerate(batch.starts.tolist()):
+        for query in range(columns):
+            for key in range(query + 1):
+                in_view = key < boundary or query - key < window.size
+                if key == query or (key >= start and in_view):
+                    mask[row, 0, query, key] = 0
+    return mask
