@@ -1,0 +1,70 @@
+"""Spectral losses that make the tiny codec learn without a discriminator."""
+
+import torch
+from torch import Tensor, nn
+
+SCALES = ((256, 32), (512, 64), (1024, 80))
+# Nothing below the dither's level needs to be matched; without a floor, silence rules the log spectra.
+FLOOR = 3e-3
+
+
+def mel_filters(bins: int, bands: int, sample_rate: int) -> Tensor:
+    """Triangular mel filters `[bins, bands]` from 0 Hz to the Nyquist frequency, each of unit sum.
+
+    Args:
+        bins: FFT bins, that is n_fft / 2 + 1.
+        bands: Mel bands.
+        sample_rate: Sample rate in Hz.
+    """
+    top = 2595.0 * torch.log10(torch.tensor(1.0 + sample_rate / 2 / 700.0))
+    edges = 700.0 * (10.0 ** (torch.linspace(0.0, float(top), bands + 2) / 2595.0) - 1.0)
+    frequencies = torch.linspace(0.0, sample_rate / 2, bins)[:, None]
+    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
+    filters = torch.minimum(rising, falling).clamp(min=0.0)
+    # The narrowest low bands may fall between two bins: they take the nearest bin.
+    for band in torch.nonzero(filters.sum(0) == 0).flatten().tolist():
+        filters[int((frequencies[:, 0] - edges[band + 1]).abs().argmin()), band] = 1.0
+    return filters / filters.sum(0)
+
+
+def relative_l1(output: Tensor, target: Tensor) -> Tensor:
+    """L1 distance as a share of the target's mean, so that it does not hang on loudness or FFT size."""
+    return (output - target).abs().mean() / (target.abs().mean() + FLOOR)
+
+
+class SpectralLoss(nn.Module):
+    """L1 on mel and magnitude spectra, log and linear, at several resolutions, plus a little waveform L1.
+
+    Args:
+        sample_rate: Sample rate in Hz.
+        waveform_weight: Weight of the waveform term.
+    """
+
+    def __init__(self, sample_rate: int, waveform_weight: float = 0.1) -> None:
+        super().__init__()
+        self.waveform_weight = waveform_weight
+        for size, bands in SCALES:
+            self.register_buffer(f"window_{size}", torch.hann_window(size))
+            self.register_buffer(f"mel_{size}", mel_filters(size // 2 + 1, bands, sample_rate))
+
+    def magnitude(self, audio: Tensor, size: int) -> Tensor:
+        """Magnitude spectrum `[B, frames, bins]` of audio `[B, N]`."""
+        window = self.get_buffer(f"window_{size}")
+        spectrum = torch.stft(audio, size, size // 4, window=window, normalized=True, return_complex=True)
+        return torch.view_as_real(spectrum).square().sum(-1).add(1e-8).sqrt().transpose(1, 2)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of output against target, both `[B, N]`."""
+        loss = self.waveform_weight * relative_l1(output, target)
+        for size, _ in SCALES:
+            filters = self.get_buffer(f"mel_{size}")
+            found, wanted = self.magnitude(output, size), self.magnitude(target, size)
+            found_mel, wanted_mel = found @ filters, wanted @ filters
+            loss = loss + (
+                nn.functional.l1_loss((found_mel + FLOOR).log(), (wanted_mel + FLOOR).log())
+                + relative_l1(found_mel, wanted_mel)
+                + 0.5 * nn.functional.l1_loss((found + FLOOR).log(), (wanted + FLOOR).log())
+                + 0.5 * relative_l1(found, wanted)
+            ) / len(SCALES)
+        return loss
