@@ -34,7 +34,7 @@ TINY = EncodecLMArchitecture(
     num_key_value_heads=2,
     intermediate_size=48,
     num_codebooks=3,
-    codebook_size=12,
+    codebook_size=16,
     reference_seconds=0.1,
 )
 WIDTH = 32

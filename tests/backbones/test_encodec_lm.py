@@ -135,7 +135,7 @@ def damage_truncated(file: Path) -> None:
 
 
 def damage_other_shape(file: Path) -> None:
-    other = EncodecLM(architecture=EncodecLMArchitecture(**{**vars(TINY), "codebook_size": 13}))
+    other = EncodecLM(architecture=EncodecLMArchitecture(**{**vars(TINY), "codebook_size": 17}))
     other.save_pretrained(file.parent / "other")
     file.write_bytes((file.parent / "other" / file.name).read_bytes())
 

@@ -18,16 +18,19 @@ def read_audio(path: str | Path, sample_rate: int) -> Tensor:
     """A sound file as mono float32 ``[N]`` at `sample_rate`; several channels are averaged.
 
     Raises:
-        ValueError: If there is no such file, it is not audio, or holds no samples.
+        ValueError: If there is no such file, it is not audio, or holds no samples or what is no number.
     """
     if not Path(path).is_file():
         raise ValueError(f"no sound file at {path}")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path} is not a sound file that can be read: {error.error_string}") from error
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless formats, by the name's ending
+        reason = getattr(error, "error_string", error)
+        raise ValueError(f"{path} is not a sound file that can be read: {reason}") from error
     if len(samples) == 0:
         raise ValueError(f"{path} is empty: it has no samples")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path} has samples that are not finite numbers")
     mono = samples.mean(axis=1)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)

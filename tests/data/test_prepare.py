@@ -1,0 +1,153 @@
+"""From a corpus to shards, with a tiny codec of random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import EncodecConfig, EncodecModel
+
+from tests.conftest import TINY
+from wand.backbones.encodec_lm import EncodecLM
+from wand.data import prepare as preparation
+from wand.data.prepare import cache_fingerprint, choose_references, prepare, shard_cache
+from wand.data.shards import Example, read_shard
+from wand.data.source import SPLITS, SpeechSource, Utterance
+
+SIZES = {"train": 5, "validation": 2, "test": 1}
+
+
+@dataclass
+class Tones:
+    """A corpus of tones; it counts how often its sound is asked for."""
+
+    sample_rate: int = 16_000
+    fingerprint: str = "tones"
+    text: str = "hello"
+    asked: list[str] = field(default_factory=list)
+
+    def utterances(self, split: str) -> list[Utterance]:
+        return [
+            Utterance(f"{split}-{i}", f"{self.text} {'ab'[i % 2]}", f"speaker-{i % 2}") for i in range(SIZES[split])
+        ]
+
+    def audio(self, utterance: Utterance) -> torch.Tensor:
+        self.asked.append(utterance.id)
+        index = int(utterance.id[-1])
+        return 0.3 * torch.sin(torch.arange(3200 + 320 * index) * 0.05 * (1 + index))
+
+
+@pytest.fixture(scope="session")
+def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    config = EncodecConfig(
+        sampling_rate=16_000,
+        target_bandwidths=[1.6],
+        upsampling_ratios=[5, 4, 4, 4],
+        codebook_size=TINY.codebook_size,
+        hidden_size=8,
+        codebook_dim=8,
+        num_filters=2,
+        num_lstm_layers=1,
+    )
+    model = EncodecModel(config)
+    for layer in model.quantizer.layers:
+        layer.codebook.embed.normal_(std=0.1)
+    folder = tmp_path_factory.mktemp("codec")
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def lm(codec_folder: str) -> EncodecLM:
+    return EncodecLM(architecture=replace(TINY, codec=codec_folder))
+
+
+def read(folder: Path, split: str, fingerprint: str) -> list[Example]:
+    return [example for file in sorted(folder.glob(f"{split}-*")) for example in read_shard(file, fingerprint)]
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "UTTERANCES_PER_SHARD", 2)
+
+
+def test_shards_hold_the_corpus(lm, tmp_path):
+    source = Tones()
+    assert isinstance(source, SpeechSource)
+    cache = prepare(source, lm, tmp_path, workers=0)
+    codec = lm.load_codec()
+    for split in SPLITS:
+        utterances = source.utterances(split)
+        assert [file.name for file in cache.shards(split, len(utterances))] == [
+            file.name for file in sorted(cache.folder.glob(f"{split}-*"))
+        ]
+        examples = read(cache.folder, split, cache.fingerprint)
+        assert [(e.id, e.text, e.speaker) for e in examples] == [(u.id, u.text, u.speaker) for u in utterances]
+        for example, utterance in zip(examples, utterances, strict=True):
+            codes = codec.encode(source.audio(utterance)[None, None], source.sample_rate)[0]
+            assert torch.equal(example.codes, codes)
+            assert codes.unique().numel() > 1
+
+
+def test_what_is_there_is_not_made_again(lm, tmp_path):
+    source = Tones()
+    cache = prepare(source, lm, tmp_path, workers=0)
+    before = read(cache.folder, "train", cache.fingerprint)
+    source.asked.clear()
+    prepare(source, lm, tmp_path, workers=0)
+    assert source.asked == []
+    cache.shard("train", 1).unlink()
+    prepare(source, lm, tmp_path, workers=0)
+    assert source.asked == ["train-2", "train-3"]
+    for old, new in zip(before, read(cache.folder, "train", cache.fingerprint), strict=True):
+        assert (old.id, old.text, old.speaker) == (new.id, new.text, new.speaker)
+        assert torch.equal(old.codes, new.codes)
+        assert torch.equal(old.conditioning["ids"], new.conditioning["ids"])
+
+
+def test_only_the_splits_that_are_asked_for(lm, tmp_path):
+    source = Tones()
+    prepare(source, lm, tmp_path, workers=0, splits=["test"])
+    assert source.asked == ["test-0"]
+
+
+def test_everything_that_determines_shards_is_in_their_name(lm, codec_folder, tmp_path):
+    codec = lm.load_codec()
+    fingerprints = {
+        cache_fingerprint(Tones(), lm.conditioner, codec),
+        cache_fingerprint(Tones(fingerprint="other"), lm.conditioner, codec),
+        cache_fingerprint(Tones(), replace(lm.conditioner, reference_frames=9), codec),
+        cache_fingerprint(Tones(), lm.conditioner, EncodecLM(architecture=two_codebooks(codec_folder)).load_codec()),
+    }
+    assert len(fingerprints) == 4
+    assert shard_cache(Tones(), lm, tmp_path).fingerprint in fingerprints
+
+
+def two_codebooks(codec_folder: str):
+    return replace(TINY, codec=codec_folder, num_codebooks=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [(Tones(sample_rate=24_000), "24000 Hz, the codec at 16000"), (Tones(text="naïve"), "'ï'")],
+    ids=["rate", "characters"],
+)
+def test_a_corpus_that_does_not_fit_is_refused(lm, tmp_path, source, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(source, lm, tmp_path, workers=0)
+    assert list(tmp_path.glob("*/*.safetensors")) == []
+
+
+def test_references_are_others_of_the_same_speaker():
+    utterances = [Utterance(f"u{i}", "a", "xyyx"[i % 4]) for i in range(16)] + [Utterance("lone", "a", "z")]
+    frames = [60 + 20 * i for i in range(17)]
+    chosen = choose_references(utterances, frames, keep=110)
+    for i, (index, start) in enumerate(chosen):
+        assert utterances[index].speaker == utterances[i].speaker
+        assert (index == i) == (utterances[i].id == "lone")
+        assert 0 <= start <= max(0, frames[index] - 110)
+    assert chosen == choose_references(utterances, frames, keep=110)
+    assert len({index for index, _ in chosen}) > 4
