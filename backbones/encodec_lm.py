@@ -264,7 +264,7 @@ class EncodecLM(Backbone):
 
 def _read_architecture(folder: Path) -> EncodecLMArchitecture:
     path = folder / "config.json"
-    if not path.is_file():
+    if not (path.is_file() and (folder / "model.safetensors").is_file()):
         raise ValueError(f"no EncodecLM at {folder}: it should hold config.json and model.safetensors")
     config = json.loads(path.read_text())
     if config.pop("model_type", None) != "encodec_lm":

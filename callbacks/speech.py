@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from wand.attention import AttentionWindow
@@ -39,7 +40,7 @@ class SpeechLogger(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Speak and log."""
         data = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or not trainer.training or trainer.sanity_checking:
+        if not trainer.is_global_zero or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         if not isinstance(data, SpeechDataModule):
             return

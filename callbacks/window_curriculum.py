@@ -38,12 +38,16 @@ class WindowCurriculum(Callback):
         """The name under which checkpoints keep the state."""
         return "WindowCurriculum"
 
+    def check(self, module: WandModule) -> None:
+        """Refuse a schedule that cannot reach the window of a module; before any work, where that is possible."""
+        if self.schedule is not None:
+            self.schedule.check(module.final_window.size)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a second curriculum and a schedule that cannot reach the window."""
         if sum(isinstance(callback, WindowCurriculum) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
             raise ValueError("two WindowCurriculum callbacks: it is always present, configure it under `curriculum:`")
-        if self.schedule is not None:
-            self.schedule.check(_wand(pl_module).final_window.size)
+        self.check(_wand(pl_module))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fix the number of steps; compare with what a checkpoint says."""

@@ -22,7 +22,6 @@ and reads lower-case English text: the full-attention teacher of the quickstart.
 | codec | `wand/assets/codec`: 50 frames/s, 4 codebooks of 256 |
 | recipe | `recipes/teacher`: `wand fit --config teacher`, full attention, no teacher; {steps} steps of {batch} utterances |
 | cross-entropy, validation | {ce:.3f} nats a label |
-| accuracy, validation | {accuracy:.3f} of all labels |
 | cross-entropy, test | {test_ce:.3f} nats a label (one more, unseen, voice included) |
 
 {remarks}
@@ -44,17 +43,17 @@ def export(run: Path, out: Path, remarks: str) -> Backbone:
     backbone.save_pretrained(out, torch.float16)
     config = yaml.safe_load((run / "config.yaml").read_text())
     student = json.loads((run / "comparison.json").read_text())["rows"][-1]
-    validation = json.loads((run / "validation.json").read_text())
+    checkpoint = read_checkpoint(best)
+    scores = [state["best_model_score"] for state in checkpoint["callbacks"].values() if state.get("monitor") == "val/ce"]
     data = config["data"]["source"]["init_args"]
     card = CARD.format(
         parameters=sum(p.numel() for p in backbone.parameters()) / 1e6,
         size=(out / "model.safetensors").stat().st_size / 1e6,
         hours=data["hours"],
-        seed=data["seed"],
-        steps=read_checkpoint(best)["global_step"],
+        seed=data.get("seed", 0),
+        steps=checkpoint["global_step"],
         batch=config["data"]["batch_size"],
-        ce=validation["ce"],
-        accuracy=validation["accuracy"],
+        ce=float(scores[0]),
         test_ce=student["ce"],
         remarks=remarks,
     )

@@ -26,7 +26,13 @@ class Workplace:
     @property
     def data(self) -> list[str]:
         sizes = [f"{DATA}.hours=0.02", f"{DATA}.validation_sentences=3", f"{DATA}.test_sentences=3"]
-        return [*sizes, "--data.batch_size=4", "--data.workers=0", "--trainer.enable_progress_bar=false"]
+        return [
+            *sizes,
+            "--data.batch_size=4",
+            "--data.workers=0",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.log_every_n_steps=1",
+        ]
 
     @property
     def fit(self) -> list[str]:

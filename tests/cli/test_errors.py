@@ -30,9 +30,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--model.window=-4"], ["window -4"], id="window-negative"),
         pytest.param(["--model.window=3"], ["window 3", "delay of 3"], id="window-within-delay"),
         pytest.param(["--model.window=160"], ["start 128", "final window 160"], id="start-below-window"),
-        pytest.param(
-            ["--curriculum.schedule.tau_start=20"], ["tau_start 20", "tau_end 16", "swap"], id="tau-swapped"
-        ),
+        pytest.param(["--curriculum.schedule.tau_start=20"], ["tau_start 20", "tau_end 16", "swap"], id="tau-swapped"),
         pytest.param(["--model.skew=1"], ["skew 1"], id="skew"),
         pytest.param(["--model.kd_weight=0", "--model.ce_weight=0"], ["nothing to learn"], id="weights"),
         pytest.param(["--model.backbone=CosyVoice9"], ["CosyVoice9", "EncodecLM"], id="backbone"),

@@ -21,7 +21,12 @@ STEPS = 12
 
 
 def options(workplace: Workplace, name: str) -> list[str]:
-    sizes = [f"{DATA}.hours=0.03", "--data.batch_size=2", f"--trainer.max_steps={STEPS}", "--trainer.log_every_n_steps=1"]
+    sizes = [
+        f"{DATA}.hours=0.03",
+        "--data.batch_size=2",
+        f"--trainer.max_steps={STEPS}",
+        "--trainer.log_every_n_steps=1",
+    ]
     schedule = ["--trainer.val_check_interval=6", "--trainer.check_val_every_n_epoch=null", "--trainer.max_epochs=-1"]
     return ["fit", "--config", "quickstart", *workplace.fit, *sizes, *schedule, "--name", name]
 
@@ -33,7 +38,9 @@ def curve(folder: Path, tag: str) -> dict[int, float]:
 
 
 def kill_after_first_checkpoint(arguments: list[str], checkpoint: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "wand.cli", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wand.cli", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     while not checkpoint.is_file() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

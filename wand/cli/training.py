@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,12 @@ class WandCLI(LightningCLI):
             rank_zero_info(f"precision: {kwargs['precision']}")
         return super().instantiate_trainer(**kwargs)
 
+    def before_fit(self) -> None:
+        """Errors that need no data come before the data are made."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WindowCurriculum):
+                callback.check(self.model)
+
     def fit(self, **kwargs: Any) -> None:
         """Train; checkpoints hold tensors and plain values only."""
         self.trainer.fit(**{**kwargs, "weights_only": True})
@@ -104,8 +112,11 @@ class WandCLI(LightningCLI):
         self.trainer.test(**{**kwargs, "weights_only": True, "verbose": False})
 
     def after_fit(self) -> None:
-        """Close with the test split's table and what to try next."""
-        if self.folder is None or self.trainer.interrupted:
+        """Keep where the run stands; close with the test split's table and what to try next."""
+        if self.folder is None:
+            return
+        self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
+        if self.trainer.interrupted:
             return
         best = self.folder / "checkpoints" / "best.ckpt"
         self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None)
@@ -133,6 +144,14 @@ The run is in {run}. Next:
 """
 
 
+def _quiet() -> None:
+    """Drop what Lightning says that is no news here: the teacher is in eval mode on purpose."""
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+    warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    tips.addFilter(lambda record: "Tip:" not in record.getMessage())
+
+
 def main(command: str, arguments: list[str]) -> WandCLI:
     """Run one of the trainer's commands.
 
@@ -141,6 +160,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
         arguments: Its options.
     """
     settled, checkpoint = settle_arguments(arguments)
+    _quiet()
     for name in known_backbones():
         find_backbone(name)  # imported, an adapter can be named without its module
 

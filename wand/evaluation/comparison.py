@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -55,17 +56,17 @@ def recovered(rows: list[Row]) -> dict[str, float]:
 def header(rows: list[Row]) -> list[str]:
     """Column titles."""
     first = rows[0]
-    titles = ["system", "W", "agreement", "KL", "CE"]
-    titles += [f"KV {seconds:g} s" for seconds in first.kv_bytes]
+    titles = ["system", "W", "agree %", "KL", "CE"]
+    titles += [f"MiB {seconds:g} s" for seconds in first.kv_bytes]
     return titles + [f"ms @{columns}" for columns in first.step_ms]
 
 
 def cells(row: Row) -> list[str]:
     """One line of the table."""
     texts = [row.system, "full" if row.window is None else str(row.window)]
-    texts += ["-" if row.agreement is None else f"{100 * row.agreement:.1f} %"]
+    texts += ["-" if row.agreement is None else f"{100 * row.agreement:.1f}"]
     texts += ["-" if row.kl is None else f"{row.kl:.4f}", f"{row.ce:.4f}"]
-    texts += [f"{size / 2**20:.2f} MiB" for size in row.kv_bytes.values()]
+    texts += [f"{size / 2**20:.2f}" for size in row.kv_bytes.values()]
     return texts + [f"{ms:.2f}" for ms in row.step_ms.values()]
 
 
@@ -98,13 +99,12 @@ def to_markdown(rows: list[Row]) -> str:
 def show(rows: list[Row], console: Console | None = None) -> None:
     """Print the table."""
     console = console or Console()
-    table = Table(title="Test split")
+    table = Table(title="Test split", box=box.SIMPLE_HEAD)
     for title in header(rows):
         table.add_column(title, justify="left" if title == "system" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*cells(row))
-    # A log file has no width; a narrow guess would cut the figures.
-    console.print(table, width=None if console.is_terminal else 110)
+    console.print(table)
     console.print(legend(rows))
     if text := summary(rows):
         console.print(text)
