@@ -202,8 +202,6 @@ class EncodecLM(Backbone):
     def load_pretrained(self) -> None:
         """Read ``model.safetensors``."""
         path = self.folder / "model.safetensors"
-        if not path.is_file():
-            raise ValueError(f"no weights at {path}")
         try:
             state = load_file(path)
         except SafetensorError as error:

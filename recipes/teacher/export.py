@@ -18,9 +18,9 @@ and reads lower-case English text: the full-attention teacher of the quickstart.
 
 | | |
 |---|---|
-| data | {hours:g} h of sentences from `wand.demo`, spoken by espeak-ng in the seen voices, made at run time (seed {seed}) |
+| data | {hours:g} h of sentences from `wand.demo`, spoken at run time by espeak-ng's seen voices (seed {seed}) |
 | codec | `wand/assets/codec`: 50 frames/s, 4 codebooks of 256 |
-| recipe | `recipes/teacher`: `wand fit --config teacher`, full attention, no teacher; {steps} steps of {batch} utterances |
+| recipe | `wand fit --config teacher`: full attention, no teacher; {steps} steps of {batch} utterances |
 | cross-entropy, validation | {ce:.3f} nats a label |
 | cross-entropy, test | {test_ce:.3f} nats a label (one more, unseen, voice included) |
 
@@ -44,7 +44,8 @@ def export(run: Path, out: Path, remarks: str) -> Backbone:
     config = yaml.safe_load((run / "config.yaml").read_text())
     student = json.loads((run / "comparison.json").read_text())["rows"][-1]
     checkpoint = read_checkpoint(best)
-    scores = [state["best_model_score"] for state in checkpoint["callbacks"].values() if state.get("monitor") == "val/ce"]
+    states = checkpoint["callbacks"].values()
+    scores = [state["best_model_score"] for state in states if state.get("monitor") == "val/ce"]
     data = config["data"]["source"]["init_args"]
     card = CARD.format(
         parameters=sum(p.numel() for p in backbone.parameters()) / 1e6,
