@@ -10,9 +10,11 @@ import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from recipes.teacher.export import export
 from tests.cli.conftest import SHAPE, Workplace
 from wand import WandModule
-from wand.checkpoints import read_checkpoint
+from wand.backbones.encodec_lm import EncodecLM
+from wand.checkpoints import load_backbone_and_settings, read_checkpoint
 from wand.cli.configs import shipped_configs
 
 ARCHITECTURE = [f"--model.backbone.init_args.architecture.{name}={value}" for name, value in SHAPE.items()]
@@ -22,11 +24,18 @@ def test_every_shipped_config_is_tested() -> None:
     assert set(shipped_configs()) == {"quickstart", "teacher"}
 
 
-def test_teacher_config_trains_from_random_weights(workplace: Workplace) -> None:
+def test_teacher_config_trains_from_random_weights_and_becomes_an_asset(workplace: Workplace) -> None:
     workplace.run("fit", "--config", "teacher", *ARCHITECTURE, *workplace.data, "--trainer.val_check_interval=4")
     module = WandModule.load_from_checkpoint("runs/teacher")
     assert module.final_window.is_full
     assert module.hparams["teacher"] is None
+    export(Path("runs/teacher"), Path("asset"), "Made by a test.")
+    exported = EncodecLM(pretrained="asset")
+    exported.load_pretrained()
+    best, _ = load_backbone_and_settings("runs/teacher/checkpoints/best.ckpt")
+    for name, weight in best.state_dict().items():
+        assert torch.equal(exported.state_dict()[name], weight.half().float()), name
+    assert "Made by a test." in Path("asset/README.md").read_text()
 
 
 def test_quickstart_leaves_table_sound_and_checkpoints(run: Workplace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ class WandCLI(LightningCLI):
         if self.subcommand != "fit":
             kwargs["logger"] = False
         elif settings["logger"] is None and self.folder is not None:
+            if find_spec("tensorboard") is None:
+                raise ValueError("tensorboard is not installed: pip install tensorboard, or --trainer.logger false")
             kwargs["logger"] = TensorBoardLogger(str(self.folder.parent), name=self.folder.name, version="")
         if settings["precision"] is None:
             kwargs["precision"] = default_precision(settings["accelerator"])

@@ -31,7 +31,7 @@ class SpeechDataModule(LightningDataModule):
         batch_size: Utterances a step and device.
         seed: Of the order of batches.
         cache_dir: Where prepared speech is kept; ``$WAND_CACHE`` or the user's cache folder by default.
-        workers: Processes that make or read the sound during preparation.
+        workers: Processes that make, read and encode the sound during preparation.
 
     Raises:
         ValueError: If the batch size is not positive.

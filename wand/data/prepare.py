@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -66,7 +67,7 @@ def prepare(
         source: The corpus.
         backbone: Whose conditioner and codec to use.
         root: Where caches live.
-        workers: Processes that make or read the sound; 0 does it here.
+        workers: Processes that make or read the sound and encode it; 0 does it here.
         splits: Which splits.
 
     Raises:
@@ -98,23 +99,26 @@ def _make_shards(
     workers: int,
 ) -> None:
     columns = TextColumn("[bold]preparing speech"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns) as progress, _readers(source, workers) as read:
+    with Progress(*columns) as progress, _encoders(_Encoder(source, codec), workers) as encode:
         bar = progress.add_task("", total=sum(len(part) for _, part in todo))
         for path, part in todo:
             codes = []
-            for audio in read(part):
-                codes.append(codec.encode(audio[None, None], codec.sample_rate)[0])
+            for own in encode(part):
+                codes.append(own)
                 progress.advance(bar)
-            references = choose_references(part, [c.shape[1] for c in codes])
-            examples = [
-                Example(u.id, u.text, u.speaker, conditioner(u.text, _reference(codes, *chosen)), own)
-                for u, own, chosen in zip(part, codes, references, strict=True)
-            ]
+            references = choose_references(part, [own.shape[1] for own in codes])
+            examples = []
+            for utterance, own, (index, start) in zip(part, codes, references, strict=True):
+                examples.append(_make_example(utterance, own, Reference(codes=codes[index][:, start:]), conditioner))
             write_shard(path, examples, fingerprint)
 
 
-def _reference(codes: Sequence[Tensor], index: int, start: int) -> Reference:
-    return Reference(codes=codes[index][:, start:])
+def _make_example(utterance: Utterance, codes: Tensor, reference: Reference, conditioner: Conditioner) -> Example:
+    try:
+        conditioning = conditioner(utterance.text, reference)
+    except ValueError as error:
+        raise ValueError(f"utterance {utterance.id!r} of the corpus: {error}") from error
+    return Example(utterance.id, utterance.text, utterance.speaker, conditioning, codes)
 
 
 def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], keep: int = 110) -> list[tuple[int, int]]:
@@ -140,12 +144,37 @@ def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], ke
     return chosen
 
 
+class _Encoder:
+    """From an utterance to its codes ``[K, F]``; what the worker processes run."""
+
+    def __init__(self, source: SpeechSource, codec: Codec) -> None:
+        self.source = source
+        self.codec = codec
+
+    def __call__(self, utterance: Utterance) -> Tensor:
+        return self.codec.encode(self.source.audio(utterance)[None, None], self.codec.sample_rate)[0]
+
+
+_encoder: _Encoder
+
+
+def _start_worker(encoder: _Encoder) -> None:
+    global _encoder
+    _encoder = encoder
+    torch.set_num_threads(1)
+
+
+def _encode(utterance: Utterance) -> np.ndarray:
+    # Arrays, not tensors: those would travel through shared memory, one open file each.
+    return _encoder(utterance).numpy()
+
+
 @contextmanager
-def _readers(source: SpeechSource, workers: int) -> Iterator[Callable[[Sequence[Utterance]], Iterable[Tensor]]]:
-    """A function from utterances to their sound, in order, made or read by worker processes."""
+def _encoders(encoder: _Encoder, workers: int) -> Iterator[Callable[[Sequence[Utterance]], Iterable[Tensor]]]:
+    """A function from utterances to their codes, in order, made by worker processes (or here, if there are none)."""
     if workers == 0:
-        yield lambda utterances: map(source.audio, utterances)
+        yield lambda utterances: map(encoder, utterances)
         return
     # Spawned, not forked: torch's threads do not survive a fork.
-    with get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield lambda utterances: pool.imap(source.audio, utterances, chunksize=8)
+    with get_context("spawn").Pool(workers, initializer=_start_worker, initargs=(encoder,)) as pool:
+        yield lambda utterances: map(torch.from_numpy, pool.imap(_encode, utterances, chunksize=8))
