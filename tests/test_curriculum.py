@@ -56,7 +56,7 @@ def test_tau_rises_on_a_log_scale_and_then_the_mask_is_hard(total, window):
 
 
 def test_endpoints():
-    schedule = WindowSchedule(start=64, tau_start=0.25, tau_end=8.0, hard_from=4.0, final_share=0.1)
+    schedule = WindowSchedule(start=64, tau_start=0.25, tau_end=8.0, hard_from=99.0, final_share=0.1)
     assert schedule.at(0, 100, 16) == AttentionWindow(64, 0.25)
     assert schedule.at(90, 100, 16) == AttentionWindow(16)
     assert schedule.at(99, 100, 16) == AttentionWindow(16)

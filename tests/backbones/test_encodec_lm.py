@@ -115,19 +115,19 @@ def test_weights_or_a_shape_are_needed(given):
         EncodecLM(**given)
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path):
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_folder_without_a_model_is_refused(tiny_lm, tmp_path, missing):
+    tiny_lm.save_pretrained(tmp_path)
+    (tmp_path / missing).unlink()
     with pytest.raises(ValueError, match="no EncodecLM at"):
         EncodecLM(pretrained=str(tmp_path))
 
 
-def test_a_folder_with_another_model_is_refused(tmp_path):
+def test_a_folder_with_another_model_is_refused(tiny_lm, tmp_path):
+    tiny_lm.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(ValueError, match="another model"):
         EncodecLM(pretrained=str(tmp_path))
-
-
-def damage_missing(file: Path) -> None:
-    file.unlink()
 
 
 def damage_truncated(file: Path) -> None:
@@ -143,7 +143,6 @@ def damage_other_shape(file: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_missing, "no weights at"),
         (damage_truncated, "not a readable safetensors file"),
         (damage_other_shape, "holds another model"),
     ],
