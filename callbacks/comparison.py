@@ -1,13 +1,11 @@
-"""Prints and keeps the closing table of a test."""
+"""Prints the closing table of a test."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from wand.data.datamodule import SpeechDataModule
-from wand.evaluation.comparison import Row, save, show
+from wand.evaluation.comparison import Row, show
 from wand.evaluation.cost import cache_bytes, step_milliseconds
 from wand.module import WandModule
 
@@ -26,13 +24,12 @@ class ComparisonTable(Callback):
         self.rows: list[Row] = []
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure costs (on one rank), print, save into the run folder."""
+        """Measure costs, on one rank, and print."""
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, WandModule)
         self.rows = self._measure(trainer, pl_module)
         show(self.rows)
-        save(self.rows, Path(trainer.default_root_dir))
 
     def _measure(self, trainer: Trainer, module: WandModule) -> list[Row]:
         data = getattr(trainer, "datamodule", None)

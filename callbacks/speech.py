@@ -40,7 +40,8 @@ class SpeechLogger(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Speak and log."""
         data = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        trial = trainer.fast_dev_run  # type: ignore[attr-defined]
+        if trial or not trainer.is_global_zero or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         if not isinstance(data, SpeechDataModule):
             return

@@ -185,15 +185,17 @@ class WandModule(LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
-        """Log the window in force; full attention has none."""
+        """Log the window in force, and tau while the mask is soft."""
         if self.window.size is not None:
             self.log("train/window", float(self.window.size), prog_bar=True)
-            self.log("train/tau", math.inf if self.window.tau is None else self.window.tau)
+            if self.window.tau is not None:
+                self.log("train/tau", self.window.tau)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the norm of the gradient before clipping."""
+        """Log the learning rate, and the norm of the gradient before clipping."""
         grads = [p.grad for p in self.backbone.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(grads))
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
 
     def validation_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Agreement with the teacher, true KL and CE under the final hard window."""

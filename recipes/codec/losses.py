@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 SCALES = ((256, 32), (512, 64), (1024, 80))
+# Scale and length, in its frames of 8 ms, of the windows over which band envelopes are compared.
+ENVELOPE_SIZE, ENVELOPE_FRAMES = 512, 48
 # Nothing below the dither's level needs to be matched; without a floor, silence rules the log spectra.
 FLOOR = 3e-3
 
@@ -33,8 +35,25 @@ def relative_l1(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).abs().mean() / (target.abs().mean() + FLOOR)
 
 
+def envelope_distance(output: Tensor, target: Tensor) -> Tensor:
+    """One minus the correlation of band envelopes over about 0.4 s, in the mean over windows that hold sound.
+
+    What the ear follows in speech is how the energy of each band moves (Taal et al., 2011); levels may be off.
+
+    Args:
+        output: Mel spectrum `[B, frames, bands]` of magnitudes.
+        target: The same of the target.
+    """
+    windows = [spectrum.unfold(1, ENVELOPE_FRAMES, ENVELOPE_FRAMES // 4) for spectrum in (output, target)]
+    found, wanted = (window - window.mean(-1, keepdim=True) for window in windows)
+    norms = found.square().sum(-1).add(1e-8).sqrt() * wanted.square().sum(-1).add(1e-8).sqrt()
+    correlation = (found * wanted).sum(-1) / norms
+    sounding = (windows[1].mean(-1) > FLOOR).float()
+    return ((1.0 - correlation) * sounding).sum() / sounding.sum().clamp(min=1.0)
+
+
 class SpectralLoss(nn.Module):
-    """L1 on mel and magnitude spectra, log and linear, at several resolutions, plus a little waveform L1.
+    """L1 on mel and magnitude spectra, log and linear, at several resolutions, a little waveform L1, and band envelopes.
 
     Args:
         sample_rate: Sample rate in Hz.
@@ -54,7 +73,7 @@ class SpectralLoss(nn.Module):
         spectrum = torch.stft(audio, size, size // 4, window=window, normalized=True, return_complex=True)
         return torch.view_as_real(spectrum).square().sum(-1).add(1e-8).sqrt().transpose(1, 2)
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor, envelope_weight: float = 0.0) -> Tensor:
         """The loss of output against target, both `[B, N]`."""
         loss = self.waveform_weight * relative_l1(output, target)
         for size, _ in SCALES:
@@ -67,4 +86,6 @@ class SpectralLoss(nn.Module):
                 + 0.5 * nn.functional.l1_loss((found + FLOOR).log(), (wanted + FLOOR).log())
                 + 0.5 * relative_l1(found, wanted)
             ) / len(SCALES)
+            if envelope_weight and size == ENVELOPE_SIZE:
+                loss = loss + envelope_weight * envelope_distance(found_mel, wanted_mel)
         return loss

@@ -181,7 +181,7 @@ def train(arguments: argparse.Namespace) -> None:
         else:
             regulariser = WHITENESS * whiteness(latents)
             latents, commitment = quantize(model.quantizer, latents, generator)
-        loss = criterion(model.decoder(latents)[:, 0], batch[:, 0])
+        loss = criterion(model.decoder(latents)[:, 0], batch[:, 0], float(step >= arguments.envelope_from))
         optimizer.zero_grad(set_to_none=True)
         (loss + COMMITMENT_WEIGHT * commitment + regulariser).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -220,12 +220,15 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     result.add_argument("--out", type=Path, required=True, help="work folder: audio, checkpoint, export/")
-    result.add_argument("--steps", type=int, default=3200, help="optimiser steps in all")
+    result.add_argument("--steps", type=int, default=5000, help="optimiser steps in all")
     result.add_argument("--hours", type=float, default=3.0, help="hours of training speech")
     result.add_argument("--batch", type=int, default=8, help="pieces of speech in a batch")
     result.add_argument("--segment", type=float, default=0.8, help="seconds of a piece")
     result.add_argument("--lr", type=float, default=5e-4, help="learning rate of the plateau")
     result.add_argument("--waveform-weight", type=float, default=0.1, help="weight of the waveform's L1")
+    result.add_argument(
+        "--envelope-from", type=int, default=2000, help="step from which band envelopes are compared as well"
+    )
     result.add_argument("--warm-steps", type=int, default=500, help="steps before the quantiser comes in")
     result.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     result.add_argument("--sentences", type=int, default=48, help="validation sentences of the final evaluation")

@@ -35,6 +35,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--model.kd_weight=0", "--model.ce_weight=0"], ["nothing to learn"], id="weights"),
         pytest.param(["--model.backbone=CosyVoice9"], ["CosyVoice9", "EncodecLM"], id="backbone"),
         pytest.param(["--model.backbone.init_args.pretrained=none/there"], ["none/there"], id="pretrained"),
+        pytest.param(["--model.teacher=null"], ["checkpoint.monitor val/agreement", "teacher"], id="monitor"),
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
         pytest.param(["--ckpt_path=runs/none"], ["no checkpoint at runs/none"], id="checkpoint"),
     ],

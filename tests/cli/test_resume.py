@@ -63,7 +63,8 @@ def test_killed_and_resumed_equals_undisturbed(workplace: Workplace) -> None:
     for tag in ("train/window", "train/tau", "train/loss"):
         undisturbed, continued = curve(Path("runs/undisturbed"), tag), curve(Path("runs/killed"), tag)
         assert continued.items() <= undisturbed.items()
-        assert max(continued) == STEPS - 1
+        # tau ends with the soft mask, before the last step.
+        assert max(continued) == max(undisturbed) > reached
 
 
 def test_another_number_of_steps_is_refused_unless_accepted(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +77,7 @@ def test_another_number_of_steps_is_refused_unless_accepted(run: Workplace, caps
 
 def test_another_order_of_data_is_refused(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--ckpt_path", "last", "--data.seed=1", "--trainer.max_epochs=2"]) == 2
-    assert "data seed 0" in capsys.readouterr().err
+    assert "batches were others" in capsys.readouterr().err
 
 
 def test_last_without_any_run_fails(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

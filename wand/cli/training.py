@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -27,6 +27,7 @@ from wand.callbacks import (
 from wand.checkpoints import run_folder
 from wand.cli.configs import new_run_folder, settle_arguments
 from wand.data.datamodule import SpeechDataModule
+from wand.evaluation.comparison import save
 from wand.module import WandModule
 from wand.version import __version__
 
@@ -101,6 +102,11 @@ class WandCLI(LightningCLI):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, WindowCurriculum):
                 callback.check(self.model)
+        monitor = self.trainer.checkpoint_callback.monitor if self.trainer.checkpoint_callback else None
+        if monitor in ("val/agreement", "val/kl") and self.model.hparams["teacher"] is None:
+            raise ValueError(
+                f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: monitor val/ce, mode min"
+            )
 
     def fit(self, **kwargs: Any) -> None:
         """Train; checkpoints hold tensors and plain values only."""
@@ -113,6 +119,9 @@ class WandCLI(LightningCLI):
     def test(self, **kwargs: Any) -> None:
         """Measure on the test split; `ComparisonTable` prints the result."""
         self.trainer.test(**{**kwargs, "weights_only": True, "verbose": False})
+        if self.folder is not None and self.trainer.is_global_zero:
+            table = next(c for c in self.trainer.callbacks if isinstance(c, ComparisonTable))  # type: ignore[attr-defined]
+            save(table.rows, self.folder)
 
     def after_fit(self) -> None:
         """Keep where the run stands; close with the test split's table and what to try next."""
@@ -187,7 +196,6 @@ def main(command: str, arguments: list[str]) -> WandCLI:
             "num_sanity_val_steps": 0,
             "use_distributed_sampler": False,
             "callbacks": [
-                LearningRateMonitor("step"),
                 ThroughputLogger(),
                 AttentionPictures(),
                 SpeechLogger(),
