@@ -111,6 +111,7 @@ def write_card(
         unseen=UNSEEN_VOICE.name,
         espeak=espeak_version(),
         seed=arguments.seed,
+        envelope_from=arguments.envelope_from,
         seen_count=seen.count,
         unseen_count=unseen.count,
         rows=rows,

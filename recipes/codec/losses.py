@@ -53,7 +53,7 @@ def envelope_distance(output: Tensor, target: Tensor) -> Tensor:
 
 
 class SpectralLoss(nn.Module):
-    """L1 on mel and magnitude spectra, log and linear, at several resolutions, a little waveform L1, and band envelopes.
+    """L1 on mel and magnitude spectra at several resolutions, a little waveform L1, and band envelopes.
 
     Args:
         sample_rate: Sample rate in Hz.
@@ -74,7 +74,7 @@ class SpectralLoss(nn.Module):
         return torch.view_as_real(spectrum).square().sum(-1).add(1e-8).sqrt().transpose(1, 2)
 
     def forward(self, output: Tensor, target: Tensor, envelope_weight: float = 0.0) -> Tensor:
-        """The loss of output against target, both `[B, N]`."""
+        """The loss of output against target, both `[B, N]`; the weight is that of `envelope_distance`."""
         loss = self.waveform_weight * relative_l1(output, target)
         for size, _ in SCALES:
             filters = self.get_buffer(f"mel_{size}")

@@ -1,0 +1,90 @@
+"""The recipe runs and resumes; the codec that ships is as good as its card says."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import EncodecModel
+
+from wand.demo.corpus import EspeakCorpus
+
+ROOT = Path(__file__).parents[2]
+ASSET = ROOT / "wand" / "assets" / "codec"
+
+
+def run_recipe(out: Path, steps: int, batch: int = 4) -> subprocess.CompletedProcess[str]:
+    options = f"--hours 0.01 --batch {batch} --segment 0.64 --warm-steps 3 --save-every 4 --sentences 4 --threads 1"
+    command = [sys.executable, "-m", "recipes.codec.train", "--out", str(out), "--steps", str(steps)]
+    return subprocess.run(
+        [*command, *options.split()], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def shipped() -> EncodecModel:
+    return EncodecModel.from_pretrained(ASSET, dtype=torch.float32).eval()
+
+
+def round_trip(codec: EncodecModel, audio: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        encoded = codec.encode(audio[None, None])
+        return codec.decode(encoded.audio_codes, encoded.audio_scales).audio_values[0, 0, : len(audio)]
+
+
+def test_recipe_runs_and_resumes(tmp_path: Path) -> None:
+    first = run_recipe(tmp_path / "run", steps=4)
+    assert first.returncode == 0, first.stderr
+    second = run_recipe(tmp_path / "run", steps=6)
+    assert second.returncode == 0, second.stderr
+    assert "validation, seen voices: STOI" in second.stdout
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 6
+    export = tmp_path / "run" / "export"
+    assert "--steps 6" in (export / "README.md").read_text(encoding="utf-8")
+    codec = EncodecModel.from_pretrained(export, dtype=torch.float32).eval()
+    assert round_trip(codec, torch.randn(4000)).shape == (4000,)
+
+
+def test_too_little_speech_for_the_codebooks_is_refused(tmp_path: Path) -> None:
+    result = run_recipe(tmp_path / "run", steps=4, batch=2)
+    assert result.returncode != 0
+    assert "192 latents before the quantiser comes in, at least 256 are needed" in result.stderr
+
+
+def test_shipped_codec_is_small_and_has_four_codebooks(shipped: EncodecModel) -> None:
+    assert sum(parameter.numel() for parameter in shipped.parameters()) <= 3_000_000
+    assert len(shipped.quantizer.layers) == 4
+    assert (shipped.config.codebook_size, shipped.config.hop_length, shipped.config.sampling_rate) == (256, 320, 16_000)
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 640, 4321])
+def test_frames_are_samples_over_320_rounded_up(shipped: EncodecModel, samples: int) -> None:
+    audio = 0.1 * torch.randn(2, 1, samples, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        codes = shipped.encode(audio).audio_codes
+        again = shipped.encode(audio).audio_codes
+    assert codes.shape == (1, 2, 4, math.ceil(samples / 320))
+    assert torch.equal(codes, again)
+
+
+def test_shipped_codec_is_causal(shipped: EncodecModel) -> None:
+    codes = torch.randint(0, 256, (1, 1, 4, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = shipped.decode(codes, [None]).audio_values
+        part = shipped.decode(codes[..., :25], [None]).audio_values
+    assert torch.allclose(whole[..., : 25 * 320], part, atol=1e-5)
+
+
+def test_shipped_codec_is_as_good_as_its_card_says(shipped: EncodecModel) -> None:
+    stoi = pytest.importorskip("pystoi").stoi
+    row = re.search(r"\| validation, seen voices \| ([0-9.]+) \|", (ASSET / "README.md").read_text(encoding="utf-8"))
+    assert row is not None
+    corpus = EspeakCorpus(hours=0.01, seed=7, validation_sentences=8)
+    scores = []
+    for utterance in corpus.utterances("validation")[:6]:
+        audio = corpus.audio(utterance)
+        scores.append(stoi(audio.numpy(), round_trip(shipped, audio).numpy(), corpus.sample_rate))
+    assert sum(scores) / len(scores) > float(row[1]) - 0.03
