@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -204,8 +204,8 @@ class EncodecLM(Backbone):
         path = self.folder / "model.safetensors"
         try:
             state = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
         own = {name: tensor.shape for name, tensor in self.state_dict().items()}
         if own != {name: tensor.shape for name, tensor in state.items()}:
             raise ValueError(f"{path} holds another model: its tensors are not those of {self.folder / 'config.json'}")
@@ -267,4 +267,7 @@ def _read_architecture(folder: Path) -> EncodecLMArchitecture:
     config = json.loads(path.read_text())
     if config.pop("model_type", None) != "encodec_lm":
         raise ValueError(f"{path} describes another model (model_type is not encodec_lm)")
+    known = {entry.name for entry in fields(EncodecLMArchitecture)}
+    if set(config) != known:
+        raise ValueError(f"{path} does not describe an EncodecLM: wrong or missing keys {sorted(set(config) ^ known)}")
     return EncodecLMArchitecture(**config)

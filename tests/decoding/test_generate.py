@@ -67,6 +67,7 @@ def brute_force(
             break
         speaking = [k <= step < k + (step + 1 if stopped is None else stopped) for k in delays]
         columns.append([token if speaks else filler for token, speaks in zip(tokens, speaking, strict=True)])
+        sampler.remember(torch.tensor(columns[-1:]))
     frames = max(0, len(columns) - delays[-1])
     return [[columns[frame + k][k] for frame in range(frames)] for k in delays], reason
 
@@ -74,7 +75,7 @@ def brute_force(
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 @pytest.mark.parametrize(
     "sampling",
-    [Sampling(), Sampling(temperature=0.8, top_k=8, top_p=0.9), Sampling(temperature=0)],
+    [Sampling(), Sampling(temperature=0.8, top_k=8, top_p=0.9, repetition_penalty=1.3), Sampling(temperature=0)],
     ids=["plain", "filtered", "greedy"],
 )
 def test_generate(window, sampling):

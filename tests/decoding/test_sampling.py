@@ -76,6 +76,7 @@ def test_the_sampler_remembers_what_each_codebook_has_spoken():
     said: dict[tuple[int, int], set[int]] = {}
     for _ in range(6):
         tokens = sampler(logits)
+        sampler.remember(tokens)
         for row in range(2):
             for codebook in range(3):
                 before = said.setdefault((row, codebook), set())

@@ -40,7 +40,12 @@ class EncodecCodec(Codec):
         self.num_codebooks = available if num_codebooks is None else num_codebooks
         self.codebook_size = config.codebook_size
         self.frame_rate = config.sampling_rate / config.hop_length
+        self.pretrained = pretrained
         self._fingerprint = _fingerprint(self.model, self.num_codebooks)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, int]]:
+        """Other processes open the files themselves: weight-normed convolutions cannot be pickled."""
+        return type(self), (self.pretrained, self.num_codebooks)
 
     @property
     def fingerprint(self) -> str:
@@ -86,5 +91,5 @@ def _fingerprint(model: EncodecModel, num_codebooks: int) -> str:
     digest = hashlib.sha256(json.dumps([num_codebooks, model.config.sampling_rate]).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]

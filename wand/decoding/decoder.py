@@ -38,14 +38,12 @@ class Decoder:
         self.backbone = backbone
         self.window = window
         self.cache: PrefixWindowCache | FullCache | None = None
-        self._starts: Tensor | None = None
 
     @torch.inference_mode()
     def prefill(self, batch: ConditionedBatch) -> Tensor:
         """Take the prefix in; logits ``[B, K, V]`` of the first speech column."""
         embeds = self.backbone.embed_prefix(batch)
         self.cache = self._make_cache(batch, embeds)
-        self._starts = batch.starts
         return self._forward(
             embeds,
             torch.arange(batch.prefix_length, device=embeds.device).expand(len(batch), -1),
@@ -56,16 +54,16 @@ class Decoder:
     def step(self, columns: Tensor) -> Tensor:
         """Feed one speech column ``[B, K]`` per row; logits ``[B, K, V]`` of the next."""
         assert self.cache is not None, "prefill comes before the first step"
-        assert self._starts is not None
         positions = self.cache.positions.expand(len(columns)).clone()
         embeds = self.backbone.embed_speech(columns[:, None], positions - self._prefix_length)
         return self._forward(embeds, positions[:, None], self.cache.step_context())
 
     def _forward(self, embeds: Tensor, columns: Tensor, context: object) -> Tensor:
-        assert self._starts is not None
+        assert self.cache is not None
+        starts = self.cache.starts
         output = self.backbone.decoder(
             inputs_embeds=embeds,
-            position_ids=self.backbone.position_ids(columns, self._starts),
+            position_ids=self.backbone.position_ids(columns, torch.zeros_like(columns[:, 0]) if starts is None else starts),
             past_key_values=self.cache,
             use_cache=True,
             attention_context=context,
@@ -153,6 +151,7 @@ def generate(
         if len(ended) == rows:
             break
         spoken.append(layout.settle(tokens, step, frames))
+        sampler.remember(spoken[-1])
         if on_column is not None:
             on_column()
         if (step + 1) % CHECK_EVERY == 0 or step + 1 >= limit:

@@ -98,10 +98,12 @@ class Sampler:
             logits = penalise_repetition(logits, self._spoken, settings.repetition_penalty)
         if self.forbidden is not None:
             logits = logits.masked_fill(self.forbidden, MASKED)
-        tokens = logits.argmax(-1) if settings.temperature == 0 else self._draw(logits / settings.temperature)
+        return logits.argmax(-1) if settings.temperature == 0 else self._draw(logits / settings.temperature)
+
+    def remember(self, columns: Tensor) -> None:
+        """Count the column ``[B, K]`` that was spoken, for the repetition penalty."""
         if self._spoken is not None:
-            self._spoken.scatter_(-1, tokens[..., None], True)
-        return tokens
+            self._spoken.scatter_(-1, columns[..., None], True)
 
     def _draw(self, logits: Tensor) -> Tensor:
         logits = keep_top_p(keep_top_k(logits, self.sampling.top_k), self.sampling.top_p)
