@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 from wand.backbone import Backbone
 from wand.checkpoints import find_checkpoint, load_backbone_and_settings, read_checkpoint
@@ -36,12 +37,10 @@ def export(run: Path, out: Path, remarks: str) -> Backbone:
         out: Folder to write.
         remarks: What a reader of the card should know besides.
     """
-    import yaml
-
     best = find_checkpoint(run / "checkpoints" / "best.ckpt")
     backbone, _ = load_backbone_and_settings(best)
     backbone.save_pretrained(out, torch.float16)
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    config = OmegaConf.load(run / "config.yaml")
     student = json.loads((run / "comparison.json").read_text())["rows"][-1]
     checkpoint = read_checkpoint(best)
     states = checkpoint["callbacks"].values()

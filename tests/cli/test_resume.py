@@ -17,18 +17,10 @@ from tests.cli.conftest import DATA, Workplace
 from wand.checkpoints import read_checkpoint
 from wand.cli import main
 
-STEPS = 12
-
 
 def options(workplace: Workplace, name: str) -> list[str]:
-    sizes = [
-        f"{DATA}.hours=0.03",
-        "--data.batch_size=2",
-        f"--trainer.max_steps={STEPS}",
-        "--trainer.log_every_n_steps=1",
-    ]
-    schedule = ["--trainer.val_check_interval=6", "--trainer.check_val_every_n_epoch=null", "--trainer.max_epochs=-1"]
-    return ["fit", "--config", "quickstart", *workplace.fit, *sizes, *schedule, "--name", name]
+    small = [f"{DATA}.hours=0.03", "--data.batch_size=2", "--trainer.max_epochs=2"]
+    return ["fit", "--config", "quickstart", *workplace.fit, *small, "--name", name]
 
 
 def curve(folder: Path, tag: str) -> dict[int, float]:
@@ -53,18 +45,17 @@ def test_killed_and_resumed_equals_undisturbed(workplace: Workplace) -> None:
     last = Path("runs/killed/checkpoints/last.ckpt")
     kill_after_first_checkpoint(options(workplace, "killed"), last)
     reached = read_checkpoint(last)["global_step"]
-    assert 0 < reached < STEPS
+    assert reached > 0
     workplace.run(*options(workplace, "killed"), "--ckpt_path", "runs/killed")
     assert not Path("runs/killed-2").exists(), "a resumed run goes on in its own folder"
     whole, resumed = read_checkpoint("runs/undisturbed"), read_checkpoint("runs/killed")
-    assert whole["global_step"] == resumed["global_step"] == STEPS
+    assert whole["global_step"] == resumed["global_step"] > reached
     for name, weight in whole["state_dict"].items():
         assert torch.equal(weight, resumed["state_dict"][name]), name
     for tag in ("train/window", "train/tau", "train/loss"):
         undisturbed, continued = curve(Path("runs/undisturbed"), tag), curve(Path("runs/killed"), tag)
         assert continued.items() <= undisturbed.items()
-        # tau ends with the soft mask, before the last step.
-        assert max(continued) == max(undisturbed) > reached
+        assert max(continued) == max(undisturbed)
 
 
 def test_another_number_of_steps_is_refused_unless_accepted(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,14 +81,14 @@ def test_an_epoch_taken_by_its_length_is_over():
     second = [learned(batch) for batch in islice(iter(batches), len(batches))]
     assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(23))
     assert first != second
-    assert batches.state_dict()["epoch"] == 2
+    assert batches.progress()["epoch"] == 2
 
 
 def test_an_epoch_left_early_is_over():
     batches = loader()
     first = [learned(batch) for batch in islice(iter(batches), 3)]
     assert [learned(batch) for batch in islice(iter(batches), 3)] != first
-    assert batches.state_dict()["epoch"] == 1
+    assert batches.progress()["epoch"] == 1
 
 
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 4), st.booleans())
@@ -113,7 +113,7 @@ def test_going_on_from_anywhere(taken):
             seen.append(learned(batch))
             if len(seen) == taken:
                 break
-    after.load_state_dict(before.state_dict())
+    after.resume(before.progress())
     while len(seen) < len(expected):
         seen += epoch(after)
     assert seen == expected
@@ -136,11 +136,11 @@ def test_what_a_batch_holds():
     ids=str,
 )
 def test_other_data_are_refused(changed):
-    state = loader().state_dict()
+    state = loader().progress()
     with pytest.raises(ValueError, match="resume with the run's own data"):
-        loader(**changed).load_state_dict(state)
+        loader(**changed).resume(state)
 
 
 def test_the_same_batches_on_more_processes_are_the_same():
-    state = loader(batch_size=4).state_dict()
-    loader(batch_size=2, world=2).load_state_dict(state)
+    state = loader(batch_size=4).progress()
+    loader(batch_size=2, world=2).resume(state)

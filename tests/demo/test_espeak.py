@@ -73,5 +73,5 @@ def test_unknown_voice_is_refused() -> None:
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "wand-tts\[demo\]"'):
+    with pytest.raises(ValueError, match=r'pip install "wand-tts\[demo\]"'):
         synthesize(TEXT, VOICES[0])

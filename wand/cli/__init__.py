@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if os.environ.get("WAND_TRACEBACK"):
             raise
-        print(f"wand: error: {error}", file=sys.stderr)
+        print("wand: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
 
 

@@ -64,7 +64,7 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
 def new_run_folder(name: str, runs: Path = RUNS) -> Path:
     """``runs/<name>``, or ``runs/<name>-2`` ...: a run never overwrites another. Rank 0 makes it, and alone writes."""
     folder = (runs / name).absolute()
-    if rank_zero_only.rank != 0:
+    if getattr(rank_zero_only, "rank", 0) != 0:
         return folder
     number = 1
     while True:

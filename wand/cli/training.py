@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -88,6 +89,7 @@ class WandCLI(LightningCLI):
             kwargs["default_root_dir"] = str(self.folder)
         if self.subcommand != "fit":
             kwargs["logger"] = False
+            self.save_config_callback = None  # the run's config.yaml is that of its fit
         elif settings["logger"] is None and self.folder is not None:
             if find_spec("tensorboard") is None:
                 raise ValueError("tensorboard is not installed: pip install tensorboard, or --trainer.logger false")
@@ -102,7 +104,8 @@ class WandCLI(LightningCLI):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, WindowCurriculum):
                 callback.check(self.model)
-        monitor = self.trainer.checkpoint_callback.monitor if self.trainer.checkpoint_callback else None
+        best = self.trainer.checkpoint_callback
+        monitor = best.monitor if isinstance(best, ModelCheckpoint) else None
         if monitor in ("val/agreement", "val/kl") and self.model.hparams["teacher"] is None:
             raise ValueError(
                 f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: monitor val/ce, mode min"
@@ -158,6 +161,7 @@ The run is in {run}. Next:
 
 def _quiet() -> None:
     """Drop what Lightning says that is no news here: the teacher is in eval mode on purpose."""
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
     tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
@@ -179,27 +183,36 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     class Bound(WandCLI):
         checkpoint_file = checkpoint
 
-    return Bound(
-        WandModule,
-        SpeechDataModule,
-        args=[command, *settled],
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        save_config_callback=SaveConfigCallback,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"parser_mode": "omegaconf+", "version": f"wand {__version__}"},
-        trainer_defaults={
-            "max_epochs": 1,
-            "gradient_clip_val": 1.0,
-            "log_every_n_steps": 10,
-            "num_sanity_val_steps": 0,
-            "use_distributed_sampler": False,
-            "callbacks": [
-                ThroughputLogger(),
-                AttentionPictures(),
-                SpeechLogger(),
-                ComparisonTable(),
-            ],
-        },
-    )
+    try:
+        return Bound(
+            WandModule,
+            SpeechDataModule,
+            args=[command, *settled],
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_callback=SaveConfigCallback,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "parser_mode": "omegaconf+",
+                "version": f"wand {__version__}",
+                "exit_on_error": False,
+                **{name: {"exit_on_error": False} for name in WandCLI.subcommands()},
+            },
+            trainer_defaults={
+                "max_epochs": 1,
+                "gradient_clip_val": 1.0,
+                "log_every_n_steps": 10,
+                "num_sanity_val_steps": 0,
+                "use_distributed_sampler": False,
+                "callbacks": [
+                    ThroughputLogger(),
+                    AttentionPictures(),
+                    SpeechLogger(),
+                    ComparisonTable(),
+                ],
+            },
+        )
+    except ArgumentError as error:
+        hint = f" (known backbones: {', '.join(known_backbones())})" if "model.backbone" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error

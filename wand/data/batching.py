@@ -107,12 +107,12 @@ class BatchLoader:
             batch.labels.fill_(IGNORE)
         return batch
 
-    def state_dict(self) -> dict[str, int]:
+    def progress(self) -> dict[str, int]:
         """Where the loader stands: epoch, and batches given in it."""
         return {"epoch": self.epoch, "given": self.given, **self._identity()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue from there.
+    def resume(self, state: dict[str, int]) -> None:
+        """Continue from a `progress`.
 
         Raises:
             ValueError: If the corpus, its seed or the batches are others than those of the saved run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
@@ -54,6 +55,8 @@ class SpeechDataModule(LightningDataModule):
         self.cache_dir = default_cache_dir() if cache_dir is None else cache_dir
         self.workers = workers
         self.examples: dict[str, list[Example]] = {}
+        self._train_loader: BatchLoader | None = None
+        self._progress: dict[str, int] | None = None
 
     @property
     def _backbone(self) -> Backbone:
@@ -91,8 +94,11 @@ class SpeechDataModule(LightningDataModule):
             )
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled by epoch."""
-        return self._loader("train", shuffle=True)
+        """Shuffled by epoch; goes on where a checkpoint left it."""
+        self._train_loader = self._loader("train", shuffle=True)
+        if self._progress is not None:
+            self._train_loader.resume(self._progress)
+        return self._train_loader
 
     def val_dataloader(self) -> BatchLoader:
         """By length."""
@@ -101,6 +107,20 @@ class SpeechDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         """By length."""
         return self._loader("test", shuffle=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands in its data.
+
+        Not left to the loader: Lightning makes it before it reads a checkpoint, to count the steps of an epoch, and
+        then forgets to hand it its state.
+        """
+        return {} if self._train_loader is None else self._train_loader.progress()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there, now or when the loader is made."""
+        self._progress = state_dict
+        if self._train_loader is not None:
+            self._train_loader.resume(state_dict)
 
     def _loader(self, split: str, shuffle: bool) -> BatchLoader:
         assert self.trainer is not None

@@ -60,10 +60,10 @@ class Decoder:
 
     def _forward(self, embeds: Tensor, columns: Tensor, context: object) -> Tensor:
         assert self.cache is not None
-        starts = self.cache.starts
+        starts = torch.zeros_like(columns[:, 0]) if self.cache.starts is None else self.cache.starts
         output = self.backbone.decoder(
             inputs_embeds=embeds,
-            position_ids=self.backbone.position_ids(columns, torch.zeros_like(columns[:, 0]) if starts is None else starts),
+            position_ids=self.backbone.position_ids(columns, starts),
             past_key_values=self.cache,
             use_cache=True,
             attention_context=context,

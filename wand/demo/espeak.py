@@ -79,7 +79,7 @@ def _library() -> Iterator[ctypes.CDLL]:
     `espeak_Terminate` nor a seed resets them: only a newly loaded library says the same text the same way.
     """
     if importlib.util.find_spec("espeakng_loader") is None:
-        raise ModuleNotFoundError(INSTALL_HINT)
+        raise ValueError(INSTALL_HINT)
     import espeakng_loader
 
     with _lock:
@@ -128,9 +128,7 @@ def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
             library.espeak_SetParameter(_PARAMETER_RATE, voice.rate, 0)
             library.espeak_SetParameter(_PARAMETER_PITCH, voice.pitch, 0)
             library.espeak_SetParameter(_PARAMETER_RANGE, voice.pitch_range, 0)
-            status = library.espeak_Synth(
-                data, len(data) + 1, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None
-            )
+            status = library.espeak_Synth(data, len(data) + 1, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
         finally:
             library.espeak_Terminate()
     if status != 0 or not chunks:
