@@ -77,6 +77,7 @@ class WandModule(LightningModule):
         self._set_hparams(settings)
         self.backbone = backbone
         self.teacher: Backbone | None = None
+        self._original_loaded = False
         self.window = self.final_window
         # The teacher is in no checkpoint; on_load_checkpoint checks that nothing else is missing.
         self.register_state_dict_post_hook(_without_teacher)
@@ -97,8 +98,9 @@ class WandModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Read the original weights and make the teacher of them, before any checkpoint is loaded."""
-        if self.backbone.pretrained is not None:
+        if self.backbone.pretrained is not None and not self._original_loaded:
             self.backbone.load_pretrained()
+            self._original_loaded = True  # a test after a fit must not undo it
         if self.hparams["teacher"] is not None and self.teacher is None:
             if self.backbone.pretrained is None and self.hparams["teacher"] == "copy":
                 raise ValueError(

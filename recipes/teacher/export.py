@@ -45,14 +45,13 @@ def export(run: Path, out: Path, remarks: str) -> Backbone:
     checkpoint = read_checkpoint(best)
     states = checkpoint["callbacks"].values()
     scores = [state["best_model_score"] for state in states if state.get("monitor") == "val/ce"]
-    data = config["data"]["source"]["init_args"]
     card = CARD.format(
         parameters=sum(p.numel() for p in backbone.parameters()) / 1e6,
         size=(out / "model.safetensors").stat().st_size / 1e6,
-        hours=data["hours"],
-        seed=data.get("seed", 0),
+        hours=OmegaConf.select(config, "data.source.init_args.hours"),
+        seed=OmegaConf.select(config, "data.source.init_args.seed", default=0),
         steps=checkpoint["global_step"],
-        batch=config["data"]["batch_size"],
+        batch=OmegaConf.select(config, "data.batch_size"),
         ce=float(scores[0]),
         test_ce=student["ce"],
         remarks=remarks,

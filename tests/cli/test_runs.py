@@ -84,6 +84,17 @@ def test_checkpoint_needs_nothing_else_and_holds_no_teacher(run: Workplace, tmp_
         assert torch.equal(parameter, checkpoint["state_dict"][f"backbone.{name}"])
 
 
+def test_measuring_after_a_fit_keeps_what_was_learned(workplace: Workplace) -> None:
+    from wand.cli.training import main as run_training
+
+    # One step and no validation: no best checkpoint is there for the closing test to read.
+    cli = run_training("fit", ["--config", "quickstart", *workplace.fit, "--trainer.max_steps=1"])
+    original = EncodecLM(pretrained=str(workplace.pretrained))
+    original.load_pretrained()
+    assert not torch.equal(cli.model.backbone.head, original.head)
+    assert torch.equal(cli.model.teacher.head, original.head)
+
+
 def test_a_run_never_overwrites_another(workplace: Workplace) -> None:
     once = ("fit", "--config", "quickstart", *workplace.fit, "--trainer.max_steps=1")
     workplace.run(*once)

@@ -1,0 +1,43 @@
+"""What the parser makes of files and flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Workplace
+from wand.cli import main
+
+
+def parsed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *arguments, "--print_config"])
+    assert stop.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_interpolations_see_later_files_and_flags(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("overlay.yaml").write_text("data:\n  workers: 3\n  batch_size: ${.workers}\n")
+    config = parsed(capsys, "--config", "quickstart", "--config", "overlay.yaml", "--data.workers=5")
+    assert config["data"]["batch_size"] == 5
+    assert config["name"] == "quickstart"
+
+
+def test_the_papers_recipe_is_the_default(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    config = parsed(capsys, "--model.backbone=EncodecLM", "--data.source=wand.demo.corpus.EspeakCorpus")
+    model, schedule = config["model"], config["curriculum"]["schedule"]
+    assert (model["learning_rate"], model["warmup"], model["teacher"]) == (1e-5, 0.03, "copy")
+    assert (model["ce_weight"], model["kd_weight"], model["skew"], model["temperature"]) == (1.0, 1.0, 0.1, 1.0)
+    assert (schedule["start"], schedule["tau_start"], schedule["tau_end"]) == (128, 0.5, 16.0)
+    assert config["trainer"]["max_epochs"] == 1
+    assert config["trainer"]["use_distributed_sampler"] is False
+
+
+def test_help_tells_what_settings_mean(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "speech columns in view at the end of training and ever after" in text
+    assert "From which window and softness training starts" in text
