@@ -25,7 +25,7 @@ def test_every_shipped_config_is_tested() -> None:
 
 
 def test_teacher_config_trains_from_random_weights_and_becomes_an_asset(workplace: Workplace) -> None:
-    workplace.run("fit", "--config", "teacher", *ARCHITECTURE, *workplace.data, "--trainer.val_check_interval=4")
+    workplace.run("fit", "--config", "teacher", *ARCHITECTURE, *workplace.data)
     module = WandModule.load_from_checkpoint("runs/teacher")
     assert module.final_window.is_full
     assert module.hparams["teacher"] is None

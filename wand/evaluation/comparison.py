@@ -99,7 +99,7 @@ def to_markdown(rows: list[Row]) -> str:
 def show(rows: list[Row], console: Console | None = None) -> None:
     """Print the table."""
     console = console or Console()
-    table = Table(title="Test split", box=box.SIMPLE_HEAD)
+    table = Table(title="Test split", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in header(rows):
         table.add_column(title, justify="left" if title == "system" else "right", no_wrap=True)
     for row in rows:
