@@ -143,7 +143,7 @@ def damage_other_shape(file: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_truncated, "not a readable safetensors file"),
+        (damage_truncated, "cannot be read"),
         (damage_other_shape, "holds another model"),
     ],
 )
