@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from tests.conftest import TINY, random_codes, sharpened
+from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import CHARACTERS, CharacterConditioner, EncodecLM, EncodecLMArchitecture
 from wand.columns import ColumnLayout
 from wand.conditioning import Reference, make_batch
+from wand.decoding.decoder import Decoder
 from wand.testing import BackboneContract, Examples
 
 
@@ -158,3 +160,31 @@ def test_damaged_weights_are_refused(tiny_lm, tmp_path, damage, message):
 def test_shapes_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="must divide"):
         EncodecLMArchitecture(hidden_size=30, num_heads=4)
+
+
+@torch.no_grad()
+def test_rows_out_of_step(tiny_lm: EncodecLM) -> None:
+    """One row starts a new utterance while the others go on; every step equals the full forward under the mask."""
+    lm, window = tiny_lm.eval(), AttentionWindow(tiny_lm.layout.flush_columns + 3)
+    texts, frames, steps, restart = ["hello there.", "yes.", "how are you?"], [9, 4, 6], 60, 23
+    voices = [Reference(codes=random_codes(lm, n)) for n in frames]
+    conditionings = [lm.conditioner(text, voice) for text, voice in zip(texts, voices, strict=True)]
+    codes = [random_codes(lm, steps) for _ in texts]
+    batch = make_batch(lm.conditioner, lm.layout, conditionings, codes)
+    # The new prefix of row 1 is as long as the longest, so that its P is the same.
+    late = make_batch(lm.conditioner, lm.layout, [conditionings[0]], [random_codes(lm, steps)])
+    expected, expected_late = lm(batch, window), lm(late, window)
+    decoder, fresh = Decoder(lm, window), Decoder(lm, window)
+    logits = decoder.prefill(batch)
+    for step in range(steps):
+        columns = batch.columns[:, step].clone()
+        if step == restart:
+            first = fresh.prefill(late)
+            torch.testing.assert_close(first[0], expected_late[0, 0], atol=1e-4, rtol=0)
+            decoder.cache.restart(torch.tensor([1]), fresh.cache)
+        if step >= restart:
+            columns[1] = late.columns[0, step - restart]
+        logits = decoder.step(columns)
+        row1 = expected_late[0, step - restart + 1] if step >= restart else expected[1, step + 1]
+        for row, reference in ((0, expected[0, step + 1]), (1, row1), (2, expected[2, step + 1])):
+            torch.testing.assert_close(logits[row], reference, atol=1e-4, rtol=0)
