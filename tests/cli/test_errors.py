@@ -46,7 +46,7 @@ def test_bad_settings(
     last = refused(["fit", "--config", "quickstart", *workplace.fit, *options], capsys)
     for word in words:
         assert word in last
-    assert not list(workplace.folder.glob("runs/*/checkpoints"))
+    assert not Path("runs").exists(), "a run that never began leaves no folder"
 
 
 def test_checkpoint_of_another_backbone(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ class WandCLI(LightningCLI):
     """LightningCLI with a curriculum that is always there, run folders, and a user who wins over a checkpoint."""
 
     checkpoint_file: Path | None = None
+    folder: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The sections that every run has."""
@@ -74,17 +75,11 @@ class WandCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint never overrules what the user typed (its run's config is read before the flags)."""
 
-    def before_instantiate_classes(self) -> None:
-        """Choose where the run lives."""
-        if self.subcommand == "fit" and not self._get(self.config, "trainer")["fast_dev_run"]:
-            resumed = None if self.checkpoint_file is None else run_folder(self.checkpoint_file)
-            self.folder: Path | None = resumed or new_run_folder(self._get(self.config, "name"))
-        else:
-            self.folder = None if self.checkpoint_file is None else run_folder(self.checkpoint_file)
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, TensorBoard logger and precision, where the user has not."""
         settings = self._get(self.config_init, "trainer")
+        self._check_settings()
+        self.folder = self._choose_folder(bool(settings["fast_dev_run"]))
         if self.folder is not None:
             kwargs["default_root_dir"] = str(self.folder)
         if self.subcommand != "fit":
@@ -99,17 +94,22 @@ class WandCLI(LightningCLI):
             rank_zero_info(f"precision: {kwargs['precision']}")
         return super().instantiate_trainer(**kwargs)
 
-    def before_fit(self) -> None:
-        """Errors that need no data come before the data are made."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, WindowCurriculum):
-                callback.check(self.model)
-        best = self.trainer.checkpoint_callback
-        monitor = best.monitor if isinstance(best, ModelCheckpoint) else None
-        if monitor in ("val/agreement", "val/kl") and self.model.hparams["teacher"] is None:
+    def _check_settings(self) -> None:
+        """Errors that need no data come before the data, and before a run folder, are made."""
+        self._get(self.config_init, "curriculum").check(self.model)
+        monitor = self._get(self.config_init, "checkpoint").monitor
+        needs_teacher = self.subcommand == "fit" and monitor in ("val/agreement", "val/kl")
+        if needs_teacher and self.model.hparams["teacher"] is None:
             raise ValueError(
                 f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: monitor val/ce, mode min"
             )
+
+    def _choose_folder(self, trial: bool) -> Path | None:
+        """The folder of the checkpoint's run, else a new one for a fit; a trial run leaves nothing behind."""
+        folder = None if self.checkpoint_file is None else run_folder(self.checkpoint_file)
+        if self.subcommand != "fit" or trial:
+            return folder
+        return folder or new_run_folder(self._get(self.config, "name"))
 
     def fit(self, **kwargs: Any) -> None:
         """Train; checkpoints hold tensors and plain values only."""
