@@ -17,7 +17,7 @@ from wand.checkpoints import load_backbone_and_settings
 from wand.conditioning import ConditionedBatch
 from wand.distillation import IGNORE, agreement, cross_entropy, masked_sum, skew_kl
 from wand.metrics import TokenMetrics
-from wand.teacher import build_teacher
+from wand.teacher import COPY, build_teacher
 
 TEACHER_PREFIX = "teacher."
 
@@ -102,7 +102,7 @@ class WandModule(LightningModule):
             self.backbone.load_pretrained()
             self._original_loaded = True  # a test after a fit must not undo it
         if self.hparams["teacher"] is not None and self.teacher is None:
-            if self.backbone.pretrained is None and self.hparams["teacher"] == "copy":
+            if self.backbone.pretrained is None and self.hparams["teacher"] == COPY:
                 raise ValueError(
                     "model.teacher is `copy`, but the backbone has no pretrained weights to copy: set "
                     "backbone.pretrained, or model.teacher null"

@@ -38,12 +38,18 @@ class Decoder:
         self.backbone = backbone
         self.window = window
         self.cache: PrefixWindowCache | FullCache | None = None
+        self._prefix_length = 0
+
+    def go_on_from(self, cache: PrefixWindowCache | FullCache, prefix_length: int) -> None:
+        """Let the next step continue a cache that holds a prefix of so many columns, and what was spoken after it."""
+        self.cache = cache
+        self._prefix_length = prefix_length
 
     @torch.inference_mode()
     def prefill(self, batch: ConditionedBatch) -> Tensor:
         """Take the prefix in; logits ``[B, K, V]`` of the first speech column."""
         embeds = self.backbone.embed_prefix(batch)
-        self.cache = self._make_cache(batch, embeds)
+        self.go_on_from(self._make_cache(batch, embeds), batch.prefix_length)
         return self._forward(
             embeds,
             torch.arange(batch.prefix_length, device=embeds.device).expand(len(batch), -1),
@@ -71,7 +77,6 @@ class Decoder:
         return self.backbone.logits(output.last_hidden_state[:, -1:])[:, 0]
 
     def _make_cache(self, batch: ConditionedBatch, embeds: Tensor) -> PrefixWindowCache | FullCache:
-        self._prefix_length = batch.prefix_length
         if self.window.size is None:
             return FullCache(batch.padded_starts)
         return PrefixWindowCache(

@@ -7,8 +7,10 @@ import time
 
 import torch
 
+from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, kv_bytes
+from wand.decoding.decoder import Decoder
 
 
 def cache_bytes(backbone: Backbone, prefix: int, seconds: float, window: int | None) -> int:
@@ -44,23 +46,16 @@ def step_milliseconds(
         Milliseconds, in the order of `windows`.
     """
     device = next(backbone.parameters()).device
-    caches = [_filled_cache(backbone, prefix, columns, window) for window in windows]
-    token = torch.zeros(1, 1, backbone.num_codebooks, dtype=torch.long, device=device)
-    starts = torch.zeros(1, dtype=torch.long, device=device)
+    decoders = [Decoder(backbone, AttentionWindow(window)) for window in windows]
+    for decoder, window in zip(decoders, windows, strict=True):
+        decoder.go_on_from(_filled_cache(backbone, prefix, columns, window), prefix)
+    token = torch.zeros(1, backbone.num_codebooks, dtype=torch.long, device=device)
     times: list[list[float]] = [[] for _ in windows]
     for _ in range(warmup + repeats):
-        for cache, measured in zip(caches, times, strict=True):
+        for decoder, measured in zip(decoders, times, strict=True):
             _synchronise(device)
             begin = time.perf_counter()
-            positions = cache.positions.clone()
-            output = backbone.decoder(
-                inputs_embeds=backbone.embed_speech(token, positions - prefix),
-                position_ids=backbone.position_ids(positions[:, None], starts),
-                past_key_values=cache,
-                use_cache=True,
-                attention_context=cache.step_context(),
-            )
-            backbone.logits(output.last_hidden_state)
+            decoder.step(token)
             _synchronise(device)
             measured.append((time.perf_counter() - begin) * 1000)
     return [statistics.median(measured[warmup:]) for measured in times]
