@@ -1,7 +1,7 @@
 """EncodecLM: a decoder-only transformer over the codebooks of an EnCodec, with the delay pattern.
 
 The embedded default, and a small model for EnCodec of any size. The prefix is ``reference codes | text | start``: about
-two seconds of the voice to be cloned (another sentence, its words not given), then the characters to be spoken.
+two seconds of the voice to be cloned (another sentence, its words not given), then the letters or phones to be spoken.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaModel
 
 from wand.assets import asset_folder
@@ -27,8 +28,7 @@ from wand.codecs.encodec import EMBEDDED
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
 from wand.decoding.sampling import Sampling
-
-CHARACTERS = " abcdefghijklmnopqrstuvwxyz'.,?!-"
+from wand.text import FRONT_ENDS, SYMBOLS, FrontEnd
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class EncodecLMArchitecture:
         frame_rate: Of the codec, in Hz.
         num_codebooks: K.
         codebook_size: Codes of one codebook.
-        characters: What texts are made of, after lower-casing.
+        front_end: What texts are read as: ``letters``, or ``phones`` (needs espeak-ng).
+        symbols: What the front end may give; all it can by default.
+        text_kernel: Symbols that a symbol's embedding is mixed with, itself in the middle; 1 mixes none.
         reference_seconds: Length of the reference in the prefix, at most.
     """
 
@@ -60,10 +62,17 @@ class EncodecLMArchitecture:
     frame_rate: float = 50.0
     num_codebooks: int = 4
     codebook_size: int = 256
-    characters: str = CHARACTERS
+    front_end: FrontEnd = "letters"
+    symbols: str = ""
+    text_kernel: int = 1
     reference_seconds: float = 2.0
 
     def __post_init__(self) -> None:
+        if self.front_end not in FRONT_ENDS:
+            raise ValueError(f"front_end {self.front_end!r} is not one of {', '.join(FRONT_ENDS)}")
+        if self.text_kernel < 1 or self.text_kernel % 2 == 0:
+            raise ValueError(f"text_kernel {self.text_kernel} is not odd: it reaches as far back as ahead")
+        object.__setattr__(self, "symbols", self.symbols or SYMBOLS[self.front_end])
         if self.hidden_size % self.num_heads or self.num_heads % self.num_key_value_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size}, num_heads {self.num_heads} and num_key_value_heads "
@@ -72,50 +81,51 @@ class EncodecLMArchitecture:
 
 
 @dataclass(frozen=True)
-class CharacterConditioner:
-    """Characters and reference codes as prefix columns; a code column holds K codes, a text column one id.
+class SymbolConditioner:
+    """Reference codes and the text's symbols as prefix columns; a code column holds K codes, a text column one id.
 
     Args:
         layout: Of the codes.
-        characters: The alphabet.
+        front_end: What texts are read as.
+        symbols: What it may give.
         reference_frames: Frames of the reference at most.
     """
 
     layout: ColumnLayout
-    characters: str
+    front_end: FrontEnd
+    symbols: str
     reference_frames: int
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_ids", {character: i for i, character in enumerate(self.characters)})
+        object.__setattr__(self, "_ids", {symbol: i for i, symbol in enumerate(self.symbols)})
 
     @property
     def start_id(self) -> int:
         """Text id after which speech starts."""
-        return len(self.characters)
+        return len(self.symbols)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short digest of the alphabet, the layout and the reference's length."""
-        return hashlib.sha256(repr((asdict(self.layout), self.characters, self.reference_frames)).encode()).hexdigest()[
-            :12
-        ]
+        """Short digest of the front end, its symbols, the layout and the reference's length."""
+        parts = (asdict(self.layout), self.front_end, self.symbols, self.reference_frames)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
         """``ids [L, K]`` and ``is_text [L]``, L the prefix columns of this utterance."""
-        text = " ".join(text.lower().split())
-        if not text:
+        spoken = FRONT_ENDS[self.front_end](text)
+        if not spoken:
             raise ValueError("the text is empty: give at least one word")
-        if unknown := sorted(set(text) - set(self.characters)):
+        if unknown := sorted(set(spoken) - set(self.symbols)):
             raise ValueError(
-                f"the text has characters this model does not know: {' '.join(map(repr, unknown))}; it knows "
-                f"{self.characters!r} (write numbers as words)"
+                f"the text {text!r} has {self.front_end} this model does not know: {' '.join(map(repr, unknown))}; it "
+                f"knows {self.symbols!r}" + (" (write numbers as words)" if self.front_end == "letters" else "")
             )
         frames = reference.codes[:, : self.reference_frames].long()
         if frames.shape[1] == 0:
             raise ValueError("the reference is empty: give a sound of at least half a second")
         codes = self.layout.to_columns(frames)
-        spelled = torch.tensor([*(self._ids[c] for c in text), self.start_id])
+        spelled = torch.tensor([*(self._ids[symbol] for symbol in spoken), self.start_id])
         ids = torch.cat([codes, spelled[:, None].expand(-1, self.layout.num_codebooks)])
         return {"ids": ids, "is_text": torch.arange(len(ids)) >= len(codes)}
 
@@ -126,6 +136,32 @@ class CharacterConditioner:
     def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
         """``ids [B, P, K]`` and ``is_text [B, P]``, left-padded."""
         return {name: left_pad([c[name] for c in conditionings], prefix_length) for name in ("ids", "is_text")}
+
+
+class TextEncoder(nn.Module):
+    """Embeds symbols, each mixed with its neighbours: a phone among others is easier to find than one of many alike.
+
+    Args:
+        symbols: Number of symbols.
+        width: D.
+        kernel: Symbols mixed by each of two convolutions; 1 has none.
+    """
+
+    def __init__(self, symbols: int, width: int, kernel: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(symbols, width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        layers = 0 if kernel == 1 else 2
+        self.mixers = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(layers))
+
+    def forward(self, ids: Tensor, is_text: Tensor) -> Tensor:
+        """``[B, P]`` to ``[B, P, D]``; what is not text is zero."""
+        present = is_text[..., None].to(self.embedding.weight.dtype)
+        embedded = self.embedding(ids) * present
+        for mixer in self.mixers:
+            mixed = mixer(embedded.transpose(1, 2)).transpose(1, 2)
+            embedded = (embedded + functional.gelu(mixed)) * present
+        return embedded
 
 
 class EncodecLM(Backbone):
@@ -157,8 +193,8 @@ class EncodecLM(Backbone):
         stop_id, filler_id = shape.codebook_size, shape.codebook_size + 1
         self.stop_ids = (stop_id,)
         self.layout = ColumnLayout(shape.num_codebooks, stop_id, filler_id)
-        self.conditioner = CharacterConditioner(
-            self.layout, shape.characters, round(shape.reference_seconds * shape.frame_rate)
+        self.conditioner = SymbolConditioner(
+            self.layout, shape.front_end, shape.symbols, round(shape.reference_seconds * shape.frame_rate)
         )
         self.sampling = Sampling(temperature=0.9, top_p=0.95)
         self.decoder = LlamaModel(
@@ -178,10 +214,9 @@ class EncodecLM(Backbone):
         # Inputs are embedded here; a table of the body's own would be a parameter without a gradient.
         del self.decoder.embed_tokens
         width, codebooks, rows = shape.hidden_size, shape.num_codebooks, self.speech_vocab_size
-        self.text_embedding = nn.Embedding(len(shape.characters) + 1, width)
+        self.text_encoder = TextEncoder(len(shape.symbols) + 1, width, shape.text_kernel)
         self.code_embedding = nn.Parameter(torch.randn(codebooks, rows, width) * 0.02)
         self.head = nn.Parameter(torch.randn(codebooks, rows, width) * 0.02)
-        nn.init.normal_(self.text_embedding.weight, std=0.02)
         self.finish_init()
 
     @property
@@ -237,7 +272,7 @@ class EncodecLM(Backbone):
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
         """``[B, P, D]``."""
         ids, is_text = batch.conditioning["ids"], batch.conditioning["is_text"]
-        text = self.text_embedding(torch.where(is_text, ids[..., 0], 0))
+        text = self.text_encoder(torch.where(is_text, ids[..., 0], 0), is_text)
         codes = self._embed_codes(torch.where(is_text[..., None], 0, ids))
         return torch.where(is_text[..., None], text, codes)
 

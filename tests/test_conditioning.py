@@ -6,13 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wand.backbones.encodec_lm import CharacterConditioner
+from wand.backbones.encodec_lm import SymbolConditioner
 from wand.columns import ColumnLayout
 from wand.conditioning import Reference, left_pad, make_batch
 from wand.distillation import IGNORE
 
 LAYOUT = ColumnLayout(2, 10, 11)
-CONDITIONER = CharacterConditioner(LAYOUT, "ab ", 4)
+CONDITIONER = SymbolConditioner(LAYOUT, "letters", "ab ", 4)
 rows = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 6)), min_size=1, max_size=4)
 
 

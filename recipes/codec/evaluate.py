@@ -14,7 +14,7 @@ from transformers import EncodecModel
 from recipes.codec.losses import FLOOR, SpectralLoss
 from wand.data.source import Utterance
 from wand.demo.corpus import UNSEEN_VOICE, VOICES, EspeakCorpus
-from wand.demo.espeak import espeak_version
+from wand.espeak import espeak_version
 
 
 @dataclass(frozen=True, slots=True)

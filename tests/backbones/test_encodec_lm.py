@@ -10,11 +10,14 @@ import torch
 
 from tests.conftest import TINY, random_codes, sharpened
 from wand.attention import AttentionWindow
-from wand.backbones.encodec_lm import CHARACTERS, CharacterConditioner, EncodecLM, EncodecLMArchitecture
+from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture, SymbolConditioner
 from wand.columns import ColumnLayout
 from wand.conditioning import Reference, make_batch
 from wand.decoding.decoder import Decoder
 from wand.testing import BackboneContract, Examples
+from wand.text import SYMBOLS
+
+LETTERS = SYMBOLS["letters"]
 
 
 class TestEncodecLM(BackboneContract):
@@ -36,8 +39,8 @@ class TestOneCodebook(TestEncodecLM):
 
 
 @pytest.fixture
-def conditioner() -> CharacterConditioner:
-    return CharacterConditioner(ColumnLayout(2, 10, 11), "ab ", reference_frames=3)
+def conditioner() -> SymbolConditioner:
+    return SymbolConditioner(ColumnLayout(2, 10, 11), "letters", "ab ", reference_frames=3)
 
 
 def test_a_prefix_is_reference_text_start(conditioner):
@@ -76,10 +79,10 @@ def test_an_empty_reference_is_refused(conditioner):
 def test_the_fingerprint_tells_conditioners_apart():
     layout = ColumnLayout(2, 10, 11)
     others = {
-        CharacterConditioner(layout, CHARACTERS, 3).fingerprint,
-        CharacterConditioner(layout, CHARACTERS, 4).fingerprint,
-        CharacterConditioner(layout, "abc", 3).fingerprint,
-        CharacterConditioner(ColumnLayout(3, 10, 11), CHARACTERS, 3).fingerprint,
+        SymbolConditioner(layout, "letters", LETTERS, 3).fingerprint,
+        SymbolConditioner(layout, "letters", LETTERS, 4).fingerprint,
+        SymbolConditioner(layout, "letters", "abc", 3).fingerprint,
+        SymbolConditioner(ColumnLayout(3, 10, 11), "letters", LETTERS, 3).fingerprint,
     }
     assert len(others) == 4
 
@@ -99,8 +102,8 @@ def test_text_and_codes_are_embedded_apart(tiny_lm):
     filler = tiny_lm.layout.filler_id
     table = tiny_lm.code_embedding
     torch.testing.assert_close(embeds[0], table[0, 1] + table[1, filler] + table[2, filler])
-    torch.testing.assert_close(embeds[-2], tiny_lm.text_embedding.weight[CHARACTERS.index("b")])
-    torch.testing.assert_close(embeds[-1], tiny_lm.text_embedding.weight[len(CHARACTERS)])
+    torch.testing.assert_close(embeds[-2], tiny_lm.text_encoder.embedding.weight[LETTERS.index("b")])
+    torch.testing.assert_close(embeds[-1], tiny_lm.text_encoder.embedding.weight[len(LETTERS)])
 
 
 def test_half_precision_exports_load_into_single(tiny_lm, tmp_path):

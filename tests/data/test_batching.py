@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wand.backbones.encodec_lm import CharacterConditioner
+from wand.backbones.encodec_lm import SymbolConditioner
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Reference
 from wand.data.batching import BatchLoader, plan_epoch
@@ -17,7 +17,7 @@ from wand.data.shards import Example
 from wand.distillation import IGNORE
 
 LAYOUT = ColumnLayout(1, 900, 901)
-CONDITIONER = CharacterConditioner(LAYOUT, "ab ", 4)
+CONDITIONER = SymbolConditioner(LAYOUT, "letters", "ab ", 4)
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=120)
 
 

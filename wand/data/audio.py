@@ -31,10 +31,14 @@ def read_audio(path: str | Path, sample_rate: int) -> Tensor:
         raise ValueError(f"{path} is empty: it has no samples")
     if not np.isfinite(samples).all():
         raise ValueError(f"{path} has samples that are not finite numbers")
-    mono = samples.mean(axis=1)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate)
-    return torch.from_numpy(np.ascontiguousarray(mono))
+    return resample(torch.from_numpy(samples.mean(axis=1)), rate, sample_rate)
+
+
+def resample(audio: Tensor, rate: int, new_rate: int) -> Tensor:
+    """Audio ``[N]`` at another sample rate."""
+    if rate == new_rate:
+        return audio
+    return torch.from_numpy(np.ascontiguousarray(soxr.resample(audio.numpy(), rate, new_rate)))
 
 
 def read_reference(path: str | Path, sample_rate: int, seconds: float = 0.5) -> Tensor:

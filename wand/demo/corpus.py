@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from wand.data.source import SPLITS, Utterance
-from wand.demo.espeak import SAMPLE_RATE, Voice, espeak_version, synthesize
+from wand.espeak import SAMPLE_RATE, Voice, espeak_version, synthesize
 from wand.demo.sentences import sentence
 
 VOICES = (

@@ -2,6 +2,8 @@
 
 import random
 
+from wand.text import number_words
+
 # fmt: off
 PEOPLE = (
     "the teacher", "the old sailor", "my neighbour", "her brother", "the young doctor", "our cousin",
@@ -82,30 +84,7 @@ NUMBER_NOUNS = (
     "apples", "minutes", "letters", "soldiers", "horses", "miles", "tickets", "books", "coins", "candles",
     "windows", "pages", "islands", "bottles", "chairs", "birds", "days", "sheep", "boats", "stars",
 )
-_ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)
-_TENS = (
-    "zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-)
 # fmt: on
-
-
-def number_words(value: int) -> str:
-    """Spell a whole number from 0 to 9999, for example 342 as `three hundred and forty two`."""
-    if not 0 <= value <= 9999:
-        raise ValueError(f"value must lie in 0..9999, got {value}")
-    if value < 20:
-        return _ONES[value]
-    if value < 100:
-        tens, rest = divmod(value, 10)
-        return _TENS[tens] if rest == 0 else f"{_TENS[tens]} {_ONES[rest]}"
-    size, name = (1000, "thousand") if value >= 1000 else (100, "hundred")
-    head, rest = divmod(value, size)
-    if rest == 0:
-        return f"{_ONES[head]} {name}"
-    return f"{_ONES[head]} {name} {'and ' if rest < 100 else ''}{number_words(rest)}"
 
 
 def _number(rng: random.Random) -> str:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from wand.demo import espeak
+from wand import espeak
 from wand.demo.corpus import UNSEEN_VOICE, VOICES
-from wand.demo.espeak import SAMPLE_RATE, Voice, synthesize
+from wand.espeak import SAMPLE_RATE, Voice, synthesize
 
 TEXT = "the quiet teacher found seven old books."
 

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +23,7 @@ INSTALL_HINT = 'espeak-ng is not installed; it comes with: pip install "wand-tts
 _OUTPUT_SYNCHRONOUS = 2
 _POSITION_CHARACTER = 1
 _CHARS_UTF8 = 1
+_PHONEMES_IPA = 2
 _PARAMETER_RATE = 1
 _PARAMETER_PITCH = 3
 _PARAMETER_RANGE = 4
@@ -104,6 +105,42 @@ def espeak_version() -> str:
     return version.decode()
 
 
+@contextmanager
+def _engine(language: str) -> Iterator[tuple[ctypes.CDLL, int]]:
+    """The library, set to a language or voice, and its sample rate."""
+    with _library() as library:
+        data_path = os.fspath(importlib.import_module("espeakng_loader").get_data_path())
+        rate = library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), 0)
+        if rate <= 0:
+            raise ValueError(f"espeak-ng could not be initialised with its data in {data_path}")
+        try:
+            if library.espeak_SetVoiceByName(language.encode()) != 0:
+                raise ValueError(f"espeak-ng has no voice {language!r}")
+            yield library, rate
+        finally:
+            library.espeak_Terminate()
+
+
+def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
+    """How espeak-ng pronounces texts: IPA with stress marks, words apart, without punctuation.
+
+    Args:
+        texts: What to pronounce; each is a phrase by itself.
+        language: espeak-ng language.
+    """
+    spoken = []
+    with _engine(language) as (library, _):
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        for text in texts:
+            rest = ctypes.c_char_p(text.encode())
+            clauses = []
+            while rest.value:  # the library moves it on, clause by clause
+                clauses.append(library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA).decode())
+            spoken.append(" ".join(" ".join(clauses).split()))
+    return spoken
+
+
 def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
     """int16 samples `[N]` and their rate."""
     chunks: list[np.ndarray] = []
@@ -115,22 +152,13 @@ def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
 
     callback = _Callback(collect)
     data = text.encode()
-    with _library() as library:
-        data_path = os.fspath(importlib.import_module("espeakng_loader").get_data_path())
-        rate = library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), 0)
-        if rate <= 0:
-            raise ValueError(f"espeak-ng could not be initialised with its data in {data_path}")
-        try:
-            library.espeak_ng_SetRandSeed(ctypes.c_long(_RANDOM_SEED))
-            library.espeak_SetSynthCallback(callback)
-            if library.espeak_SetVoiceByName(voice.espeak_name.encode()) != 0:
-                raise ValueError(f"espeak-ng has no voice {voice.espeak_name!r} (voice {voice.name!r})")
-            library.espeak_SetParameter(_PARAMETER_RATE, voice.rate, 0)
-            library.espeak_SetParameter(_PARAMETER_PITCH, voice.pitch, 0)
-            library.espeak_SetParameter(_PARAMETER_RANGE, voice.pitch_range, 0)
-            status = library.espeak_Synth(data, len(data) + 1, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
-        finally:
-            library.espeak_Terminate()
+    with _engine(voice.espeak_name) as (library, rate):
+        library.espeak_ng_SetRandSeed(ctypes.c_long(_RANDOM_SEED))
+        library.espeak_SetSynthCallback(callback)
+        library.espeak_SetParameter(_PARAMETER_RATE, voice.rate, 0)
+        library.espeak_SetParameter(_PARAMETER_PITCH, voice.pitch, 0)
+        library.espeak_SetParameter(_PARAMETER_RANGE, voice.pitch_range, 0)
+        status = library.espeak_Synth(data, len(data) + 1, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
     if status != 0 or not chunks:
         raise ValueError(f"espeak-ng made no audio of {text!r} with voice {voice.name!r} (status {status})")
     return np.concatenate(chunks), rate

@@ -1,0 +1,65 @@
+"""The small recogniser that comes with wand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wand.assets import asset_folder
+from wand.data.audio import resample
+from wand.recognition.network import HOP, SAMPLE_RATE, RecogniserNetwork, RecogniserShape, greedy_letters, pad
+
+# Sounds of about this many seconds altogether are heard at once.
+BATCH_SECONDS = 120
+
+
+class EmbeddedRecogniser:
+    """A CTC network of about 2 million parameters, for the synthetic English of `wand.demo` (not for people).
+
+    Args:
+        folder: Where ``config.json`` and ``model.safetensors`` are; those that came with wand by default.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.network = load_network(folder or asset_folder("recogniser"))
+
+    @torch.inference_mode()
+    def transcribe(self, sounds: Sequence[Tensor], sample_rate: int) -> list[str]:
+        """The likeliest letters, without any language model."""
+        heard = [resample(sound.float().cpu(), sample_rate, SAMPLE_RATE) for sound in sounds]
+        texts = [""] * len(heard)
+        audible = sorted((i for i in range(len(heard)) if len(heard[i]) >= HOP), key=lambda i: len(heard[i]))
+        while audible:
+            longest = len(heard[audible[-1]])
+            count = max(1, BATCH_SECONDS * SAMPLE_RATE // longest)
+            audible, chosen = audible[:-count], audible[-count:]
+            batch, lengths = pad([heard[i] for i in chosen])
+            for i, text in zip(chosen, greedy_letters(*self.network(batch, lengths)), strict=True):
+                texts[i] = text
+        return texts
+
+
+@cache
+def load_network(folder: Path) -> RecogniserNetwork:
+    """The network of a folder, in eval mode; kept, since metrics and callbacks ask for it again."""
+    try:
+        network = RecogniserNetwork(RecogniserShape(**json.loads((folder / "config.json").read_text())))
+        network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    except (OSError, SafetensorError, TypeError, RuntimeError) as error:
+        raise ValueError(f"no recogniser can be read from {folder}: {str(error).splitlines()[0]}") from error
+    return network.eval().requires_grad_(False)
+
+
+def save_network(network: RecogniserNetwork, folder: Path) -> None:
+    """Write ``config.json`` and ``model.safetensors`` (fp16)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(asdict(network.shape), indent=2) + "\n")
+    save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
