@@ -1,7 +1,8 @@
-"""What teacher and student sound like, for the same few validation sentences throughout a run."""
+"""What teacher and student say at every validation: to be heard, and to choose the best checkpoint by."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,65 +12,101 @@ from torch import Tensor
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.codecs import Codec
-from wand.conditioning import ConditionedBatch, make_batch
 from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import Example
-from wand.decoding.decoder import generate
-from wand.decoding.stopping import StopRules
+from wand.evaluation.quality import error_rate
+from wand.evaluation.speaking import speak_examples, speak_takes, spread
 from wand.evaluation.synthesis import decode
 from wand.loggers import tensorboard
 from wand.module import WandModule
+from wand.recognition import open_recogniser
 
 
 class SpeechLogger(Callback):
-    """Sound to TensorBoard and into the run's ``samples``: reference and teacher once, the student at every validation.
+    """Lets the student speak validation sentences under its final window.
 
-    The reference is the recorded sentence itself, through the codec: no model of its codes can sound better.
+    With a recogniser, ``val/cer`` is logged at every validation (the choice of the best checkpoint), and once the
+    teacher's beside it, ``val/teacher_cer``; ``val/speaking_share`` is the time this took as a share of training.
+    A few sentences go as sound to TensorBoard and into the run's ``samples``: the recording (through the codec: no
+    model of its codes can sound better) and the teacher once, the student at every validation.
 
     Args:
-        sentences: How many validation sentences, evenly spread over the split.
-        patience: Longest speech allowed, as a multiple of the longest reference.
+        recogniser: Who listens: ``embedded`` (for the speech of `wand.demo`), a folder or name that transformers
+            opens (``openai/whisper-large-v3``), or null for sound only.
+        sentences: Validation sentences that are heard by the recogniser.
+        sounds: Validation sentences that are kept as sound.
+        rows: Sentences spoken at once.
     """
 
-    def __init__(self, sentences: int = 3, patience: float = 1.5) -> None:
+    def __init__(self, recogniser: str | None = None, sentences: int = 24, sounds: int = 3, rows: int = 64) -> None:
+        self.recogniser = recogniser
         self.sentences = sentences
-        self.patience = patience
-        self._fixed_logged = False
+        self.sounds = sounds
+        self.rows = rows
+        self._said_once = False
+        self._began = time.monotonic()
+        self._speaking = 0.0
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Speak and log."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began, self._speaking = time.monotonic(), 0.0
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Speak, listen and log."""
         data = getattr(trainer, "datamodule", None)
         trial = trainer.fast_dev_run  # type: ignore[attr-defined]
-        if trial or not trainer.is_global_zero or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        if trial or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         if not isinstance(data, SpeechDataModule):
             return
         assert isinstance(pl_module, WandModule)
-        chosen = self._choose(data)
-        backbone = pl_module.backbone
-        codec = backbone.load_codec()
-        batch = make_batch(backbone.conditioner, backbone.layout, [e.conditioning for e in chosen])
-        batch = trainer.strategy.batch_to_device(batch)
-        limit = round(self.patience * max(e.codes.shape[1] for e in chosen)) + backbone.layout.flush_columns
-        if not self._fixed_logged:
-            self._fixed_logged = True
-            self._log(trainer, codec, "reference", [e.codes for e in chosen])
-            self._log_texts(trainer, chosen)
+        begin = time.monotonic()
+        codec = pl_module.backbone.load_codec().to(pl_module.device)
+        chosen = spread(data.examples["validation"], self.sentences if self.recogniser else self.sounds)
+        kept = spread(chosen, self.sounds)
+        if not self._said_once:
+            self._said_once = True
+            self._log_sounds(trainer, codec, "reference", [example.codes for example in kept])
+            self._log_texts(trainer, kept)
             if pl_module.teacher is not None:
-                self._log(trainer, codec, "teacher", _speak(pl_module.teacher, batch, AttentionWindow(), limit))
-        self._log(trainer, codec, "student", _speak(backbone, batch, pl_module.final_window, limit))
+                self._speak(trainer, pl_module, pl_module.teacher, codec, AttentionWindow(), "teacher", chosen, kept)
+        self._speak(trainer, pl_module, pl_module.backbone, codec, pl_module.final_window, "student", chosen, kept)
+        self._speaking += time.monotonic() - begin
+        share = self._speaking / max(1e-9, time.monotonic() - self._began)
+        pl_module.log("val/speaking_share", share, sync_dist=True)
 
-    def _choose(self, data: SpeechDataModule) -> list[Example]:
-        examples = data.examples["validation"]
-        return examples[:: max(1, len(examples) // self.sentences)][: self.sentences]
+    def _speak(
+        self,
+        trainer: Trainer,
+        module: WandModule,
+        backbone: Backbone,
+        codec: Codec,
+        window: AttentionWindow,
+        system: str,
+        chosen: list[Example],
+        kept: list[Example],
+    ) -> None:
+        if self.recogniser is None:
+            if trainer.is_global_zero:
+                spoken = speak_examples(backbone, codec, kept, window, rows=self.rows)
+                self._log_sounds(trainer, codec, system, [one.codes for one in spoken])
+            return
+        listener = open_recogniser(self.recogniser, str(module.device))
+        takes = speak_takes(backbone, codec, listener, chosen, window, rows=self.rows)
+        cer = error_rate([take for take, _ in takes.values()])
+        name = "val/cer" if system == "student" else f"val/{system}_cer"
+        module.log(name, cer, prog_bar=system == "student", sync_dist=True)
+        self._log_sounds(trainer, codec, system, [takes[example.id][1] for example in kept])
 
-    def _log_texts(self, trainer: Trainer, chosen: list[Example]) -> None:
-        if (board := tensorboard(trainer)) is not None:
-            for i, example in enumerate(chosen):
+    def _log_texts(self, trainer: Trainer, kept: list[Example]) -> None:
+        if (board := tensorboard(trainer)) is not None and trainer.is_global_zero:
+            for i, example in enumerate(kept):
                 board.add_text(f"sentence/{i}", f"{example.text} ({example.speaker})", trainer.global_step)
 
-    def _log(self, trainer: Trainer, codec: Codec, system: str, all_codes: list[Tensor]) -> None:
+    def _log_sounds(self, trainer: Trainer, codec: Codec, system: str, all_codes: list[Tensor]) -> None:
+        if not trainer.is_global_zero:
+            return
         board = tensorboard(trainer)
         for i, codes in enumerate(all_codes):
             audio = decode(codec, codes)
@@ -78,7 +115,3 @@ class SpeechLogger(Callback):
             write_audio(Path(trainer.default_root_dir) / "samples" / f"{i}-{system}.wav", audio, codec.sample_rate)
             if board is not None:
                 board.add_audio(f"{system}/{i}", audio[None], trainer.global_step, sample_rate=codec.sample_rate)
-
-
-def _speak(backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow, limit: int) -> list[Tensor]:
-    return [generation.codes for generation in generate(backbone, batch, window, rules=StopRules(limit))]

@@ -22,6 +22,7 @@ from wand.attention import use_wand_attention
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.conditioning import ConditionedBatch, Reference, make_batch
 
+pytest_plugins = ["tests.workplace"]
 pytest.register_assert_rewrite("wand.testing")
 settings.register_profile("wand", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("wand")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -95,6 +95,15 @@ class ConditionedBatch:
 
     def __len__(self) -> int:
         return self.columns.shape[0]
+
+    def to(self, device: torch.device | str) -> ConditionedBatch:
+        """The same batch on a device."""
+        tensors = ("prefix_lengths", "columns", "lengths", "labels")
+        return replace(
+            self,
+            conditioning={name: tensor.to(device) for name, tensor in self.conditioning.items()},
+            **{name: getattr(self, name).to(device) for name in tensors},
+        )
 
 
 def make_batch(

@@ -16,7 +16,8 @@ from wand.backbone import Backbone
 from wand.checkpoints import load_backbone_and_settings
 from wand.conditioning import ConditionedBatch
 from wand.distillation import IGNORE, agreement, cross_entropy, masked_sum, skew_kl
-from wand.metrics import TokenMetrics
+from wand.evaluation.systems import System, compared_systems
+from wand.metrics.tokens import TokenMetrics
 from wand.teacher import COPY, build_teacher
 
 TEACHER_PREFIX = "teacher."
@@ -83,16 +84,16 @@ class WandModule(LightningModule):
         self.register_state_dict_post_hook(_without_teacher)
         self.strict_loading = False
         self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
-        self.test_metrics = nn.ModuleDict(
-            {name: TokenMetrics(with_teacher=teacher is not None) for name in self.systems}
-        )
+        # What a test compares; ComparisonTable may ask for more.
+        self.systems = compared_systems(self.final_window, with_teacher=teacher is not None)
+        self.test_metrics = nn.ModuleDict()
 
-    @property
-    def systems(self) -> tuple[str, ...]:
-        """What a test compares: the teacher, its weights under the window without any training, the student."""
-        if self.hparams["teacher"] is None:
-            return ("student",)
-        return ("teacher", "untrained", "student")
+    def weights_of(self, system: System) -> Backbone:
+        """The model that a row of the table runs."""
+        if system.weights == "student":
+            return self.backbone
+        assert self.teacher is not None, f"{system.name} needs a teacher"
+        return self.teacher
 
     # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
 
@@ -210,24 +211,27 @@ class WandModule(LightningModule):
         self.validation_metrics.reset()
         self.log_dict({f"val/{name}": value.float() for name, value in means.items()}, prog_bar=True)
 
+    def on_test_start(self) -> None:
+        """One metric for every system."""
+        with_teacher = self.teacher is not None
+        self.test_metrics = nn.ModuleDict({s.name: TokenMetrics(with_teacher) for s in self.systems}).to(self.device)
+
     def test_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
-        """The same for teacher, untrained window and student."""
-        logits = {"student": self.backbone(batch, self.final_window)}
-        if self.teacher is not None:
-            logits["teacher"] = self.teacher(batch, AttentionWindow())
-            logits["untrained"] = self.teacher(batch, self.final_window)
+        """The same for every system of the table."""
+        teacher = None if self.teacher is None else self.teacher(batch, AttentionWindow())
         for system in self.systems:
-            self._test_metric(system).update(logits[system], batch.labels, logits.get("teacher"))
+            known = teacher if system.name == "teacher" else None
+            logits = self.weights_of(system)(batch, system.window) if known is None else known
+            self._test_metric(system).update(logits, batch.labels, teacher)
 
     def on_test_epoch_end(self) -> None:
         """Log the means of every system."""
         for system in self.systems:
-            metric = self._test_metric(system)
-            self.log_dict({f"test/{system}/{name}": value.float() for name, value in metric.compute().items()})
-            metric.reset()
+            means = self._test_metric(system).compute()
+            self.log_dict({f"test/{system.name}/{name}": value.float() for name, value in means.items()})
 
-    def _test_metric(self, system: str) -> TokenMetrics:
-        metric = self.test_metrics[system]
+    def _test_metric(self, system: System) -> TokenMetrics:
+        metric = self.test_metrics[system.name]
         assert isinstance(metric, TokenMetrics)
         return metric
 

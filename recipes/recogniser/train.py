@@ -162,9 +162,9 @@ def train(arguments: argparse.Namespace) -> RecogniserNetwork:
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         if step % arguments.save_every == 0 or step == arguments.steps:
             minutes = (time.monotonic() - begin) / 60
-            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-            state |= {"schedule": schedule.state_dict(), "step": step, "minutes": minutes}
-            torch.save(state, path.with_suffix(".partial"))
+            parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save({**state, "step": step, "minutes": minutes}, path.with_suffix(".partial"))
             path.with_suffix(".partial").replace(path)
             save_network(network, arguments.out / "export")
             load_network.cache_clear()

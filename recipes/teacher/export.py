@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -14,47 +13,48 @@ from wand.checkpoints import find_checkpoint, load_backbone_and_settings, read_c
 
 CARD = """# The embedded voice
 
-An `EncodecLM` ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that clones a voice from two seconds of reference
-and reads lower-case English text: the full-attention teacher of the quickstart. Licence: Apache-2.0.
+An `EncodecLM` ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that clones a voice from a second of reference and
+reads English from {front_end}: the full-attention teacher of the quickstart. Licence: Apache-2.0.
 
 | | |
 |---|---|
 | data | {hours:g} h of sentences from `wand.demo`, spoken at run time by espeak-ng's seen voices (seed {seed}) |
 | codec | `wand/assets/codec`: 50 frames/s, 4 codebooks of 256 |
-| recipe | `wand fit --config teacher`: full attention, no teacher; {steps} steps of {batch} utterances |
+| recipe | `recipes/teacher`: full attention, no teacher; {steps} steps of {batch} utterances |
 | cross-entropy, validation | {ce:.3f} nats a label |
-| cross-entropy, test | {test_ce:.3f} nats a label (one more, unseen, voice included) |
 
-{remarks}
+## Test split
+
+{table}
 """
 
 
-def export(run: Path, out: Path, remarks: str) -> Backbone:
+def export(run: Path, out: Path) -> Backbone:
     """Write the best checkpoint of a run as ``config.json``, ``model.safetensors`` (fp16) and a card.
 
     Args:
-        run: Run folder, finished (its closing table is read for the card).
+        run: Run folder, finished; the table of ``wand test`` goes into the card, or else that of the fit's end.
         out: Folder to write.
-        remarks: What a reader of the card should know besides.
     """
     best = find_checkpoint(run / "checkpoints" / "best.ckpt")
     backbone, _ = load_backbone_and_settings(best)
     backbone.save_pretrained(out, torch.float16)
     config = OmegaConf.load(run / "config.yaml")
-    student = json.loads((run / "comparison.json").read_text())["rows"][-1]
     checkpoint = read_checkpoint(best)
     states = checkpoint["callbacks"].values()
     scores = [state["best_model_score"] for state in states if state.get("monitor") == "val/ce"]
+    tables = [run / folder / "table.md" for folder in ("test", "closing")]
+    processes = OmegaConf.select(config, "trainer.devices", default=1)
     card = CARD.format(
         parameters=sum(p.numel() for p in backbone.parameters()) / 1e6,
         size=(out / "model.safetensors").stat().st_size / 1e6,
+        front_end=backbone.architecture()["front_end"],
         hours=OmegaConf.select(config, "data.source.init_args.hours"),
         seed=OmegaConf.select(config, "data.source.init_args.seed", default=0),
         steps=checkpoint["global_step"],
-        batch=OmegaConf.select(config, "data.batch_size"),
+        batch=OmegaConf.select(config, "data.batch_size") * (processes if isinstance(processes, int) else 1),
         ce=float(scores[0]),
-        test_ce=student["ce"],
-        remarks=remarks,
+        table=next(path for path in tables if path.is_file()).read_text().strip(),
     )
     (out / "README.md").write_text(card)
     return backbone
@@ -63,11 +63,10 @@ def export(run: Path, out: Path, remarks: str) -> Backbone:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="run folder of `wand fit --config teacher`")
+    parser.add_argument("run", type=Path, help="run folder of the recipe's fit")
     parser.add_argument("--out", type=Path, default=Path("wand/assets/encodec_lm"), help="folder to write")
-    parser.add_argument("--remarks", default="", help="a sentence for the card")
     arguments = parser.parse_args()
-    export(arguments.run, arguments.out, arguments.remarks)
+    export(arguments.run, arguments.out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.conftest import Workplace
+from tests.workplace import Workplace
 from wand.cli import main
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.cli.conftest import Workplace
+from tests.workplace import Workplace
 
 
 def fit(workplace: Workplace, name: str, *options: str) -> EventAccumulator:

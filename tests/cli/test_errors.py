@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import Workplace
+from tests.workplace import Workplace
 from wand.cli import main
 
 
@@ -24,7 +24,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        pytest.param(["--config", "quickstrat"], ["'quickstrat'", "quickstart, teacher"], id="config"),
+        pytest.param(["--config", "quickstrat"], ["'quickstrat'", "quickstart"], id="config"),
         pytest.param(["--model.windwo=3"], ["windwo"], id="misspelt-key"),
         pytest.param(["--model.window=0"], ["window 0"], id="window-zero"),
         pytest.param(["--model.window=-4"], ["window -4"], id="window-negative"),
@@ -35,7 +35,13 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--model.kd_weight=0", "--model.ce_weight=0"], ["nothing to learn"], id="weights"),
         pytest.param(["--model.backbone=CosyVoice9"], ["CosyVoice9", "EncodecLM"], id="backbone"),
         pytest.param(["--model.backbone.init_args.pretrained=none/there"], ["none/there"], id="pretrained"),
-        pytest.param(["--model.teacher=null"], ["checkpoint.monitor val/agreement", "teacher"], id="monitor"),
+        pytest.param(
+            ["--model.teacher=null", "--checkpoint.monitor=val/agreement"],
+            ["checkpoint.monitor val/agreement", "teacher"],
+            id="monitor",
+        ),
+        pytest.param(["--recogniser=null"], ["val/cer needs a recogniser", "--recogniser embedded"], id="no-recogniser"),
+        pytest.param(["--recogniser=nowhere/whisper"], ["nowhere/whisper", "cannot be opened"], id="recogniser"),
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
         pytest.param(["--ckpt_path=runs/none"], ["no checkpoint at runs/none"], id="checkpoint"),
     ],

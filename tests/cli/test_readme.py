@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Workplace
+from tests.workplace import Workplace
 from wand.cli import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

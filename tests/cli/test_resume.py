@@ -13,7 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.cli.conftest import DATA, Workplace
+from tests.workplace import DATA, Workplace
 from wand.checkpoints import read_checkpoint
 from wand.cli import main
 

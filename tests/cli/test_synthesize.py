@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.cli.conftest import Workplace
+from tests.workplace import Workplace
 from wand.cli import main
 
 REFERENCE = "runs/quickstart/samples/0-reference.wav"

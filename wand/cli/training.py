@@ -28,8 +28,8 @@ from wand.callbacks import (
 from wand.checkpoints import run_folder
 from wand.cli.configs import new_run_folder, settle_arguments
 from wand.data.datamodule import SpeechDataModule
-from wand.evaluation.comparison import save
 from wand.module import WandModule
+from wand.recognition import open_recogniser
 from wand.version import __version__
 
 
@@ -47,7 +47,18 @@ class WandCLI(LightningCLI):
             default="run",
             help="Name of the run: its folder is runs/NAME, runs/NAME-2, ...",
         )
+        parser.add_argument(
+            "--recogniser",
+            type=str | None,
+            default=None,
+            help="Who listens to what is spoken: `embedded` (for the speech of wand.demo), a folder or name that "
+            "transformers opens (openai/whisper-large-v3), or null for no error rates.",
+        )
         parser.add_lightning_class_args(WindowCurriculum, "curriculum")
+        parser.add_lightning_class_args(SpeechLogger, "speech")
+        parser.add_lightning_class_args(ComparisonTable, "table")
+        parser.link_arguments("recogniser", "speech.recogniser")
+        parser.link_arguments("recogniser", "table.recogniser")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -98,7 +109,14 @@ class WandCLI(LightningCLI):
         """Errors that need no data come before the data, and before a run folder, are made."""
         self._get(self.config_init, "curriculum").check(self.model)
         monitor = self._get(self.config_init, "checkpoint").monitor
+        if (recogniser := self._get(self.config_init, "recogniser")) is not None:
+            open_recogniser(recogniser)
         needs_teacher = self.subcommand == "fit" and monitor in ("val/agreement", "val/kl")
+        if self.subcommand == "fit" and monitor == "val/cer" and recogniser is None:
+            raise ValueError(
+                "checkpoint.monitor val/cer needs a recogniser: pass --recogniser embedded (for the speech of "
+                "wand.demo), or the name of a model of transformers"
+            )
         if needs_teacher and self.model.hparams["teacher"] is None:
             raise ValueError(
                 f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: monitor val/ce, mode min"
@@ -120,11 +138,8 @@ class WandCLI(LightningCLI):
         self.trainer.validate(**{**kwargs, "weights_only": True})
 
     def test(self, **kwargs: Any) -> None:
-        """Measure on the test split; `ComparisonTable` prints the result."""
+        """Measure on the test split; `ComparisonTable` prints and writes the result."""
         self.trainer.test(**{**kwargs, "weights_only": True, "verbose": False})
-        if self.folder is not None and self.trainer.is_global_zero:
-            table = next(c for c in self.trainer.callbacks if isinstance(c, ComparisonTable))  # type: ignore[attr-defined]
-            save(table.rows, self.folder)
 
     def after_fit(self) -> None:
         """Keep where the run stands; close with the test split's table and what to try next."""
@@ -133,6 +148,7 @@ class WandCLI(LightningCLI):
         self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
         if self.trainer.interrupted:
             return
+        self._get(self.config_init, "table").after_fit = True
         best = self.folder / "checkpoints" / "best.ckpt"
         self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None)
         if self.trainer.is_global_zero:
@@ -205,12 +221,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
                 "log_every_n_steps": 10,
                 "num_sanity_val_steps": 0,
                 "use_distributed_sampler": False,
-                "callbacks": [
-                    ThroughputLogger(),
-                    AttentionPictures(),
-                    SpeechLogger(),
-                    ComparisonTable(),
-                ],
+                "callbacks": [ThroughputLogger(), AttentionPictures()],
             },
         )
     except ArgumentError as error:

@@ -119,7 +119,7 @@ def generate(
 
     Args:
         backbone: The model, in eval mode.
-        batch: Conditioning of B rows (speech columns in it are not used).
+        batch: Conditioning of B rows, on any device (speech columns in it are not used).
         window: Hard window; full attention for the teacher.
         rules: When to end beside the stop token.
         sampling: How tokens are drawn; the backbone's own way by default.
@@ -133,7 +133,8 @@ def generate(
     layout = backbone.layout
     limit = min(rules.max_columns, backbone.max_speech_tokens or rules.max_columns)
     forbidden = backbone.forbidden_tokens()
-    device = batch.prefix_lengths.device
+    device = next(backbone.parameters()).device
+    batch = batch.to(device)
     sampler = Sampler(
         sampling or backbone.sampling,
         range(rows) if seeds is None else seeds,

@@ -36,6 +36,10 @@ class ErrorRates(Metric):
 
     is_differentiable = False
     full_state_update = False
+    wrong_letters: Tensor
+    letters: Tensor
+    wrong_words: Tensor
+    words: Tensor
 
     def __init__(self, recogniser: Recogniser) -> None:
         super().__init__()

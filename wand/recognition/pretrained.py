@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,8 @@ class PretrainedRecogniser:
         texts = [""] * len(sounds)
         audible = [i for i in range(len(sounds)) if len(sounds[i]) >= sample_rate // 20]
         inputs = [resample(sounds[i].float().cpu(), sample_rate, extractor.sampling_rate).numpy() for i in audible]
-        for i, result in zip(audible, self.pipeline(inputs, batch_size=self.batch_size), strict=True):
+        # The pipeline's annotations leave out that it takes lists.
+        listen: Any = self.pipeline
+        for i, result in zip(audible, listen(inputs, batch_size=self.batch_size), strict=True):
             texts[i] = result["text"]
         return texts

@@ -1,0 +1,191 @@
+"""What spoken sentences are worth: errors, duration, how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from wand.data.shards import Example
+from wand.decoding.decoder import Generation
+from wand.decoding.stopping import StopReason
+from wand.metrics.intervals import interval, resampled_sums
+from wand.metrics.words import errors
+
+# Speech that lasts less (more) than this share of the recording ended early (missed its stop).
+EARLY = 0.75
+LATE = 1.4
+# Upper bounds of the length buckets, in seconds of the recording.
+BUCKETS = (3.0, 6.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One sentence, spoken once.
+
+    Args:
+        id: Of the utterance.
+        speaker: Whose voice was cloned.
+        seed: Of the take.
+        text: What was to be said.
+        heard: What the recogniser heard.
+        ended: Why it ended.
+        seconds: How long it lasted.
+        recorded_seconds: How long the recording of the same sentence lasts.
+        wrong_letters: Letters to change to get from `heard` to `text`.
+        letters: Of the text.
+        wrong_words: Words to change.
+        words: Of the text.
+    """
+
+    id: str
+    speaker: str
+    seed: int
+    text: str
+    heard: str
+    ended: str
+    seconds: float
+    recorded_seconds: float
+    wrong_letters: int
+    letters: int
+    wrong_words: int
+    words: int
+
+    @property
+    def duration(self) -> float:
+        """Duration as a share of the recording's."""
+        return self.seconds / self.recorded_seconds
+
+    @property
+    def early(self) -> bool:
+        """Whether it stopped long before the recording does."""
+        return self.ended == StopReason.STOP_TOKEN and self.duration < EARLY
+
+    @property
+    def missing(self) -> bool:
+        """Whether it did not stop by itself, or much too late."""
+        return self.ended in (StopReason.LENGTH, StopReason.SILENCE) or (not self.looped and self.duration > LATE)
+
+    @property
+    def looped(self) -> bool:
+        """Whether it was ended because it repeated itself."""
+        return self.ended == StopReason.LOOP
+
+
+def judge(example: Example, spoken: Generation, heard: str, seed: int, frame_rate: float) -> Take:
+    """Compare what was heard with what was to be said."""
+    wrong_letters, letters, wrong_words, words = errors(heard, example.text)
+    return Take(
+        id=example.id,
+        speaker=example.speaker,
+        seed=seed,
+        text=example.text,
+        heard=heard,
+        ended=str(spoken.reason),
+        seconds=spoken.codes.shape[1] / frame_rate,
+        recorded_seconds=example.codes.shape[1] / frame_rate,
+        wrong_letters=wrong_letters,
+        letters=letters,
+        wrong_words=wrong_words,
+        words=words,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechQuality:
+    """Many takes of one system in figures; rates are shares (0.1 is 10 %).
+
+    Args:
+        sentences: Distinct sentences in voices that were trained on.
+        takes: Takes of them.
+        cer: Letter error rate of those takes.
+        cer_interval: Its 95 % interval, sentences resampled.
+        wer: Word error rate.
+        wer_interval: Its 95 % interval.
+        cer_unseen: CER in voices that were not trained on; None where there are none.
+        cer_by_length: CER by bucket of the recording's length.
+        duration: Seconds spoken as a share of those recorded.
+        early: Share of takes that stopped early.
+        missing: Share of takes that missed their stop.
+        loops: Share of takes that ran into a loop.
+    """
+
+    sentences: int
+    takes: int
+    cer: float
+    cer_interval: tuple[float, float]
+    wer: float
+    wer_interval: tuple[float, float]
+    cer_unseen: float | None
+    cer_by_length: dict[str, float]
+    duration: float
+    early: float
+    missing: float
+    loops: float
+
+
+def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> SpeechQuality:
+    """The figures of one system.
+
+    Args:
+        takes: All of its takes.
+        unseen: Speakers that were not trained on: they count in `cer_unseen` alone.
+    """
+    seen = [take for take in takes if take.speaker not in unseen] or list(takes)
+    others = [take for take in takes if take.speaker in unseen]
+    sums = resampled_sums(counts(seen))
+    buckets = {name: [t for t in seen if low <= t.recorded_seconds < high] for name, low, high in _buckets()}
+    return SpeechQuality(
+        sentences=len({take.id for take in seen}),
+        takes=len(seen),
+        cer=error_rate(seen),
+        cer_interval=interval(sums[:, 0] / sums[:, 1]),
+        wer=sum(t.wrong_words for t in seen) / sum(t.words for t in seen),
+        wer_interval=interval(sums[:, 2] / sums[:, 3]),
+        cer_unseen=error_rate(others) if others and len(others) < len(takes) else None,
+        cer_by_length={name: error_rate(part) for name, part in buckets.items() if part},
+        duration=sum(t.seconds for t in seen) / sum(t.recorded_seconds for t in seen),
+        early=sum(t.early for t in seen) / len(seen),
+        missing=sum(t.missing for t in seen) / len(seen),
+        loops=sum(t.looped for t in seen) / len(seen),
+    )
+
+
+def error_rate(takes: Sequence[Take]) -> float:
+    """CER over all letters of takes."""
+    return sum(t.wrong_letters for t in takes) / sum(t.letters for t in takes)
+
+
+def counts(takes: Sequence[Take]) -> Tensor:
+    """Wrong letters, letters, wrong words, words by sentence (all its seeds together): float64 ``[N, 4]``."""
+    by_sentence: dict[str, Tensor] = {}
+    for take in takes:
+        own = torch.tensor([take.wrong_letters, take.letters, take.wrong_words, take.words], dtype=torch.float64)
+        by_sentence[take.id] = by_sentence.get(take.id, torch.zeros(4, dtype=torch.float64)) + own
+    return torch.stack([by_sentence[name] for name in sorted(by_sentence)])
+
+
+def won_back(
+    teacher: Sequence[Take], untrained: Sequence[Take], student: Sequence[Take], unseen: frozenset[str] = frozenset()
+) -> tuple[float, tuple[float, float]] | None:
+    """Share of the CER that the untrained window lost which the student has won back, and its 95 % interval.
+
+    The three are resampled together, sentence by sentence. None where the untrained window lost nothing.
+    """
+    parts = [[take for take in takes if take.speaker not in unseen] for takes in (teacher, untrained, student)]
+    rates = [error_rate(part) for part in parts]
+    if rates[1] <= rates[0]:
+        return None
+    sums = resampled_sums(torch.cat([counts(part)[:, :2] for part in parts], dim=1))
+    best, worst, own = (sums[:, 2 * i] / sums[:, 2 * i + 1] for i in range(3))
+    return (rates[1] - rates[2]) / (rates[1] - rates[0]), interval((worst - own) / (worst - best))
+
+
+def _buckets() -> list[tuple[str, float, float]]:
+    edges = (0.0, *BUCKETS, float("inf"))
+    names = [f"< {BUCKETS[0]:g} s", *(f"{a:g}-{b:g} s" for a, b in pairwise(BUCKETS))]
+    names.append(f"> {BUCKETS[-1]:g} s")
+    return [(name, low, high) for name, (low, high) in zip(names, pairwise(edges), strict=True)]

@@ -1,0 +1,120 @@
+"""Many prepared sentences spoken side by side, for tables and for the choice of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from zlib import crc32
+
+import torch.distributed
+from torch import Tensor
+
+from wand.attention import AttentionWindow
+from wand.backbone import Backbone
+from wand.codecs import Codec
+from wand.conditioning import make_batch
+from wand.data.shards import Example
+from wand.decoding.decoder import Generation, generate
+from wand.decoding.sampling import Sampling
+from wand.evaluation.quality import Take, judge
+from wand.evaluation.synthesis import decode, stop_rules
+from wand.recognition import Recogniser
+
+# Speech may last this many times the longest recorded sentence of its batch, and a second more.
+PATIENCE = 1.6
+
+
+def speak_examples(
+    backbone: Backbone,
+    codec: Codec,
+    examples: Sequence[Example],
+    window: AttentionWindow,
+    *,
+    seed: int = 0,
+    rows: int = 64,
+    sampling: Sampling | None = None,
+    on_batch: Callable[[int], object] | None = None,
+) -> list[Generation]:
+    """Speak the sentences of examples in the voices of their references.
+
+    Args:
+        backbone: The model, in eval mode.
+        codec: Its codec, for the rule that ends silence.
+        examples: Prepared utterances; their codes only tell how long to wait for a stop.
+        window: Hard window, or full attention.
+        seed: A sentence draws from this and its own id, whatever its neighbours.
+        rows: Sentences spoken at once, those of like length together.
+        sampling: How tokens are drawn; the backbone's own way by default.
+        on_batch: Called with the number of sentences that are done.
+
+    Returns:
+        One `Generation` per example, in their order.
+    """
+    order = sorted(range(len(examples)), key=lambda i: -examples[i].codes.shape[1])
+    spoken: dict[int, Generation] = {}
+    for start in range(0, len(order), rows):
+        chosen = order[start : start + rows]
+        conditionings = [examples[i].conditioning for i in chosen]
+        longest = examples[chosen[0]].codes.shape[1] / backbone.frame_rate
+        made = generate(
+            backbone,
+            make_batch(backbone.conditioner, backbone.layout, conditionings),
+            window,
+            rules=stop_rules(backbone, codec, PATIENCE * longest + 1),
+            sampling=sampling,
+            seeds=[crc32(f"{examples[i].id}/{seed}".encode()) for i in chosen],
+        )
+        spoken |= dict(zip(chosen, made, strict=True))
+        if on_batch is not None:
+            on_batch(len(spoken))
+    return [spoken[i] for i in range(len(examples))]
+
+
+def speak_takes(
+    backbone: Backbone,
+    codec: Codec,
+    recogniser: Recogniser,
+    examples: Sequence[Example],
+    window: AttentionWindow,
+    *,
+    seed: int = 0,
+    rows: int = 64,
+    on_batch: Callable[[int], object] | None = None,
+) -> dict[str, tuple[Take, Tensor]]:
+    """Speak examples, listen to them and compare; several processes share the sentences, and all get all.
+
+    Args:
+        backbone: The model, in eval mode.
+        codec: Its codec.
+        recogniser: Who listens.
+        examples: The sentences.
+        window: Hard window, or full attention.
+        seed: As in `speak_examples`.
+        rows: As in `speak_examples`.
+        on_batch: Called with the number of sentences that are done, here and (about) elsewhere.
+
+    Returns:
+        Take and codes ``[K, F]`` by the example's id.
+    """
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
+    order = sorted(range(len(examples)), key=lambda i: examples[i].codes.shape[1])
+    share = [examples[i] for i in order[rank::world]]
+    tell = None if on_batch is None else lambda done: on_batch(done * world)
+    spoken = speak_examples(backbone, codec, share, window, seed=seed, rows=rows, on_batch=tell)
+    heard = recogniser.transcribe([decode(codec, one.codes) for one in spoken], codec.sample_rate)
+    own = {
+        example.id: (judge(example, one, text, seed, backbone.frame_rate), one.codes)
+        for example, one, text in zip(share, spoken, heard, strict=True)
+    }
+    if not several:
+        return own
+    parts: list[dict[str, tuple[Take, Tensor]]] = [{} for _ in range(world)]
+    torch.distributed.all_gather_object(parts, own)
+    return {name: take for part in parts for name, take in part.items()}
+
+
+def spread(examples: Sequence[Example], count: int | None) -> list[Example]:
+    """So many of the examples, evenly spread over them; all where `count` is None or larger."""
+    if count is None or count >= len(examples):
+        return list(examples)
+    return [examples[i * len(examples) // count] for i in range(count)]

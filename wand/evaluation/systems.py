@@ -1,0 +1,57 @@
+"""What a test compares: weights and the window they run under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from wand.attention import AttentionWindow
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One row of a table.
+
+    Args:
+        name: ``teacher``, ``untrained``, ``untrained-16`` ..., ``student`` or ``student-full``.
+        weights: Whose weights run.
+        window: The hard window they run under.
+    """
+
+    name: str
+    weights: Literal["teacher", "student"]
+    window: AttentionWindow
+
+    @property
+    def meaning(self) -> str:
+        """The system in words."""
+        if self.name == "teacher":
+            return "the original model, full attention"
+        if self.name == "student-full":
+            return "the student without its window: a regime it was not trained for, with no saving"
+        return "adapted to the window" if self.weights == "student" else "the original weights under a window"
+
+
+def compared_systems(
+    window: AttentionWindow, with_teacher: bool, other_windows: Sequence[int] = (), student_full: bool = False
+) -> tuple[System, ...]:
+    """Teacher, the same weights untrained under windows, student.
+
+    Args:
+        window: The student's.
+        with_teacher: Whether there is a teacher.
+        other_windows: Sizes at which the untrained weights are shown besides.
+        student_full: Whether the student is also run without its window.
+    """
+    systems = []
+    if with_teacher:
+        systems.append(System("teacher", "teacher", AttentionWindow()))
+        if not window.is_full:
+            systems.append(System("untrained", "teacher", window))
+        others = sorted({size for size in other_windows if size != window.size})
+        systems += [System(f"untrained-{size}", "teacher", AttentionWindow(size)) for size in others]
+    systems.append(System("student", "student", window))
+    if student_full and not window.is_full:
+        systems.append(System("student-full", "student", AttentionWindow()))
+    return tuple(systems)
