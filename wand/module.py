@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.checkpoints import load_backbone_and_settings
+from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch
-from wand.distillation import IGNORE, agreement, cross_entropy, masked_sum, skew_kl
+from wand.distillation import IGNORE, agreement, cross_entropy, skew_kl
 from wand.evaluation.systems import System, compared_systems
 from wand.metrics.tokens import TokenMetrics
 from wand.teacher import COPY, build_teacher
@@ -35,6 +36,8 @@ class WandModule(LightningModule):
         teacher: ``copy`` (the original weights, frozen), a run folder or checkpoint of wand, or null for none.
         ce_weight: Weight of the cross-entropy against the speech itself.
         kd_weight: lambda, weight of the skew KL against the teacher.
+        codebook_weights: Weight of every codebook's labels in the training loss; all alike by default. The first
+            ones carry the words, the last ones are hardly predictable.
         skew: The teacher's share in the mixture of the skew KL.
         temperature: Of both models inside the skew KL.
         learning_rate: Peak, after warm-up (paper: 1e-5, for models of half a billion parameters).
@@ -52,6 +55,7 @@ class WandModule(LightningModule):
         teacher: str | None = "copy",
         ce_weight: float = 1.0,
         kd_weight: float = 1.0,
+        codebook_weights: list[float] | None = None,
         skew: float = 0.1,
         temperature: float = 1.0,
         learning_rate: float = 1e-5,
@@ -68,13 +72,14 @@ class WandModule(LightningModule):
             "teacher": teacher,
             "ce_weight": ce_weight,
             "kd_weight": kd_weight,
+            "codebook_weights": codebook_weights,
             "skew": skew,
             "temperature": temperature,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "warmup": warmup,
         }
-        _check_settings(settings, backbone.layout.flush_columns)
+        _check_settings(settings, backbone.layout)
         self._set_hparams(settings)
         self.backbone = backbone
         self.teacher: Backbone | None = None
@@ -168,24 +173,31 @@ class WandModule(LightningModule):
         weights = self.hparams
         logits = self.backbone(batch, self.window)
         labels = batch.labels
-        count = (labels != IGNORE).sum()
+        importance = self._label_weights(labels)
+        count = importance.sum()
         # A mean over ranks (DDP's of gradients, Lightning's of logs) of sums scaled like this is exact.
         scale = self.trainer.world_size / self._sum_over_ranks(count).clamp(min=1)
-        ce = masked_sum(cross_entropy(logits, labels), labels) * scale
+        ce = (cross_entropy(logits, labels) * importance).sum() * scale
         loss = weights["ce_weight"] * ce
         logs = {"train/ce": ce.detach()}
         if self.teacher is not None:
             with torch.no_grad():
                 teacher = self.teacher(batch, AttentionWindow())
-                kl = masked_sum(skew_kl(logits.detach(), teacher, 0.0), labels) * scale
-                agreed = masked_sum(agreement(logits, teacher).float(), labels) * scale
-            kd = masked_sum(skew_kl(logits, teacher, weights["skew"], weights["temperature"]), labels) * scale
+                kl = (skew_kl(logits.detach(), teacher, 0.0) * importance).sum() * scale
+                agreed = (agreement(logits, teacher) * importance).sum() * scale
+            kd = (skew_kl(logits, teacher, weights["skew"], weights["temperature"]) * importance).sum() * scale
             loss = loss + weights["kd_weight"] * kd
             logs |= {"train/kd": kd.detach(), "train/kl": kl, "train/agreement": agreed}
         logs |= {"train/loss": loss.detach(), "train/masked_share": masked_share(batch.lengths, self.window)}
         self.log_dict(logs, sync_dist=True, batch_size=len(batch))
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return loss
+
+    def _label_weights(self, labels: Tensor) -> Tensor:
+        """``[B, T, K]``: the codebook's weight where there is a label, else 0."""
+        valid = (labels != IGNORE).float()
+        weights = self.hparams["codebook_weights"]
+        return valid if weights is None else valid * torch.tensor(weights, device=labels.device)
 
     def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Log the window in force, and tau while the mask is soft."""
@@ -285,7 +297,15 @@ def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
     return "its architecture has other settings"
 
 
-def _check_settings(settings: dict[str, Any], flush_columns: int) -> None:
+def _check_settings(settings: dict[str, Any], layout: ColumnLayout) -> None:
+    importance = settings["codebook_weights"]
+    if importance is not None and (
+        len(importance) != layout.num_codebooks or min(importance) < 0 or sum(importance) == 0
+    ):
+        raise ValueError(
+            f"model.codebook_weights {importance} are not {layout.num_codebooks} weights, none negative, not all zero"
+        )
+    flush_columns = layout.flush_columns
     window, teacher = settings["window"], settings["teacher"]
     ce_weight, kd_weight = settings["ce_weight"], settings["kd_weight"]
     if window is not None and window <= flush_columns:

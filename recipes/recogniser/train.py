@@ -19,6 +19,7 @@ from wand.codecs import EncodecCodec
 from wand.data.source import Utterance
 from wand.demo.corpus import EspeakCorpus
 from wand.metrics.words import ErrorRates
+from wand.module import learning_rate_factor
 from wand.recognition.embedded import EmbeddedRecogniser, load_network, save_network
 from wand.recognition.network import (
     BLANK,
@@ -138,32 +139,30 @@ def train(arguments: argparse.Namespace) -> RecogniserNetwork:
     batches = [order[i : i + arguments.batch] for i in range(0, len(order), arguments.batch)]
     network = RecogniserNetwork(RecogniserShape())
     optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.lr, arguments.steps, pct_start=0.1)
     path = arguments.out / "checkpoint.pt"
     step, minutes = 0, 0.0
     if path.is_file():
         saved = torch.load(path, weights_only=True)
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
         step, minutes = saved["step"], saved["minutes"]
     bar = tqdm(total=arguments.steps, initial=step, mininterval=5)
     begin = time.monotonic() - 60 * minutes
     while step < arguments.steps:
         network.train()
+        for group in optimizer.param_groups:
+            group["lr"] = arguments.lr * learning_rate_factor(step, arguments.steps // 10, arguments.steps)
         loss = ctc_loss(network, *batch_at(step, speech, batches, arguments.seed))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         step += 1
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         if step % arguments.save_every == 0 or step == arguments.steps:
             minutes = (time.monotonic() - begin) / 60
-            parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-            state = {name: part.state_dict() for name, part in parts.items()}
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save({**state, "step": step, "minutes": minutes}, path.with_suffix(".partial"))
             path.with_suffix(".partial").replace(path)
             save_network(network, arguments.out / "export")
@@ -177,9 +176,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/recogniser"), help="folder of the run")
-    parser.add_argument("--hours", type=float, default=8.0, help="of training speech")
+    parser.add_argument("--hours", type=float, default=4.0, help="of training speech")
     parser.add_argument("--sentences", type=int, default=256, help="of the validation and the test split")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=8, help="utterances a step")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")

@@ -40,7 +40,9 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["checkpoint.monitor val/agreement", "teacher"],
             id="monitor",
         ),
-        pytest.param(["--recogniser=null"], ["val/cer needs a recogniser", "--recogniser embedded"], id="no-recogniser"),
+        pytest.param(
+            ["--recogniser=null"], ["val/cer needs a recogniser", "--recogniser embedded"], id="no-recogniser"
+        ),
         pytest.param(["--recogniser=nowhere/whisper"], ["nowhere/whisper", "cannot be opened"], id="recogniser"),
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
         pytest.param(["--ckpt_path=runs/none"], ["no checkpoint at runs/none"], id="checkpoint"),

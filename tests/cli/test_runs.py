@@ -16,6 +16,7 @@ from wand.backbones.encodec_lm import EncodecLM
 from wand.checkpoints import read_checkpoint
 from wand.cli.configs import shipped_configs
 
+
 def test_every_shipped_config_is_tested() -> None:
     assert set(shipped_configs()) == {"quickstart"}
 

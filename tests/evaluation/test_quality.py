@@ -25,7 +25,9 @@ def test_a_take_is_judged_by_what_was_heard():
     made = judge(example, spoken, "on two too", 1, 50.0)
     assert (made.seconds, made.recorded_seconds, made.duration) == (2.4, 2.0, 1.2)
     assert (made.wrong_letters, made.letters, made.wrong_words, made.words) == (5, 7, 2, 2)
-    assert not (made.early or made.missing or made.looped)
+    assert not (made.early)
+    assert not (made.missing)
+    assert not (made.looped)
 
 
 @pytest.mark.parametrize(

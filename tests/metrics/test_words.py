@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wand.metrics import ErrorRates
-from wand.metrics.words import errors
+from wand.metrics.words import errors, errors_by_part
 
 
 def distance(a, b) -> int:
@@ -57,6 +57,22 @@ def test_nothing_heard_is_all_wrong():
 def test_a_text_without_words_is_refused():
     with pytest.raises(ValueError, match="no words"):
         errors("heard", "...")
+
+
+@given(words, st.lists(words, min_size=1, max_size=4))
+def test_errors_of_the_parts_add_up_to_those_of_the_whole(heard, parts):
+    by_part = errors_by_part(heard, parts)
+    wrong, letters, _, _ = errors(heard, " ".join(parts))
+    assert sum(count for count, _ in by_part) == wrong
+    assert sum(size for _, size in by_part) == letters
+
+
+def test_errors_are_found_in_the_part_they_are_in():
+    parts = ["one two three", "four five six", "seven eight"]
+    assert [count for count, _ in errors_by_part("one two three four fife six seven eight", parts)] == [0, 1, 0]
+    assert [count for count, _ in errors_by_part("one two three", parts)] == [0 + 1, 14, 11]
+    assert [count for count, _ in errors_by_part("", parts)] == [14, 14, 11]
+    assert [count for count, _ in errors_by_part("one two three four five six seven eight nine", parts)] == [0, 0, 5]
 
 
 class Parrot:

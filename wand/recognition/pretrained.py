@@ -20,30 +20,49 @@ class PretrainedRecogniser:
         batch_size: Sounds heard at once.
 
     Raises:
-        ValueError: If it cannot be opened.
+        ValueError: If it cannot be opened; nothing is downloaded.
     """
 
     def __init__(self, name: str, device: str = "cpu", batch_size: int = 16) -> None:
-        from transformers import AutomaticSpeechRecognitionPipeline, pipeline
+        from transformers import (
+            MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+            AutoConfig,
+            AutoFeatureExtractor,
+            AutoModelForCTC,
+            AutoModelForSpeechSeq2Seq,
+            AutoTokenizer,
+            pipeline,
+        )
 
         try:
-            made = pipeline("automatic-speech-recognition", model=name, device=device)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"recogniser {name!r} cannot be opened: {str(error).splitlines()[0]}") from error
-        assert isinstance(made, AutomaticSpeechRecognitionPipeline)
-        self.pipeline = made
+            config = AutoConfig.from_pretrained(name, local_files_only=True)
+            writes = type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+            kind: Any = AutoModelForSpeechSeq2Seq if writes else AutoModelForCTC
+            model = kind.from_pretrained(name, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
+            extractor = AutoFeatureExtractor.from_pretrained(name, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"recogniser {name!r} cannot be opened ({str(error).splitlines()[0]}): give `embedded`, a folder, or a "
+                f"model that `hf download` has fetched"
+            ) from error
+        self.sample_rate = int(extractor.sampling_rate)
         self.batch_size = batch_size
+        # Annotations of the pipeline leave out that it takes lists.
+        self._listen: Any = pipeline(
+            "automatic-speech-recognition",
+            model=model,
+            tokenizer=tokenizer,
+            feature_extractor=extractor,
+            device=device,
+        )
 
     @torch.inference_mode()
     def transcribe(self, sounds: Sequence[Tensor], sample_rate: int) -> list[str]:
-        """What the pipeline writes; long sounds as the model takes them."""
-        extractor = self.pipeline.feature_extractor
-        assert extractor is not None
+        """What the pipeline writes; nothing for what is shorter than a twentieth of a second."""
         texts = [""] * len(sounds)
         audible = [i for i in range(len(sounds)) if len(sounds[i]) >= sample_rate // 20]
-        inputs = [resample(sounds[i].float().cpu(), sample_rate, extractor.sampling_rate).numpy() for i in audible]
-        # The pipeline's annotations leave out that it takes lists.
-        listen: Any = self.pipeline
-        for i, result in zip(audible, listen(inputs, batch_size=self.batch_size), strict=True):
+        inputs = [resample(sounds[i].float().cpu(), sample_rate, self.sample_rate).numpy() for i in audible]
+        for i, result in zip(audible, self._listen(inputs, batch_size=self.batch_size), strict=True):
             texts[i] = result["text"]
         return texts

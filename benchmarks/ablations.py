@@ -1,0 +1,99 @@
+"""What the method's parts are worth: ``python -m benchmarks.ablations --config quickstart``.
+
+Fits the config as it is, without distillation, without cross-entropy and without the curriculum, with every seed, tests
+each run with the full table, and writes ``runs/ablations.md``. What is finished is not done again. Further options go to
+``wand fit``: ``--trainer.max_steps 200``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+VARIANTS = {
+    "whole method": None,
+    "no distillation": "no-kd",
+    "no cross-entropy": "no-ce",
+    "no curriculum": "no-curriculum",
+}
+
+
+def run_name(variant: str, seed: int) -> str:
+    """Name of a run, and of its folder."""
+    return f"ablation-{variant.replace(' ', '-')}-{seed}"
+
+
+def measure(config: str, variant: str, seed: int, options: list[str]) -> dict[str, Any]:
+    """The full table of one variant and seed; fits and tests only what is not there yet."""
+    folder = Path("runs") / run_name(variant, seed)
+    overlay = VARIANTS[variant]
+    if not (folder / "closing").is_dir():
+        overlays = [] if overlay is None else ["--config", overlay]
+        seeds = [f"--seed_everything={seed}", f"--data.seed={seed}", f"--name={folder.name}"]
+        wand("fit", "--config", config, *overlays, *seeds, *options)
+    if not (folder / "test" / "table.json").is_file():
+        wand("test", "--ckpt_path", str(folder))
+    table: dict[str, Any] = json.loads((folder / "test" / "table.json").read_text())
+    return table
+
+
+def wand(*arguments: str) -> None:
+    """One command of wand, in a process of its own."""
+    subprocess.run([sys.executable, "-m", "wand.cli", *arguments], check=True)
+
+
+def to_markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
+    """One line a variant: the student's figures, every seed's and their mean."""
+    first = next(iter(tables.values()))[0]
+    lines = ["| variant | CER % | WER % | agree % | KL | won back of CER % |", "| --- " * 6 + "|"]
+    for name in ("teacher", "untrained"):
+        row = next(row for row in first["rows"] if row["system"]["name"] == name)
+        lines.append(f"| {name} | {_cells([(row, None)])} |")
+    for variant, runs in tables.items():
+        students = [next(row for row in run["rows"] if row["system"]["name"] == "student") for run in runs]
+        lines.append(
+            f"| {variant} | {_cells([(s, r['won_back'].get('cer')) for s, r in zip(students, runs, strict=True)])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cells(rows: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> str:
+    columns = [
+        [100 * row["speech"]["cer"] for row, _ in rows],
+        [100 * row["speech"]["wer"] for row, _ in rows],
+        [100 * row["agreement"] for row, _ in rows],
+        [row["kl"] for row, _ in rows],
+        [100 * won["share"] for _, won in rows if won is not None],
+    ]
+    digits = (1, 1, 1, 4, 0)
+    return " | ".join(_mean(values, places) for values, places in zip(columns, digits, strict=True))
+
+
+def _mean(values: list[float], places: int) -> str:
+    if not values:
+        return "-"
+    mean = f"{statistics.mean(values):.{places}f}"
+    return mean if len(values) == 1 else f"{mean} ({', '.join(f'{value:.{places}f}' for value in values)})"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="quickstart", help="config that is varied")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    arguments, options = parser.parse_known_args()
+    tables = {
+        variant: [measure(arguments.config, variant, seed, options) for seed in arguments.seeds] for variant in VARIANTS
+    }
+    text = to_markdown(tables)
+    Path("runs/ablations.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Speaking for half a minute and a whole one in a single pass: ``python -m benchmarks.long_speech runs/quickstart``.
+
+Test sentences of one voice are joined until their recordings last so long. What is heard is aligned with the whole text
+once, and counted by the part of the text that the recording says in each ten seconds. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from wand.attention import AttentionWindow
+from wand.backbone import Backbone
+from wand.checkpoints import load_backbone_and_settings, load_original
+from wand.codecs import Codec
+from wand.conditioning import Reference
+from wand.data.audio import write_audio
+from wand.data.shards import Example
+from wand.demo.corpus import VOICES, EspeakCorpus
+from wand.evaluation.speaking import speak_examples
+from wand.evaluation.synthesis import decode
+from wand.evaluation.systems import System, compared_systems
+from wand.metrics.words import errors_by_part
+from wand.recognition import EmbeddedRecogniser, Recogniser
+
+SLICE = 10.0
+
+
+def joined(
+    corpus: EspeakCorpus, backbone: Backbone, codec: Codec, seconds: float, voices: Sequence[str]
+) -> list[tuple[Example, list[str]]]:
+    """One long utterance a voice, and its text by slices of ten seconds."""
+    spoken = defaultdict(list)
+    for utterance in corpus.utterances("test"):
+        spoken[utterance.speaker].append(utterance)
+    made = []
+    for voice in voices:
+        first, *rest = spoken[voice]
+        reference = codec.encode(corpus.audio(first)[None, None], codec.sample_rate)[0]
+        texts: dict[int, list[str]] = defaultdict(list)
+        codes: list[torch.Tensor] = []
+        length = 0.0
+        while length < seconds and rest:
+            utterance = rest.pop(0)
+            codes.append(codec.encode(corpus.audio(utterance)[None, None], codec.sample_rate)[0])
+            texts[int(length // SLICE)].append(utterance.text)
+            length += codes[-1].shape[1] / backbone.frame_rate
+        if length < seconds:
+            raise ValueError(f"voice {voice} has only {length:.0f} s of test sentences: make the corpus larger")
+        text = " ".join(sentence for part in texts.values() for sentence in part)
+        conditioning = backbone.conditioner(text, Reference(reference))
+        whole = Example(f"{voice}-{seconds:g}", text, voice, conditioning, torch.cat(codes, dim=1))
+        made.append((whole, [" ".join(part) for part in texts.values()]))
+    return made
+
+
+def table(
+    systems: Sequence[tuple[System, Backbone]],
+    long: Sequence[tuple[Example, list[str]]],
+    codec: Codec,
+    recogniser: Recogniser,
+    sounds: Path | None,
+) -> str:
+    """CER of every slice, how the speech ended, how long it was: Markdown."""
+    slices = max(len(parts) for _, parts in long)
+    titles = ["system", "W", *(f"{i * SLICE:g}-{(i + 1) * SLICE:g} s" for i in range(slices))]
+    lines = [titles + ["duration", "ended by"], ["---"] * (len(titles) + 2)]
+    for system, backbone in systems:
+        spoken = speak_examples(backbone, codec, [example for example, _ in long], system.window)
+        audio = [decode(codec, one.codes) for one in spoken]
+        wrong, letters = [0] * slices, [0] * slices
+        for heard, (_, parts) in zip(recogniser.transcribe(audio, codec.sample_rate), long, strict=True):
+            for i, (count, size) in enumerate(errors_by_part(heard, parts)):
+                wrong[i] += count
+                letters[i] += size
+        reasons = [str(one.reason) for one in spoken]
+        lasted = sum(one.codes.shape[1] for one in spoken) / sum(example.codes.shape[1] for example, _ in long)
+        ended = ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
+        size = "full" if system.window.size is None else str(system.window.size)
+        rates = [f"{100 * count / total:.1f}" for count, total in zip(wrong, letters, strict=True)]
+        lines.append([system.name, size, *rates, f"{lasted:.2f}", ended])
+        if sounds is not None:
+            write_audio(sounds / f"{long[0][0].id}-{system.name}.wav", audio[0], codec.sample_rate)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run of the quickstart")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[30, 60])
+    parser.add_argument("--voices", type=int, default=len(VOICES), help="how many of the corpus's voices speak")
+    parser.add_argument("--sounds", type=Path, help="folder for one sound file a system")
+    arguments = parser.parse_args()
+    student, settings = load_backbone_and_settings(arguments.run)
+    weights = {"teacher": load_original(arguments.run).eval(), "student": student.eval()}
+    compared = compared_systems(AttentionWindow(settings["window"]), True, student_full=True)
+    systems = [(system, weights[system.weights]) for system in compared]
+    codec = student.load_codec()
+    corpus = EspeakCorpus(hours=0.01, test_sentences=256)
+    voices = [voice.name for voice in VOICES[: arguments.voices]]
+    for seconds in arguments.seconds:
+        long = joined(corpus, student, codec, seconds, voices)
+        print(f"\n{seconds:g} seconds, {len(voices)} voices, CER % by slice of the text\n")
+        print(table(systems, long, codec, EmbeddedRecogniser(), arguments.sounds), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Does the reference decide the voice? ``python -m recipes.teacher.voices wand/assets/encodec_lm``.
+
+Every seen voice's reference speaks the same sentences. A voice print (mean and spread of log mel energies, median pitch)
+of each sound is compared with those of the real voices: the nearest should be the reference's.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import Tensor
+
+from wand.attention import AttentionWindow
+from wand.backbones.encodec_lm import EncodecLM
+from wand.conditioning import Reference
+from wand.data.shards import Example
+from wand.demo.corpus import VOICES, EspeakCorpus
+from wand.evaluation.speaking import speak_examples
+from wand.evaluation.synthesis import decode
+from wand.recognition.network import LogMel
+
+RATE = 16_000
+PITCHES = (60.0, 400.0)
+MELS = 40
+
+
+def pitch(audio: Tensor) -> float:
+    """Median fundamental frequency in Hz of the voiced frames of 16 kHz audio ``[N]``, by autocorrelation."""
+    frames = audio.unfold(0, 1024, 320)
+    frames = frames[frames.square().mean(1) > 0.1 * audio.square().mean()]
+    spectrum = torch.fft.rfft(frames - frames.mean(1, keepdim=True), n=2048)
+    correlation = torch.fft.irfft(spectrum.abs().square())[:, :1024]
+    shortest, longest = int(RATE / PITCHES[1]), int(RATE / PITCHES[0])
+    normal = correlation[:, shortest:longest] / correlation[:, :1].clamp(min=1e-9)
+    best = normal.max(dim=1)
+    voiced = best.values > 0.4
+    return float((RATE / (best.indices[voiced] + shortest)).median()) if voiced.any() else float("nan")
+
+
+def voice_print(audio: Tensor) -> Tensor:
+    """What a voice sounds like whatever it says: ``[2 * MELS + 1]``."""
+    mel = LogMel(MELS)(audio[None] / audio.std().clamp(min=1e-5) * 0.05)[0]
+    loud = mel[mel.mean(1) > mel.mean()]
+    return torch.cat([loud.mean(0), loud.std(0), 4 * torch.tensor([pitch(audio)]).log()])
+
+
+def table(lm: EncodecLM, sentences: int) -> str:
+    """For every voice, pitch of the recordings and of what was spoken, and how often it is recognised: Markdown."""
+    codec = lm.load_codec()
+    corpus = EspeakCorpus(0.01, test_sentences=sentences * len(VOICES))
+    own: dict[str, list[Tensor]] = {voice.name: [] for voice in VOICES}
+    for utterance in corpus.utterances("test"):
+        if utterance.speaker in own:
+            own[utterance.speaker].append(codec.encode(corpus.audio(utterance)[None, None], RATE)[0])
+    texts = [utterance.text for utterance in corpus.utterances("validation")[:sentences]]
+    prints = {name: torch.stack([voice_print(decode(codec, c)) for c in codes]) for name, codes in own.items()}
+    centres = torch.stack([p.mean(0) for p in prints.values()])
+    scale = torch.cat(list(prints.values())).std(0)
+    examples = [
+        Example(f"{name}-{i}", text, name, lm.conditioner(text, Reference(codes[i])), codes[i])
+        for name, codes in own.items()
+        for i, text in enumerate(texts)
+    ]
+    spoken = speak_examples(lm, codec, examples, AttentionWindow())
+    lines = ["| voice | F0 recorded, Hz | F0 spoken, Hz | recognised |", "|---|---|---|---|"]
+    right_in_all = 0
+    for name, codes in own.items():
+        sounds = [decode(codec, s.codes) for s, e in zip(spoken, examples, strict=True) if e.speaker == name]
+        sounds = [sound for sound in sounds if len(sound) > RATE // 2]
+        nearest = [int(((centres - voice_print(s)) / scale).square().nansum(1).argmin()) for s in sounds]
+        right = nearest.count(list(own).index(name))
+        right_in_all += right
+        f0 = [
+            torch.tensor([pitch(x) for x in part]).nanmedian() for part in ([decode(codec, c) for c in codes], sounds)
+        ]
+        lines.append(f"| {name} | {f0[0]:.0f} | {f0[1]:.0f} | {right} of {len(texts)} |")
+    lines.append(f"| all | | | {right_in_all} of {len(examples)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="folder of an exported voice")
+    parser.add_argument("--sentences", type=int, default=8)
+    arguments = parser.parse_args()
+    lm = EncodecLM(pretrained=arguments.folder)
+    lm.load_pretrained()
+    print(table(lm.eval(), arguments.sentences))
+
+
+if __name__ == "__main__":
+    main()

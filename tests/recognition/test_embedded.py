@@ -1,0 +1,104 @@
+"""The embedded recogniser on real speech."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wand.codecs import EncodecCodec
+from wand.data.audio import resample
+from wand.demo.corpus import EspeakCorpus
+from wand.metrics import ErrorRates
+from wand.recognition import EmbeddedRecogniser, open_recogniser
+from wand.recognition.network import (
+    BLANK,
+    LETTERS,
+    RecogniserNetwork,
+    RecogniserShape,
+    greedy_letters,
+    mel_filters,
+    pad,
+)
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def spoken() -> list[tuple[str, torch.Tensor]]:
+    corpus = EspeakCorpus(0.01, seed=7, test_sentences=16)
+    return [(u.text, corpus.audio(u)) for u in corpus.utterances("test")[:16]]
+
+
+@pytest.fixture(scope="module")
+def recogniser() -> EmbeddedRecogniser:
+    return EmbeddedRecogniser()
+
+
+def cer(recogniser, sounds, texts) -> float:
+    metric = ErrorRates(recogniser)
+    metric.update(sounds, RATE, texts)
+    return float(metric.compute()["cer"])
+
+
+def test_sentences_it_never_heard_are_understood(recogniser, spoken):
+    assert cer(recogniser, [sound for _, sound in spoken], [text for text, _ in spoken]) < 0.02
+
+
+def test_round_trips_through_the_codec_are_understood(recogniser, spoken):
+    codec = EncodecCodec()
+    again = [codec.decode(codec.encode(sound[None, None], RATE))[0, 0] for _, sound in spoken]
+    assert cer(recogniser, again, [text for text, _ in spoken]) < 0.04
+
+
+def test_neither_neighbours_nor_loudness_nor_sample_rate_matter(recogniser, spoken):
+    sounds = [sound for _, sound in spoken[:4]]
+    together = recogniser.transcribe(sounds, RATE)
+    assert [recogniser.transcribe([sound], RATE)[0] for sound in sounds] == together
+    assert recogniser.transcribe([sound * 0.2 for sound in sounds], RATE) == together
+    texts = [text for text, _ in spoken[:4]]
+    metric = ErrorRates(recogniser)
+    metric.update([resample(sound, RATE, 24_000) for sound in sounds], 24_000, texts)
+    assert float(metric.compute()["cer"]) < 0.03
+
+
+def test_nothing_is_heard_in_nothing(recogniser):
+    assert recogniser.transcribe([torch.zeros(0), torch.zeros(50), torch.zeros(RATE)], RATE) == ["", "", ""]
+    assert recogniser.transcribe([], RATE) == []
+
+
+def test_padding_changes_no_probability():
+    torch.manual_seed(0)
+    network = RecogniserNetwork(RecogniserShape(mels=16, width=16, layers=2)).eval()
+    sounds = [torch.randn(4000) * 0.1, torch.randn(9000) * 0.1]
+    together, steps = network(*pad(sounds))
+    for row, sound in enumerate(sounds):
+        alone, own = network(*pad([sound]))
+        assert int(own[0]) == int(steps[row])
+        torch.testing.assert_close(alone[0, : int(own[0])], together[row, : int(own[0])], atol=1e-4, rtol=1e-4)
+
+
+def test_greedy_letters_merge_and_drop():
+    path = [LETTERS.index("a"), LETTERS.index("a"), BLANK, LETTERS.index("a"), 0, 0, LETTERS.index("b"), 3]
+    scores = torch.nn.functional.one_hot(torch.tensor(path), BLANK + 1).float()[None]
+    assert greedy_letters(scores, torch.tensor([7])) == ["aa b"]
+
+
+def test_mel_filters_cover_every_band():
+    filters = mel_filters(40)
+    assert filters.shape == (257, 40)
+    assert (filters.sum(0) > 0).all()
+    peaks = filters.argmax(0)
+    assert (peaks[1:] >= peaks[:-1]).all()
+
+
+def test_a_folder_without_a_recogniser_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no recogniser can be read"):
+        EmbeddedRecogniser(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match="no recogniser can be read"):
+        EmbeddedRecogniser(tmp_path)
+
+
+def test_the_embedded_one_is_opened_by_name():
+    assert isinstance(open_recogniser(), EmbeddedRecogniser)
