@@ -1,8 +1,8 @@
 """What the method's parts are worth: ``python -m benchmarks.ablations --config quickstart``.
 
-Fits the config as it is, without distillation, without cross-entropy and without the curriculum, with every seed, tests
-each run with the full table, and writes ``runs/ablations.md``. What is finished is not done again. Further options go to
-``wand fit``: ``--trainer.max_steps 200``.
+Fits the config as it is, without distillation, without cross-entropy and without the curriculum, with every seed,
+tests each run with the full table, and writes ``runs/ablations.md``. What is finished is not done again. Further
+options go to ``wand fit``: ``--trainer.max_steps 200``.
 """
 
 from __future__ import annotations

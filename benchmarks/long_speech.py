@@ -68,7 +68,7 @@ def table(
     """CER of every slice, how the speech ended, how long it was: Markdown."""
     slices = max(len(parts) for _, parts in long)
     titles = ["system", "W", *(f"{i * SLICE:g}-{(i + 1) * SLICE:g} s" for i in range(slices))]
-    lines = [titles + ["duration", "ended by"], ["---"] * (len(titles) + 2)]
+    lines = [[*titles, "duration", "ended by"], ["---"] * (len(titles) + 2)]
     for system, backbone in systems:
         spoken = speak_examples(backbone, codec, [example for example, _ in long], system.window)
         audio = [decode(codec, one.codes) for one in spoken]

@@ -1,7 +1,7 @@
 """Does the reference decide the voice? ``python -m recipes.teacher.voices wand/assets/encodec_lm``.
 
-Every seen voice's reference speaks the same sentences. A voice print (mean and spread of log mel energies, median pitch)
-of each sound is compared with those of the real voices: the nearest should be the reference's.
+Every seen voice's reference speaks the same sentences. A voice print (mean and spread of log mel energies, median
+pitch) of each sound is compared with those of the real voices: the nearest should be the reference's.
 """
 
 from __future__ import annotations

@@ -178,6 +178,8 @@ The run is in {run}. Next:
 def _quiet() -> None:
     """Drop what Lightning says that is no news here: the teacher is in eval mode on purpose."""
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
+    # The datamodule carries the loader's place.
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
     tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")

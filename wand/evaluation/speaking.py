@@ -15,11 +15,12 @@ from wand.conditioning import make_batch
 from wand.data.shards import Example
 from wand.decoding.decoder import Generation, generate
 from wand.decoding.sampling import Sampling
+from wand.decoding.stopping import StopReason
 from wand.evaluation.quality import Take, judge
 from wand.evaluation.synthesis import decode, stop_rules
 from wand.recognition import Recogniser
 
-# Speech may last this many times the longest recorded sentence of its batch, and a second more.
+# Speech may last this many times the recorded sentence, and a second more.
 PATIENCE = 1.6
 
 
@@ -54,19 +55,27 @@ def speak_examples(
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
         conditionings = [examples[i].conditioning for i in chosen]
-        longest = examples[chosen[0]].codes.shape[1] / backbone.frame_rate
+        bounds = [PATIENCE * examples[i].codes.shape[1] / backbone.frame_rate + 1 for i in chosen]
         made = generate(
             backbone,
             make_batch(backbone.conditioner, backbone.layout, conditionings),
             window,
-            rules=stop_rules(backbone, codec, PATIENCE * longest + 1),
+            rules=stop_rules(backbone, codec, max(bounds)),
             sampling=sampling,
             seeds=[crc32(f"{examples[i].id}/{seed}".encode()) for i in chosen],
         )
-        spoken |= dict(zip(chosen, made, strict=True))
+        for i, bound, one in zip(chosen, bounds, made, strict=True):
+            spoken[i] = _bounded(one, round(bound * backbone.frame_rate), backbone.layout.flush_columns)
         if on_batch is not None:
             on_batch(len(spoken))
     return [spoken[i] for i in range(len(examples))]
+
+
+def _bounded(spoken: Generation, frames: int, flush_columns: int) -> Generation:
+    """What was spoken within a sentence's own bound: its neighbours may have kept the batch going."""
+    if spoken.codes.shape[1] <= frames:
+        return spoken
+    return Generation(spoken.codes[:, :frames], spoken.columns[: frames + flush_columns], StopReason.LENGTH)
 
 
 def speak_takes(
