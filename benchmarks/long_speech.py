@@ -32,8 +32,8 @@ SLICE = 10.0
 
 def joined(
     corpus: EspeakCorpus, backbone: Backbone, codec: Codec, seconds: float, voices: Sequence[str]
-) -> list[tuple[Example, list[str]]]:
-    """One long utterance a voice, and its text by slices of ten seconds."""
+) -> list[tuple[Example, dict[int, str]]]:
+    """One long utterance a voice, and the text of its sentences by the slice in which the recording begins them."""
     spoken = defaultdict(list)
     for utterance in corpus.utterances("test"):
         spoken[utterance.speaker].append(utterance)
@@ -54,19 +54,19 @@ def joined(
         text = " ".join(sentence for part in texts.values() for sentence in part)
         conditioning = backbone.conditioner(text, Reference(reference))
         whole = Example(f"{voice}-{seconds:g}", text, voice, conditioning, torch.cat(codes, dim=1))
-        made.append((whole, [" ".join(part) for part in texts.values()]))
+        made.append((whole, {i: " ".join(part) for i, part in texts.items()}))
     return made
 
 
 def table(
     systems: Sequence[tuple[System, Backbone]],
-    long: Sequence[tuple[Example, list[str]]],
+    long: Sequence[tuple[Example, dict[int, str]]],
     codec: Codec,
     recogniser: Recogniser,
     sounds: Path | None,
 ) -> str:
     """CER of every slice, how the speech ended, how long it was: Markdown."""
-    slices = max(len(parts) for _, parts in long)
+    slices = 1 + max(i for _, parts in long for i in parts)
     titles = ["system", "W", *(f"{i * SLICE:g}-{(i + 1) * SLICE:g} s" for i in range(slices))]
     lines = [[*titles, "duration", "ended by"], ["---"] * (len(titles) + 2)]
     for system, backbone in systems:
@@ -74,14 +74,14 @@ def table(
         audio = [decode(codec, one.codes) for one in spoken]
         wrong, letters = [0] * slices, [0] * slices
         for heard, (_, parts) in zip(recogniser.transcribe(audio, codec.sample_rate), long, strict=True):
-            for i, (count, size) in enumerate(errors_by_part(heard, parts)):
+            for i, (count, size) in zip(parts, errors_by_part(heard, list(parts.values())), strict=True):
                 wrong[i] += count
                 letters[i] += size
         reasons = [str(one.reason) for one in spoken]
         lasted = sum(one.codes.shape[1] for one in spoken) / sum(example.codes.shape[1] for example, _ in long)
         ended = ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
         size = "full" if system.window.size is None else str(system.window.size)
-        rates = [f"{100 * count / total:.1f}" for count, total in zip(wrong, letters, strict=True)]
+        rates = [f"{100 * c / n:.1f}" if n else "-" for c, n in zip(wrong, letters, strict=True)]
         lines.append([system.name, size, *rates, f"{lasted:.2f}", ended])
         if sounds is not None:
             write_audio(sounds / f"{long[0][0].id}-{system.name}.wav", audio[0], codec.sample_rate)

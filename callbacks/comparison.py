@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -210,6 +211,7 @@ class ComparisonTable(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         lines = [{"system": name, **asdict(take)} for name, own in takes.items() for take in own]
         (folder / "takes.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        shutil.rmtree(folder / "sounds", ignore_errors=True)  # of an earlier test, perhaps of other sentences
         for name, own in sounds.items():
             for example, sound in zip(listed[: self.size.sounds], own, strict=False):
                 if len(sound):

@@ -18,7 +18,7 @@ from wand.cli.configs import shipped_configs
 
 
 def test_every_shipped_config_is_tested() -> None:
-    assert set(shipped_configs()) == {"quickstart"}
+    assert set(shipped_configs()) == {"quickstart", *OVERLAYS}
 
 
 def test_quickstart_leaves_table_sound_and_checkpoints(run: Workplace) -> None:
@@ -103,3 +103,51 @@ def test_what_the_user_types_wins_over_the_checkpoint(run: Workplace) -> None:
     with pytest.warns(UserWarning, match=r"model.window was 8 in the checkpoint and is 12 now"):
         cli = run_training("validate", ["--ckpt_path=last", "--model.window=12", "--trainer.enable_progress_bar=false"])
     assert cli.model.final_window.size == 12
+
+
+OVERLAYS = {
+    "no-kd": lambda module, curriculum: module.hparams["kd_weight"] == 0,
+    "no-ce": lambda module, curriculum: module.hparams["ce_weight"] == 0,
+    "no-curriculum": lambda module, curriculum: curriculum.schedule is None,
+}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_ablations_change_one_thing(workplace: Workplace, overlay: str) -> None:
+    from wand.cli.training import main as run_training
+
+    options = ["--trainer.max_steps=1", "--recogniser=null", "--checkpoint.monitor=val/agreement"]
+    options += ["--checkpoint.mode=max"]
+    cli = run_training("fit", ["--config", "quickstart", "--config", overlay, *workplace.fit, *options])
+    changed = {name for name, is_changed in OVERLAYS.items() if is_changed(cli.model, cli.config_init.fit.curriculum)}
+    assert changed == {overlay}
+
+
+def test_the_full_table(run: Workplace, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree("runs/quickstart", tmp_path / "runs" / "full")
+    run.run(
+        "test",
+        f"--ckpt_path={tmp_path}/runs/full",
+        "--trainer.enable_progress_bar=false",
+        "--table.full.windows=[16]",
+        "--table.full.sounds=2",
+        "--table.full.pictures=1",
+    )
+    folder = tmp_path / "runs" / "full" / "test"
+    table = json.loads((folder / "table.json").read_text())
+    names = ["teacher", "untrained", "untrained-16", "student", "student-full"]
+    assert [row["system"]["name"] for row in table["rows"]] == names
+    for row in table["rows"]:
+        speech = row["speech"]
+        assert (speech["sentences"], speech["takes"]) == (3, 6)
+        assert speech["cer_interval"][0] <= speech["cer"] <= speech["cer_interval"][1]
+        assert speech["cer_unseen"] > 0
+    takes = [json.loads(line) for line in (folder / "takes.jsonl").read_text().splitlines()]
+    assert len(takes) == len(names) * 2 * 4
+    assert {take["seed"] for take in takes} == {0, 1}
+    assert (folder / "spectrograms.png").stat().st_size > 5000
+    recorded = list((folder / "sounds").glob("*-recorded.wav"))
+    assert len(recorded) == 2
+    assert "| student-full | full |" in (folder / "table.md").read_text()

@@ -50,14 +50,17 @@ def test_round_trips_through_the_codec_are_understood(recogniser, spoken):
     assert cer(recogniser, again, [text for text, _ in spoken]) < 0.04
 
 
-def test_neither_neighbours_nor_loudness_nor_sample_rate_matter(recogniser, spoken):
+def test_neighbours_do_not_matter(recogniser, spoken):
     sounds = [sound for _, sound in spoken[:4]]
     together = recogniser.transcribe(sounds, RATE)
     assert [recogniser.transcribe([sound], RATE)[0] for sound in sounds] == together
-    assert recogniser.transcribe([sound * 0.2 for sound in sounds], RATE) == together
-    texts = [text for text, _ in spoken[:4]]
+
+
+@pytest.mark.parametrize("gain", [0.2, 2.0])
+@pytest.mark.parametrize("rate", [RATE, 24_000])
+def test_loudness_and_sample_rate_hardly_matter(recogniser, spoken, gain, rate):
     metric = ErrorRates(recogniser)
-    metric.update([resample(sound, RATE, 24_000) for sound in sounds], 24_000, texts)
+    metric.update([gain * resample(sound, RATE, rate) for _, sound in spoken], rate, [text for text, _ in spoken])
     assert float(metric.compute()["cer"]) < 0.03
 
 

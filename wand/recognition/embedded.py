@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wand.assets import asset_folder
-from wand.data.audio import resample
+from wand.data.audio import SILENT_PEAK, resample
 from wand.recognition.network import HOP, SAMPLE_RATE, RecogniserNetwork, RecogniserShape, greedy_letters, pad
 
 # Sounds of about this many seconds altogether are heard at once.
@@ -36,7 +36,7 @@ class EmbeddedRecogniser:
         """The likeliest letters, without any language model."""
         heard = [resample(sound.float().cpu(), sample_rate, SAMPLE_RATE) for sound in sounds]
         texts = [""] * len(heard)
-        audible = sorted((i for i in range(len(heard)) if len(heard[i]) >= HOP), key=lambda i: len(heard[i]))
+        audible = sorted((i for i in range(len(heard)) if is_audible(heard[i])), key=lambda i: len(heard[i]))
         while audible:
             longest = len(heard[audible[-1]])
             count = max(1, BATCH_SECONDS * SAMPLE_RATE // longest)
@@ -45,6 +45,11 @@ class EmbeddedRecogniser:
             for i, text in zip(chosen, greedy_letters(*self.network(batch, lengths)), strict=True):
                 texts[i] = text
         return texts
+
+
+def is_audible(sound: Tensor) -> bool:
+    """Whether there is anything to hear: a network finds letters in digital silence too."""
+    return len(sound) >= HOP and float(sound.abs().max()) >= SILENT_PEAK
 
 
 @cache

@@ -1,0 +1,70 @@
+"""Benchmarks run at tiny size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ablations, long_speech
+from tests.workplace import Workplace
+from wand.backbones.encodec_lm import EncodecLM
+from wand.cli.configs import shipped_configs
+from wand.demo.corpus import EspeakCorpus
+
+
+def table(cer: float, share: float) -> dict:
+    rows = [
+        {"system": {"name": name}, "speech": {"cer": rate, "wer": rate}, "agreement": 0.5, "kl": 0.1}
+        for name, rate in (("teacher", 0.1), ("untrained", 0.5), ("student", cer))
+    ]
+    return {"rows": rows, "won_back": {"cer": {"share": share, "interval": [0, 1]}}}
+
+
+def test_an_ablation_is_a_shipped_config_that_changes_one_thing() -> None:
+    overlays = {overlay for overlay in ablations.VARIANTS.values() if overlay is not None}
+    assert overlays <= set(shipped_configs())
+
+
+def test_what_is_finished_is_not_done_again(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def wand(*arguments: str) -> None:
+        asked.append(arguments)
+        if arguments[0] == "fit":
+            name = next(a for a in arguments if a.startswith("--name=")).removeprefix("--name=")
+            (Path("runs") / name / "closing").mkdir(parents=True)
+        else:
+            (Path(arguments[2]) / "test").mkdir()
+            (Path(arguments[2]) / "test" / "table.json").write_text(json.dumps(table(0.2, 0.75)))
+
+    monkeypatch.setattr(ablations, "wand", wand)
+    made = ablations.measure("quickstart", "no curriculum", 1, ["--trainer.max_steps=3"])
+    assert [arguments[0] for arguments in asked] == ["fit", "test"]
+    assert asked[0][1:5] == ("--config", "quickstart", "--config", "no-curriculum")
+    assert {"--seed_everything=1", "--data.seed=1", "--trainer.max_steps=3"} <= set(asked[0])
+    assert ablations.measure("quickstart", "no curriculum", 1, []) == made
+    assert len(asked) == 2
+
+
+def test_the_table_has_the_seeds_and_their_mean() -> None:
+    text = ablations.to_markdown({"whole method": [table(0.1, 1.0), table(0.2, 0.75)]})
+    assert "| teacher | 10.0 | 10.0 | 50.0 | 0.1000 | - |" in text
+    assert "| whole method | 15.0 (10.0, 20.0) |" in text
+    assert "88 (100, 75) |" in text
+
+
+def test_long_texts_are_counted_by_slice(workplace: Workplace) -> None:
+    lm = EncodecLM(pretrained=str(workplace.pretrained))
+    lm.load_pretrained()
+    corpus = EspeakCorpus(0.01, test_sentences=48)
+    (whole, parts), *_ = long = long_speech.joined(corpus, lm, lm.load_codec(), 22, ["anna", "brian"])
+    assert set(parts) <= {0, 1, 2}
+    assert min(parts) == 0
+    assert len(parts) > 1
+    assert " ".join(parts.values()) == whole.text
+    assert whole.codes.shape[1] / lm.frame_rate >= 22
+    assert [example.speaker for example, _ in long] == ["anna", "brian"]
+    with pytest.raises(ValueError, match="only"):
+        long_speech.joined(corpus, lm, lm.load_codec(), 500, ["anna"])
