@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -49,6 +50,8 @@ class EncodecLMArchitecture:
         front_end: What texts are read as: ``letters``, or ``phones`` (needs espeak-ng).
         symbols: What the front end may give; all it can by default.
         text_kernel: Symbols that a symbol's embedding is mixed with, itself in the middle; 1 mixes none.
+        columns_per_symbol: About how many columns a symbol lasts. Text and speech then share a sense of progress: a
+            column finds its place in the text sooner. 0 has none.
         reference_seconds: Length of the reference in the prefix, at most.
     """
 
@@ -65,6 +68,7 @@ class EncodecLMArchitecture:
     front_end: FrontEnd = "letters"
     symbols: str = ""
     text_kernel: int = 1
+    columns_per_symbol: float = 0.0
     reference_seconds: float = 2.0
 
     def __post_init__(self) -> None:
@@ -164,6 +168,31 @@ class TextEncoder(nn.Module):
         return embedded
 
 
+class Progress(nn.Module):
+    """Where a place lies on the way through the utterance: sinusoids of its column, mapped to an embedding.
+
+    The map begins at zero, so that a model can be given one at any time.
+
+    Args:
+        width: D.
+    """
+
+    periods: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # From a phone to a minute, in columns.
+        self.register_buffer("periods", torch.logspace(math.log10(16), math.log10(4096), 16), persistent=False)
+        self.embed = nn.Linear(32, width, bias=False)
+        nn.init.zeros_(self.embed.weight)
+
+    def forward(self, place: Tensor) -> Tensor:
+        """Places ``[...]`` in columns to ``[..., D]``."""
+        # In single precision: half of it cannot tell the columns of a long speech apart.
+        angle = place[..., None].float() * (2 * math.pi / self.periods.float())
+        return self.embed(torch.cat([angle.sin(), angle.cos()], dim=-1).to(self.embed.weight.dtype))
+
+
 class EncodecLM(Backbone):
     """A Llama body over EnCodec's codebooks.
 
@@ -215,6 +244,9 @@ class EncodecLM(Backbone):
         del self.decoder.embed_tokens
         width, codebooks, rows = shape.hidden_size, shape.num_codebooks, self.speech_vocab_size
         self.text_encoder = TextEncoder(len(shape.symbols) + 1, width, shape.text_kernel)
+        self.has_progress = shape.columns_per_symbol > 0
+        if self.has_progress:
+            self.text_progress, self.speech_progress = Progress(width), Progress(width)
         self.code_embedding = nn.Parameter(torch.randn(codebooks, rows, width) * 0.02)
         self.head = nn.Parameter(torch.randn(codebooks, rows, width) * 0.02)
         self.finish_init()
@@ -273,12 +305,19 @@ class EncodecLM(Backbone):
         """``[B, P, D]``."""
         ids, is_text = batch.conditioning["ids"], batch.conditioning["is_text"]
         text = self.text_encoder(torch.where(is_text, ids[..., 0], 0), is_text)
+        if self.has_progress:
+            symbol = (is_text.cumsum(-1) - 1).clamp(min=0)
+            text = text + self.text_progress(symbol * self.shape.columns_per_symbol)
         codes = self._embed_codes(torch.where(is_text[..., None], 0, ids))
         return torch.where(is_text[..., None], text, codes)
 
     def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
-        """``[B, T, D]``; positions are rotary, so `offset` is not needed."""
-        return self._embed_codes(columns)
+        """``[B, T, D]``; beside rotary positions, progress where the model has it."""
+        embedded = self._embed_codes(columns)
+        if self.has_progress:
+            place = offset[:, None] + torch.arange(columns.shape[1], device=columns.device)
+            embedded = embedded + self.speech_progress(place)
+        return embedded
 
     def _embed_codes(self, columns: Tensor) -> Tensor:
         return self.code_embedding[torch.arange(self.num_codebooks, device=columns.device), columns].sum(-2)

@@ -36,7 +36,7 @@ class TableSize:
     Args:
         sentences: Of the test split, evenly spread over it; null takes all.
         seeds: Takes of every sentence.
-        windows: Sizes at which the untrained weights are shown, besides the student's.
+        windows: Sizes at which the untrained weights are shown, besides the student's; one take of every sentence.
         student_full: Whether the student is also run without its window.
         sounds: Sentences of which every system's sound is written.
         pictures: Sentences of which spectrograms are drawn.
@@ -166,12 +166,13 @@ class ComparisonTable(Callback):
         listener = open_recogniser(self.recogniser or EMBEDDED, str(module.device))
         columns = TextColumn("[bold]speaking"), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         with Progress(*columns, TimeRemainingColumn(), disable=not trainer.is_global_zero) as progress:
-            bar = progress.add_task("", total=len(rows) * self.size.seeds * len(chosen))
-            for number, row in enumerate(rows):
+            seeds = {row.system.name: 1 if "untrained-" in row.system.name else self.size.seeds for row in rows}
+            bar = progress.add_task("", total=sum(seeds.values()) * len(chosen))
+            done = 0
+            for row in rows:
                 system, own = row.system, []
                 weights = module.weights_of(system)
-                for seed in range(self.size.seeds):
-                    done = (number * self.size.seeds + seed) * len(chosen)
+                for seed in range(seeds[system.name]):
                     progress.update(bar, description=system.name, completed=done)
                     spoken = speak_takes(
                         weights,
@@ -183,6 +184,7 @@ class ComparisonTable(Callback):
                         rows=self.rows,
                         on_batch=partial(_move_bar, progress, bar, done),
                     )
+                    done += len(chosen)
                     own += [spoken[example.id][0] for example in chosen]
                     if seed == 0:
                         sounds[system.name] = [decode(codec, spoken[example.id][1]) for example in listed]

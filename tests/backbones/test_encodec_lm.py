@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import TINY, random_codes, sharpened
 from wand.attention import AttentionWindow
-from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture, SymbolConditioner
+from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture, SymbolConditioner, TextEncoder
 from wand.columns import ColumnLayout
 from wand.conditioning import Reference, make_batch
 from wand.decoding.decoder import Decoder
@@ -36,6 +36,18 @@ class TestOneCodebook(TestEncodecLM):
 
     def make_backbone(self) -> EncodecLM:
         return sharpened(EncodecLM(architecture=EncodecLMArchitecture(**{**vars(TINY), "num_codebooks": 1})))
+
+
+class TestPhonesAndProgress(TestEncodecLM):
+    """With everything that the embedded voice has."""
+
+    def make_backbone(self) -> EncodecLM:
+        more = {"front_end": "phones", "symbols": "", "text_kernel": 3, "columns_per_symbol": 2.5}
+        lm = EncodecLM(architecture=EncodecLMArchitecture(**{**vars(TINY), **more}))
+        with torch.no_grad():
+            for progress in (lm.text_progress, lm.speech_progress):
+                progress.embed.weight.normal_(std=0.05)
+        return sharpened(lm)
 
 
 @pytest.fixture
@@ -191,3 +203,48 @@ def test_rows_out_of_step(tiny_lm: EncodecLM) -> None:
         row1 = expected_late[0, step - restart + 1] if step >= restart else expected[1, step + 1]
         for row, reference in ((0, expected[0, step + 1]), (1, row1), (2, expected[2, step + 1])):
             torch.testing.assert_close(logits[row], reference, atol=1e-4, rtol=0)
+
+
+def test_neighbours_change_a_symbol_and_strangers_do_not():
+    torch.manual_seed(0)
+    encoder = TextEncoder(9, 8, kernel=3)
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])
+    is_text = torch.tensor([[False] + [True] * 7])
+    before = encoder(ids, is_text)
+    changed = encoder(ids.index_fill(1, torch.tensor([7]), 0), is_text)
+    reached = (before != changed).any(-1)[0]
+    assert reached.tolist() == [False] * 5 + [True] * 3  # two convolutions of three
+    assert torch.equal(before[0, 0], torch.zeros(8))
+    assert torch.equal(encoder(ids.index_fill(1, torch.tensor([0]), 7), is_text), before)
+
+
+def test_progress_begins_at_nothing_and_counts_columns():
+    plain = EncodecLM(architecture=TINY)
+    torch.manual_seed(0)
+    lm = EncodecLM(architecture=EncodecLMArchitecture(**{**vars(TINY), "columns_per_symbol": 2.0}))
+    lm.load_state_dict(plain.state_dict(), strict=False)
+    columns, zero = torch.randint(0, 16, (2, 6, 3)), torch.zeros(2, dtype=torch.long)
+    assert torch.equal(lm.embed_speech(columns, zero), plain.embed_speech(columns, zero))
+    torch.nn.init.normal_(lm.speech_progress.embed.weight)
+    whole = lm.embed_speech(columns, zero)
+    step = lm.embed_speech(columns[:, 4:5], torch.tensor([4, 4]))
+    torch.testing.assert_close(whole[:, 4:5], step)
+    # The second symbol of a text lies where the third column of the speech does.
+    lm.text_progress.load_state_dict(lm.speech_progress.state_dict())
+    torch.testing.assert_close(
+        lm.text_progress(torch.tensor([1 * 2.0])), whole[:1, 2] - plain.embed_speech(columns, zero)[:1, 2]
+    )
+
+
+@pytest.mark.parametrize("settings", [{"text_kernel": 2}, {"text_kernel": 0}, {"front_end": "tones"}])
+def test_impossible_texts_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        EncodecLMArchitecture(**settings)
+
+
+def test_phones_speak_of_numbers():
+    lm = EncodecLM(architecture=EncodecLMArchitecture(**{**vars(TINY), "front_end": "phones", "symbols": ""}))
+    voice = Reference(torch.ones(3, 2, dtype=torch.long))
+    assert torch.equal(lm.conditioner("42 cats", voice)["ids"], lm.conditioner("forty two cats", voice)["ids"])
+    again = EncodecLM.from_architecture(lm.architecture())
+    assert again.conditioner.fingerprint == lm.conditioner.fingerprint

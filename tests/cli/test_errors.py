@@ -35,6 +35,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--curriculum.schedule.tau_start=20"], ["tau_start 20", "tau_end 16", "swap"], id="tau-swapped"),
         pytest.param(["--model.skew=1"], ["skew 1"], id="skew"),
         pytest.param(["--model.kd_weight=0", "--model.ce_weight=0"], ["nothing to learn"], id="weights"),
+        pytest.param(["--model.codebook_weights=[1, 1]"], ["codebook_weights [1.0, 1.0]", "4 weights"], id="codebooks"),
         pytest.param(["--model.backbone=CosyVoice9"], ["CosyVoice9", "EncodecLM"], id="backbone"),
         pytest.param(["--model.backbone.init_args.pretrained=none/there"], ["none/there"], id="pretrained"),
         pytest.param(

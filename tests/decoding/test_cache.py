@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig
+from transformers import DynamicCache, LlamaConfig
 
 from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, kv_bytes
 
@@ -139,6 +139,30 @@ def test_full_cache_grows_with_every_column():
             cache.update(marked(columns), marked(columns), layer)
     assert cache.nbytes == kv_bytes(CONFIG, columns=5)
     assert cache.positions.tolist() == [5]
+
+
+def test_full_cache_holds_what_it_was_given():
+    cache, plain = FullCache(), DynamicCache()
+    for columns in (3, 1, 1, 1, 5, 1, 1):
+        keys, values = torch.randn(2, 2, 3, columns, 4)
+        own, expected = cache.update(keys, values, 0), plain.update(keys, values, 0)
+        assert all(torch.equal(a, b) for a, b in zip(own, expected, strict=True))
+
+
+def test_full_cache_after_a_crop_a_new_order_and_a_reset():
+    cache, plain = FullCache(), DynamicCache()
+
+    def both(columns: int) -> None:
+        keys, values = torch.randn(2, 2, 3, columns, 4)
+        own, expected = cache.update(keys, values, 0), plain.update(keys, values, 0)
+        assert all(torch.equal(a, b) for a, b in zip(own, expected, strict=True))
+
+    both(4)
+    for change in (lambda c: c.crop(-2), lambda c: c.batch_select_indices(torch.tensor([1, 0])), lambda c: c.reset()):
+        change(cache)
+        change(plain)
+        both(1)
+        both(1)
 
 
 def test_shape_comes_from_the_config(body):

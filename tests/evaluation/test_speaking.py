@@ -11,7 +11,7 @@ from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.conditioning import Reference
 from wand.data.shards import Example
 from wand.decoding.stopping import StopReason
-from wand.evaluation.speaking import PATIENCE, speak_examples, speak_takes, spread
+from wand.evaluation.speaking import GRACE, PATIENCE, speak_examples, speak_takes, spread
 
 FRAMES = (12, 31, 20, 7)
 
@@ -50,7 +50,7 @@ def test_neighbours_do_not_matter(lm, examples, size):
 def test_each_sentence_has_its_own_bound(lm, examples):
     spoken = speak_examples(lm, lm.load_codec(), examples, AttentionWindow(8))
     for frames, one in zip(FRAMES, spoken, strict=True):
-        bound = round((PATIENCE * frames / lm.frame_rate + 1) * lm.frame_rate)
+        bound = round((PATIENCE * frames / lm.frame_rate + GRACE) * lm.frame_rate)
         assert one.codes.shape[1] <= bound
         if one.reason == StopReason.LENGTH:
             assert one.codes.shape[1] == bound

@@ -210,6 +210,32 @@ class _RingLayer(CacheLayerMixin):
         raise ValueError("beam search is not supported by PrefixWindowCache: use sampling or greedy decoding")
 
 
+class _GrowingLayer(DynamicLayer):
+    """Keys and values of one layer in storage with room to spare: a step writes its column and copies nothing."""
+
+    _storage: tuple[Tensor, Tensor] | None = None
+    _given: Tensor | None = None  # the keys as this layer left them; others mean that a beam or a crop came between
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append ``[B, G, n, D]``; storage doubles when it is full."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        before = self.get_seq_length()
+        total = before + key_states.shape[2]
+        if self._storage is None or total > self._storage[0].shape[2] or (before and self.keys is not self._given):
+            rows, groups, _, width = key_states.shape
+            larger = key_states.new_empty(2, rows, groups, 2 * total, width)
+            if before:
+                larger[0, :, :, :before], larger[1, :, :, :before] = self.keys, self.values
+            self._storage = larger[0], larger[1]
+        keys, values = self._storage
+        keys[:, :, before:total] = key_states
+        values[:, :, before:total] = value_states
+        self.keys, self.values = keys[:, :, :total], values[:, :, :total]
+        self._given = self.keys
+        return self.keys, self.values
+
+
 class FullCache(DynamicCache):
     """Full attention: every column kept, so bytes and time per step grow. Rows are in step.
 
@@ -219,11 +245,12 @@ class FullCache(DynamicCache):
 
     def __init__(self, starts: Tensor | None = None) -> None:
         super().__init__()
+        self.layer_class_to_replicate = _GrowingLayer
         self.starts = starts
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all keys and values so far."""
+        """Bytes of all keys and values so far, without the room to spare."""
         return sum(tensor.nbytes for tensor in self._tensors())
 
     @property

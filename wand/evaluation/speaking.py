@@ -20,8 +20,9 @@ from wand.evaluation.quality import Take, judge
 from wand.evaluation.synthesis import decode, stop_rules
 from wand.recognition import Recogniser
 
-# Speech may last this many times the recorded sentence, and a second more.
-PATIENCE = 1.6
+# Speech may last this many times the recorded sentence, and half a second more.
+PATIENCE = 1.5
+GRACE = 0.5
 
 
 def speak_examples(
@@ -55,7 +56,7 @@ def speak_examples(
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
         conditionings = [examples[i].conditioning for i in chosen]
-        bounds = [PATIENCE * examples[i].codes.shape[1] / backbone.frame_rate + 1 for i in chosen]
+        bounds = [PATIENCE * examples[i].codes.shape[1] / backbone.frame_rate + GRACE for i in chosen]
         made = generate(
             backbone,
             make_batch(backbone.conditioner, backbone.layout, conditionings),
