@@ -22,7 +22,7 @@ from wand.data.audio import write_audio
 from wand.data.shards import Example
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.speaking import speak_examples
-from wand.evaluation.synthesis import decode
+from wand.evaluation.synthesis import decode_all
 from wand.evaluation.systems import System, compared_systems
 from wand.metrics.words import errors_by_part
 from wand.recognition import EmbeddedRecogniser, Recogniser
@@ -71,7 +71,7 @@ def table(
     lines = [[*titles, "duration", "ended by"], ["---"] * (len(titles) + 2)]
     for system, backbone in systems:
         spoken = speak_examples(backbone, codec, [example for example, _ in long], system.window)
-        audio = [decode(codec, one.codes) for one in spoken]
+        audio = decode_all(codec, [one.codes for one in spoken])
         wrong, letters = [0] * slices, [0] * slices
         for heard, (_, parts) in zip(recogniser.transcribe(audio, codec.sample_rate), long, strict=True):
             for i, (count, size) in zip(parts, errors_by_part(heard, list(parts.values())), strict=True):

@@ -23,7 +23,7 @@ from wand.evaluation.cost import cache_bytes, step_milliseconds
 from wand.evaluation.pictures import draw_spectrograms
 from wand.evaluation.quality import Take, summarise, won_back
 from wand.evaluation.speaking import speak_takes, spread
-from wand.evaluation.synthesis import decode
+from wand.evaluation.synthesis import decode_all
 from wand.evaluation.systems import compared_systems
 from wand.module import WandModule
 from wand.recognition import EMBEDDED, open_recogniser
@@ -107,6 +107,7 @@ class ComparisonTable(Callback):
         data = getattr(trainer, "datamodule", None)
         assert isinstance(data, SpeechDataModule)
         rows, shares = self._measure_codes(trainer, pl_module, data)
+        trainer.strategy.barrier()  # nobody speaks while steps are timed
         folder = Path(trainer.default_root_dir) / ("closing" if self.after_fit else "test")
         if self.recogniser is not None:
             rows, shares = self._add_speech(trainer, pl_module, data, rows, shares, folder)
@@ -122,9 +123,9 @@ class ComparisonTable(Callback):
         lengths = sorted(conditioner.length(e.conditioning) for e in data.examples["test"])
         prefix = lengths[len(lengths) // 2]
         windows = list(dict.fromkeys(system.window.size for system in module.systems))
+        timed = self.columns if trainer.is_global_zero else ()
         times = {
-            n: dict(zip(windows, step_milliseconds(module.backbone, prefix, n, windows), strict=True))
-            for n in self.columns
+            n: dict(zip(windows, step_milliseconds(module.backbone, prefix, n, windows), strict=True)) for n in timed
         }
         rows = []
         for system in module.systems:
@@ -140,7 +141,7 @@ class ComparisonTable(Callback):
                     agreement=means.get("agreement"),
                     kl=means.get("kl"),
                     kv_bytes={s: cache_bytes(module.backbone, prefix, s, size) for s in self.seconds},
-                    step_ms={n: times[n][size] for n in self.columns},
+                    step_ms={n: times[n][size] for n in timed},
                 )
             )
         return rows, won_back_codes(rows)
@@ -161,7 +162,7 @@ class ComparisonTable(Callback):
         unseen = frozenset({example.speaker for example in chosen} - trained)
         codec = module.backbone.load_codec().to(module.device)
         listed = spread(chosen, max(self.size.sounds, self.size.pictures))
-        sounds: dict[str, list[Tensor]] = {"recorded": [decode(codec, example.codes) for example in listed]}
+        sounds: dict[str, list[Tensor]] = {"recorded": decode_all(codec, [example.codes for example in listed])}
         takes: dict[str, list[Take]] = {}
         listener = open_recogniser(self.recogniser or EMBEDDED, str(module.device))
         columns = TextColumn("[bold]speaking"), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
@@ -187,7 +188,7 @@ class ComparisonTable(Callback):
                     done += len(chosen)
                     own += [spoken[example.id][0] for example in chosen]
                     if seed == 0:
-                        sounds[system.name] = [decode(codec, spoken[example.id][1]) for example in listed]
+                        sounds[system.name] = decode_all(codec, [spoken[example.id][1] for example in listed])
                 takes[system.name] = own
         if trainer.is_global_zero and self._has_folder(trainer):
             self._write(folder, takes, sounds, listed, codec.sample_rate)

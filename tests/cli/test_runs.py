@@ -16,7 +16,6 @@ from wand.backbones.encodec_lm import EncodecLM
 from wand.checkpoints import read_checkpoint
 from wand.cli.configs import shipped_configs
 
-
 # Without anybody who listens: a random model speaks long.
 QUIET = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoint.mode=max"]
 

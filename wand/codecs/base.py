@@ -17,12 +17,14 @@ class Codec(ABC):
         frame_rate: Frames of codes a second, in Hz.
         num_codebooks: K.
         codebook_size: Codes are ``0 .. codebook_size - 1``.
+        causal: Whether the sound of a frame depends on no later one: padded codes may then be decoded side by side.
     """
 
     sample_rate: int
     frame_rate: float
     num_codebooks: int
     codebook_size: int
+    causal: bool = False
 
     @property
     @abstractmethod

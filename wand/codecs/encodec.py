@@ -40,6 +40,7 @@ class EncodecCodec(Codec):
         self.num_codebooks = available if num_codebooks is None else num_codebooks
         self.codebook_size = config.codebook_size
         self.frame_rate = config.sampling_rate / config.hop_length
+        self.causal = config.use_causal_conv and config.chunk_length_s is None
         self.pretrained = pretrained
         self._fingerprint = _fingerprint(self.model, self.num_codebooks)
 

@@ -17,7 +17,7 @@ from wand.decoding.decoder import Generation, generate
 from wand.decoding.sampling import Sampling
 from wand.decoding.stopping import StopReason
 from wand.evaluation.quality import Take, judge
-from wand.evaluation.synthesis import decode, stop_rules
+from wand.evaluation.synthesis import decode_all, stop_rules
 from wand.recognition import Recogniser
 
 # Speech may last this many times the recorded sentence, and half a second more.
@@ -111,7 +111,7 @@ def speak_takes(
     share = [examples[i] for i in order[rank::world]]
     tell = None if on_batch is None else lambda done: on_batch(done * world)
     spoken = speak_examples(backbone, codec, share, window, seed=seed, rows=rows, on_batch=tell)
-    heard = recogniser.transcribe([decode(codec, one.codes) for one in spoken], codec.sample_rate)
+    heard = recogniser.transcribe(decode_all(codec, [one.codes for one in spoken]), codec.sample_rate)
     own = {
         example.id: (judge(example, one, text, seed, backbone.frame_rate), one.codes)
         for example, one, text in zip(share, spoken, heard, strict=True)

@@ -95,12 +95,35 @@ def synthesize(
         on_column=on_column,
     )
     took = time.perf_counter() - begin
+    sounds = decode_all(codec, [generation.codes for generation in spoken])
     return [
-        Speech(text, decode(codec, generation.codes), generation.codes, generation.reason, took)
-        for text, generation in zip(texts, spoken, strict=True)
+        Speech(text, sound, generation.codes, generation.reason, took)
+        for text, sound, generation in zip(texts, sounds, spoken, strict=True)
     ]
 
 
 def decode(codec: Codec, codes: Tensor) -> Tensor:
     """Codes ``[K, F]`` to audio ``[N]``; no frames give no sound."""
     return codec.decode(codes[None])[0, 0].cpu() if codes.shape[1] else torch.zeros(0)
+
+
+def decode_all(codec: Codec, codes: Sequence[Tensor], rows: int = 8) -> list[Tensor]:
+    """As `decode` for many: side by side where the codec is causal, those of like length together.
+
+    Args:
+        codec: The codec.
+        codes: ``[K, F_i]`` each.
+        rows: Decoded at once.
+    """
+    if not codec.causal:
+        return [decode(codec, one) for one in codes]
+    sounds = [torch.zeros(0)] * len(codes)
+    order = sorted((i for i, one in enumerate(codes) if one.shape[1]), key=lambda i: codes[i].shape[1])
+    for start in range(0, len(order), rows):
+        chosen = order[start : start + rows]
+        longest = codes[chosen[-1]].shape[1]
+        padded = torch.stack([torch.nn.functional.pad(codes[i], (0, longest - codes[i].shape[1])) for i in chosen])
+        audio = codec.decode(padded)[:, 0].cpu()
+        for i, sound in zip(chosen, audio, strict=True):
+            sounds[i] = sound[: len(sound) * codes[i].shape[1] // longest].clone()
+    return sounds
