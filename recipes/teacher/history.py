@@ -13,8 +13,9 @@ from wand.module import WandModule
 def hide_columns(columns: Tensor, rate: float, span: int, filler: int, generator: torch.Generator) -> Tensor:
     """Replace spans of speech columns ``[B, T, K]``.
 
-    Every row has its own rate, uniform in ``[0, rate]``; half of the spans become filler, half the columns of some
-    other place of the batch. Labels are made before, so what is to be said stays.
+    Every row has its own rate, uniform in ``[0, rate]``; half of the hidden columns become filler, the others what
+    another row says, in one piece: other words that sound just as well. Labels are made before, so what is to be said
+    stays.
 
     Args:
         columns: Speech columns of a batch.
@@ -23,18 +24,23 @@ def hide_columns(columns: Tensor, rate: float, span: int, filler: int, generator
         filler: Token of hidden places.
         generator: Where the choices come from.
     """
-    rows, length, codebooks = columns.shape
+    rows, length, _ = columns.shape
     share = torch.rand(rows, 1, generator=generator) * rate
     # A span begins with this probability and ends with 1 / span: so large a share is hidden in the long run.
     begin = (share / ((1 - share) * span)).clamp(max=1.0)
     draws = torch.rand(rows, length, 2, generator=generator)
-    filled = torch.rand(rows, length, generator=generator) < 0.5
     hidden = torch.zeros(rows, length, dtype=torch.bool)
-    state = torch.zeros(rows, dtype=torch.bool)
+    filled = torch.zeros(rows, length, dtype=torch.bool)
+    inside, fills = torch.zeros(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.bool)
     for i in range(length):
-        state = torch.where(state, draws[:, i, 0] >= 1 / span, draws[:, i, 1] < begin[:, 0])
-        hidden[:, i] = state
-    elsewhere = columns.reshape(-1, codebooks)[torch.randint(rows * length, (rows, length), generator=generator)]
+        starts = ~inside & (draws[:, i, 1] < begin[:, 0])
+        fills = torch.where(starts, torch.rand(rows, generator=generator) < 0.5, fills)
+        inside = torch.where(inside, draws[:, i, 0] >= 1 / span, starts)
+        hidden[:, i], filled[:, i] = inside, fills
+    # One other row and one shift for each row: what is taken from elsewhere hangs together.
+    others = (torch.arange(rows) + torch.randint(1, max(2, rows), (rows,), generator=generator)) % rows
+    places = (torch.arange(length) + torch.randint(length, (rows, 1), generator=generator)) % length
+    elsewhere = columns[others[:, None], places]
     replacement = torch.where(filled[..., None], filler, elsewhere)
     return torch.where(hidden[..., None], replacement, columns)
 
@@ -50,7 +56,7 @@ class HistoryDropout(Callback):
         span: Mean length of a hidden span, in columns.
     """
 
-    def __init__(self, rate: float = 0.5, span: int = 4) -> None:
+    def __init__(self, rate: float = 0.8, span: int = 16) -> None:
         self.rate = rate
         self.span = span
 
