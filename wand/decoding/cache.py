@@ -225,7 +225,7 @@ class _GrowingLayer(DynamicLayer):
         if self._storage is None or total > self._storage[0].shape[2] or (before and self.keys is not self._given):
             rows, groups, _, width = key_states.shape
             larger = key_states.new_empty(2, rows, groups, 2 * total, width)
-            if before:
+            if self.keys is not None and self.values is not None and before:
                 larger[0, :, :, :before], larger[1, :, :, :before] = self.keys, self.values
             self._storage = larger[0], larger[1]
         keys, values = self._storage
