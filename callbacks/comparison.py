@@ -26,7 +26,7 @@ from wand.evaluation.speaking import speak_takes, spread
 from wand.evaluation.synthesis import decode_all
 from wand.evaluation.systems import compared_systems
 from wand.module import WandModule
-from wand.recognition import EMBEDDED, open_recogniser
+from wand.recognition import open_recogniser
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ class ComparisonTable(Callback):
         listed = spread(chosen, max(self.size.sounds, self.size.pictures))
         sounds: dict[str, list[Tensor]] = {"recorded": decode_all(codec, [example.codes for example in listed])}
         takes: dict[str, list[Take]] = {}
-        listener = open_recogniser(self.recogniser or EMBEDDED, str(module.device))
+        assert self.recogniser is not None
+        listener = open_recogniser(self.recogniser, str(module.device))
         columns = TextColumn("[bold]speaking"), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         with Progress(*columns, TimeRemainingColumn(), disable=not trainer.is_global_zero) as progress:
             seeds = {row.system.name: 1 if "untrained-" in row.system.name else self.size.seeds for row in rows}

@@ -96,7 +96,7 @@ def code_cells(rows: Sequence[Row]) -> Cells:
 
 def legend(rows: Sequence[Row]) -> list[str]:
     """What the tables say, in words."""
-    meanings = dict.fromkeys(f"{row.system.name.split('-')[0]}: {row.system.meaning}" for row in rows if row.system)
+    meanings = dict.fromkeys(f"{row.system.name.split('-')[0]}: {row.system.meaning}" for row in rows)
     lines = ["; ".join(meanings) + "."]
     speech = rows[0].speech
     if speech is not None:
