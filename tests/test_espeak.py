@@ -1,4 +1,5 @@
 import multiprocessing
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_child_process_says_the_same() -> None:
 
 def test_audio_is_16_khz_float_of_the_native_length() -> None:
     audio = synthesize(TEXT, VOICES[0])
-    samples, rate = espeak._speak(TEXT, VOICES[0])
+    samples, rate, _ = espeak._speak(TEXT, VOICES[0])
     assert audio.dtype == torch.float32
     assert audio.ndim == 1
     assert abs(len(audio) - len(samples) * SAMPLE_RATE / rate) <= 1
@@ -75,3 +76,21 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(espeak.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "wand-tts\[demo\]"'):
         synthesize(TEXT, VOICES[0])
+
+
+def test_phones_come_with_the_second_at_which_they_begin() -> None:
+    phones = espeak.phone_times("a sea. a sea.", VOICES[0])
+    spoken = "".join(phone for phone, _ in phones)
+    assert spoken.count("s") == spoken.count("iː") == 2
+    times = [begin for _, begin in phones]
+    assert times == sorted(times)
+    audio = synthesize("a sea. a sea.", VOICES[0])
+    assert 0 <= times[0] < times[-1] < len(audio) / SAMPLE_RATE
+    # An s hisses, a vowel does not: many more changes of sign.
+    changes = (audio[1:] * audio[:-1] < 0).float()
+    for (phone, begin), (_, end) in pairwise(phones):
+        part = changes[round((begin + 0.02) * SAMPLE_RATE) : round((end - 0.02) * SAMPLE_RATE)]
+        if phone == "s":
+            assert part.mean() > 0.4
+        elif phone.endswith("iː") and len(part):
+            assert part.mean() < 0.3

@@ -3,6 +3,7 @@
 import _ctypes
 import ctypes
 import importlib.util
+import itertools
 import os
 import sys
 import threading
@@ -28,8 +29,26 @@ _PARAMETER_RATE = 1
 _PARAMETER_PITCH = 3
 _PARAMETER_RANGE = 4
 _RANDOM_SEED = 1
+_PHONEME_EVENTS_IN_IPA = 3
+_LIST_ENDS, _PHONEME = 0, 7
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+class _Event(ctypes.Structure):
+    """What happens when in the audio: ``espeak_EVENT``."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("milliseconds", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("phoneme", ctypes.c_char * 8),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +129,7 @@ def _engine(language: str) -> Iterator[tuple[ctypes.CDLL, int]]:
     """The library, set to a language or voice, and its sample rate."""
     with _library() as library:
         data_path = os.fspath(importlib.import_module("espeakng_loader").get_data_path())
-        rate = library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), 0)
+        rate = library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), _PHONEME_EVENTS_IN_IPA)
         if rate <= 0:
             raise ValueError(f"espeak-ng could not be initialised with its data in {data_path}")
         try:
@@ -141,13 +160,22 @@ def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
     return spoken
 
 
-def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
-    """int16 samples `[N]` and their rate."""
+def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[str, float]]]:
+    """int16 samples `[N]`, their rate, and every phone with the second at which it begins."""
+    if not text.strip():
+        raise ValueError(f"text is empty (got {text!r}); espeak-ng needs at least one word to say")
     chunks: list[np.ndarray] = []
+    phones: list[tuple[str, float]] = []
 
-    def collect(samples: Any, count: int, events: int | None) -> int:
+    def collect(samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
             chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        for i in itertools.count() if events else ():
+            event = events[i]
+            if event.type == _LIST_ENDS:
+                break
+            if event.type == _PHONEME and event.phoneme:
+                phones.append((event.phoneme.decode(), event.milliseconds / 1000))
         return 0
 
     callback = _Callback(collect)
@@ -161,7 +189,7 @@ def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
         status = library.espeak_Synth(data, len(data) + 1, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
     if status != 0 or not chunks:
         raise ValueError(f"espeak-ng made no audio of {text!r} with voice {voice.name!r} (status {status})")
-    return np.concatenate(chunks), rate
+    return np.concatenate(chunks), rate, phones
 
 
 def synthesize(text: str, voice: Voice) -> torch.Tensor:
@@ -174,8 +202,11 @@ def synthesize(text: str, voice: Voice) -> torch.Tensor:
     Returns:
         float32 audio `[N]` at 16 kHz.
     """
-    if not text.strip():
-        raise ValueError(f"text is empty (got {text!r}); espeak-ng needs at least one word to say")
-    samples, rate = _speak(text, voice)
+    samples, rate, _ = _speak(text, voice)
     audio = soxr.resample(samples.astype(np.float32) / 32768.0, rate, SAMPLE_RATE)
     return torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))
+
+
+def phone_times(text: str, voice: Voice) -> list[tuple[str, float]]:
+    """The phones of `synthesize`'s audio: IPA as the voice pronounces it, and the second at which each begins."""
+    return _speak(text, voice)[2]

@@ -21,7 +21,7 @@ reads English from {front_end}: the full-attention teacher of the quickstart. Li
 | data | {hours:g} h of sentences from `wand.demo`, spoken at run time by espeak-ng's seen voices (seed {seed}) |
 | codec | `wand/assets/codec`: 50 frames/s, 4 codebooks of 256 |
 | recipe | `recipes/teacher`: full attention, no teacher; {steps} steps of {batch} utterances |
-| cross-entropy, validation | {ce:.3f} nats a label |
+| CER, validation, one take | {cer:.1f} % |
 
 ## Test split
 
@@ -42,7 +42,7 @@ def export(run: Path, out: Path) -> Backbone:
     config = OmegaConf.load(run / "config.yaml")
     checkpoint = read_checkpoint(best)
     states = checkpoint["callbacks"].values()
-    scores = [state["best_model_score"] for state in states if state.get("monitor") == "val/ce"]
+    scores = [state["best_model_score"] for state in states if state.get("monitor") == "val/cer"]
     tables = [run / folder / "table.md" for folder in ("test", "closing")]
     processes = OmegaConf.select(config, "trainer.devices", default=1)
     card = CARD.format(
@@ -53,7 +53,7 @@ def export(run: Path, out: Path) -> Backbone:
         seed=OmegaConf.select(config, "data.source.init_args.seed", default=0),
         steps=checkpoint["global_step"],
         batch=OmegaConf.select(config, "data.batch_size") * (processes if isinstance(processes, int) else 1),
-        ce=float(scores[0]),
+        cer=100 * float(scores[0]),
         table=next(path for path in tables if path.is_file()).read_text().strip(),
     )
     (out / "README.md").write_text(card)

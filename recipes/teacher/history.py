@@ -56,7 +56,7 @@ class HistoryDropout(Callback):
         span: Mean length of a hidden span, in columns.
     """
 
-    def __init__(self, rate: float = 0.8, span: int = 16) -> None:
+    def __init__(self, rate: float = 0.5, span: int = 8) -> None:
         self.rate = rate
         self.span = span
 

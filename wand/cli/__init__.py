@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"wand {__version__}")
         return 0
     _warn_of_namesake()
+    # A user's own adapters and callbacks lie where the command is given, as with ``python -m``.
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, "")
     try:
         return _run(arguments[0], arguments[1:])
     except ValueError as error:

@@ -1,0 +1,165 @@
+"""Teaches a young model where in the text it is: some attention heads are shown the phone that comes next."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
+
+from wand.attention import AttentionContext
+from wand.backbones.encodec_lm import EncodecLM, SymbolConditioner
+from wand.conditioning import ConditionedBatch
+from wand.data.datamodule import SpeechDataModule
+from wand.data.shards import Example
+from wand.demo.corpus import UNSEEN_VOICE, VOICES
+from wand.espeak import phone_times
+from wand.module import WandModule
+
+VOICE = {voice.name: voice for voice in (*VOICES, UNSEEN_VOICE)}
+
+
+def symbols_at(symbols: str, phones: list[tuple[str, float]], frames: int, frame_rate: float) -> Tensor:
+    """Which symbol is spoken in every frame: ``[frames]``.
+
+    The phones a voice speaks are not quite the symbols a model reads: its dialect differs, spaces and marks have no
+    sound. What agrees is matched, what stands between is spread evenly.
+
+    Args:
+        symbols: What the model reads.
+        phones: What the voice says, and the second at which each begins.
+        frames: Length of the recording.
+        frame_rate: In Hz.
+    """
+    ends = [begin for _, begin in phones[1:]] + [frames / frame_rate]
+    spoken = "".join(phone for phone, _ in phones)
+    times = [
+        begin + (end - begin) * i / len(phone)
+        for (phone, begin), end in zip(phones, ends, strict=True)
+        for i in range(len(phone))
+    ]
+    blocks = SequenceMatcher(None, symbols, spoken, autojunk=False).get_matching_blocks()
+    pairs = [(block.a + i, times[block.b + i]) for block in blocks for i in range(block.size)]
+    places, begins = zip((-1, 0.0), *pairs, (len(symbols), frames / frame_rate), strict=True)
+    starts = np.interp(np.arange(len(symbols)), places, begins)
+    middle = (np.arange(frames) + 0.5) / frame_rate
+    return torch.from_numpy(np.searchsorted(starts, middle, side="right") - 1).clamp(min=0)
+
+
+class AddLoss(torch.autograd.Function):
+    """Passes a tensor on, and adds a second loss to whatever loss is made of it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, loss: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The tensor's gradient, and 1 for the loss."""
+        return gradient, gradient.new_ones(())
+
+
+class Alignment(Callback):
+    """Pulls the first head of every layer but the first and the last to the symbol that the next column says.
+
+    Where to read on is what a model learns last, and before that it cannot speak. What is trained this way is an
+    ordinary model: nothing of this is there when it speaks. A layer corrects the one before: its steps see where the
+    last ones have looked. To stand before callbacks that change the speech.
+
+    Args:
+        weight: Of the loss, nats a column and layer.
+    """
+
+    def __init__(self, weight: float = 0.15) -> None:
+        self.weight = weight
+        self._examples: dict[bytes, Example] = {}
+        self._known: dict[str, Tensor] = {}
+        self._keys = torch.empty(0)
+        self._losses: list[Tensor] = []
+        self._hooks: list[RemovableHandle] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch the layers."""
+        data = getattr(trainer, "datamodule", None)
+        assert isinstance(data, SpeechDataModule)
+        model = self._model(pl_module)
+        self._examples = {_key(model.layout.to_columns(e.codes)): e for e in data.examples["train"]}
+        for layer in range(1, model.shape.num_layers - 1):
+            attention = model.decoder.get_submodule(f"layers.{layer}.self_attn")
+            self._hooks.append(attention.register_forward_hook(self._add, with_kwargs=True))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch no longer."""
+        while self._hooks:
+            self._hooks.pop().remove()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: ConditionedBatch, batch_idx: int
+    ) -> None:
+        """Find the key column that every step should look at."""
+        model = self._model(pl_module)
+        self._keys = torch.full(batch.columns.shape[:2], -1)
+        for row, length in enumerate(batch.lengths.tolist()):
+            example = self._examples[_key(batch.columns[row, :length])]
+            spoken = self._symbols_at(model, example)
+            first = batch.prefix_length - 1 - int(example.conditioning["is_text"].sum() - 1)
+            self._keys[row, : len(spoken)] = first + spoken
+        self._keys = self._keys.to(batch.columns.device)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ConditionedBatch, batch_idx: int
+    ) -> None:
+        """Log the mean over layers."""
+        pl_module.log("train/alignment", torch.stack(self._losses).mean(), sync_dist=True)
+        self._losses.clear()
+
+    @staticmethod
+    def _model(module: LightningModule) -> EncodecLM:
+        assert isinstance(module, WandModule)
+        assert isinstance(module.backbone, EncodecLM)
+        return module.backbone
+
+    def _symbols_at(self, model: EncodecLM, example: Example) -> Tensor:
+        if example.id not in self._known:
+            front_end = model.conditioner
+            assert isinstance(front_end, SymbolConditioner)
+            ids = example.conditioning["ids"][example.conditioning["is_text"], 0]
+            symbols = "".join(front_end.symbols[i] for i in ids[:-1].tolist())
+            phones = phone_times(example.text, VOICE[example.speaker])
+            self._known[example.id] = symbols_at(symbols, phones, example.codes.shape[1], model.frame_rate)
+        return self._known[example.id]
+
+    def _add(
+        self, attention: LlamaAttention, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Tensor, Any]
+    ) -> tuple[Tensor, Any]:
+        if not attention.training:
+            return output
+        scores = first_head(attention, kwargs["hidden_states"], kwargs["position_embeddings"])
+        context = kwargs["attention_context"]
+        assert isinstance(context, AttentionContext)
+        scores = scores.masked_fill(~context.visible(scores.shape[1], scores.device), float("-inf"))
+        # The query of column P - 1 + i chooses speech column i; the last choice is the stop.
+        choosing = scores[:, context.boundary - 1 : -1]
+        loss = functional.cross_entropy(choosing.flatten(0, 1), self._keys.flatten(), ignore_index=-1)
+        self._losses.append(loss.detach())
+        return AddLoss.apply(output[0], self.weight * loss), output[1]
+
+
+def _key(columns: Tensor) -> bytes:
+    return columns.cpu().numpy().tobytes()
+
+
+def first_head(attention: LlamaAttention, hidden: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Attention logits ``[B, S, S]`` of a layer's first head, before any mask."""
+    width = attention.head_dim
+    query = functional.linear(hidden, attention.q_proj.weight[:width])[:, None]
+    key = functional.linear(hidden, attention.k_proj.weight[:width])[:, None]
+    query, key = apply_rotary_pos_emb(query, key, *rotation)
+    return (query @ key.transpose(-1, -2))[:, 0] * attention.scaling
