@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaModel
@@ -30,6 +29,7 @@ from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
 from wand.decoding.sampling import Sampling
 from wand.text import FRONT_ENDS, SYMBOLS, FrontEnd
+from wand.weights import file_digest, load_exactly, read_weights
 
 
 @dataclass(frozen=True)
@@ -269,18 +269,11 @@ class EncodecLM(Backbone):
     def load_pretrained(self) -> None:
         """Read ``model.safetensors``."""
         path = self.folder / "model.safetensors"
-        try:
-            state = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-        own = {name: tensor.shape for name, tensor in self.state_dict().items()}
-        if own != {name: tensor.shape for name, tensor in state.items()}:
-            raise ValueError(f"{path} holds another model: its tensors are not those of {self.folder / 'config.json'}")
-        self.load_state_dict(state)
+        load_exactly(self, read_weights(path), path)
 
     def pretrained_digest(self) -> str:
         """SHA-256 of ``model.safetensors``."""
-        return hashlib.sha256((self.folder / "model.safetensors").read_bytes()).hexdigest()
+        return file_digest(self.folder / "model.safetensors")
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``."""

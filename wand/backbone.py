@@ -21,9 +21,10 @@ from wand.codecs.base import Codec
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioner
 from wand.decoding.sampling import Sampling
+from wand.tokenizers import Files
 
 # Adapters that come with wand, and the modules they live in; other packages announce theirs as entry points.
-BUILTIN_BACKBONES = {"EncodecLM": "wand.backbones.encodec_lm"}
+BUILTIN_BACKBONES = {"EncodecLM": "wand.backbones.encodec_lm", "CosyVoice2": "wand.backbones.cosyvoice"}
 ENTRY_POINT_GROUP = "wand.backbones"
 
 # Settings of transformers configs that would make student and teacher differ by chance.
@@ -50,6 +51,7 @@ class Backbone(nn.Module, ABC):
         sampling: How the model is meant to be sampled.
         decoder: The transformers body, its final norm included.
         pretrained: Where `load_pretrained` reads the original weights; None has none.
+        files: Small files of the original that the conditioner needs, by name: they travel in checkpoints.
     """
 
     frame_rate: float
@@ -64,6 +66,7 @@ class Backbone(nn.Module, ABC):
     sampling: Sampling = Sampling()
     decoder: PreTrainedModel
     pretrained: str | None = None
+    files: Files = {}  # noqa: RUF012 - replaced as a whole, never changed
 
     # -- what every adapter defines ------------------------------------------------------------------------------
 
@@ -126,6 +129,18 @@ class Backbone(nn.Module, ABC):
     def position_ids(self, columns: Tensor, starts: Tensor) -> Tensor:
         """Positions ``[B, n]`` of absolute columns ``[n]`` or ``[B, n]`` in rows that start at `starts` ``[B]``."""
         return (columns - starts[:, None]).clamp_(min=0)
+
+    def use_files(self, files: Files) -> None:
+        """Take the `files` of a model that was rebuilt from a checkpoint, before anything is conditioned."""
+        if files:
+            raise ValueError(f"{type(self).__name__} has no use for the files {', '.join(files)}")
+
+    def speech_bounds(self, batch: ConditionedBatch) -> tuple[Tensor, Tensor] | None:
+        """Least and most speech columns ``[B]`` of each row, where the model has rules for that.
+
+        The layout's stop token (no other) is not drawn before the least.
+        """
+        return None
 
     def forbidden_tokens(self) -> Tensor | None:
         """Bool ``[K, V]``: rows that are never spoken, or None."""
@@ -209,6 +224,9 @@ def find_backbone(name: str) -> type[Backbone]:
     return found
 
 
-def build_backbone(spec: dict[str, Any]) -> Backbone:
-    """The model of a `Backbone.spec`, with random weights."""
-    return find_backbone(spec["class_path"]).from_architecture(spec["architecture"])
+def build_backbone(spec: dict[str, Any], files: Files | None = None) -> Backbone:
+    """The model of a `Backbone.spec` and its `Backbone.files`, with random weights."""
+    made = find_backbone(spec["class_path"]).from_architecture(spec["architecture"])
+    if files:
+        made.use_files(files)
+    return made

@@ -69,7 +69,8 @@ def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, dict[str, An
     """The student of a run with its weights, in eval mode, and the other settings of its `WandModule`."""
     checkpoint = read_checkpoint(path)
     settings = dict(checkpoint["hyper_parameters"])
-    backbone = build_backbone(settings.pop("backbone"))
+    files = {name: bytes(content.numpy()) for name, content in checkpoint["wand"].get("files", {}).items()}
+    backbone = build_backbone(settings.pop("backbone"), files)
     settings.pop("pretrained")
     weights = {
         key.removeprefix("backbone."): value

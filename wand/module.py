@@ -127,6 +127,10 @@ class WandModule(LightningModule):
         checkpoint["wand"] = {
             "pretrained_digest": None if self.backbone.pretrained is None else self.backbone.pretrained_digest(),
             "rng_state": torch.get_rng_state(),
+            "files": {
+                name: torch.frombuffer(bytearray(content), dtype=torch.uint8)
+                for name, content in self.backbone.files.items()
+            },
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

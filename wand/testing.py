@@ -123,7 +123,7 @@ class BackboneContract:
         """A checkpoint can name this model without its original weights."""
         architecture = backbone.architecture()
         assert json.loads(json.dumps(architecture)) == architecture
-        for again in (type(backbone).from_architecture(architecture), build_backbone(backbone.spec())):
+        for again in (type(backbone).from_architecture(architecture), build_backbone(backbone.spec(), backbone.files)):
             assert type(again) is type(backbone)
             assert again.architecture() == architecture
             assert shapes(again) == shapes(backbone)
@@ -159,7 +159,7 @@ class BackboneContract:
         """Worker processes and later runs condition alike."""
         conditioner = backbone.conditioner
         pickled = pickle.loads(pickle.dumps(conditioner))
-        rebuilt = build_backbone(backbone.spec()).conditioner
+        rebuilt = build_backbone(backbone.spec(), backbone.files).conditioner
         assert conditioner.fingerprint == pickled.fingerprint == rebuilt.fingerprint
         given = [conditioning for conditioning, _ in examples]
         length = max(conditioner.length(conditioning) for conditioning in given)

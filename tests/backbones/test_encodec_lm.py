@@ -161,7 +161,7 @@ def damage_other_shape(file: Path) -> None:
     ("damage", "message"),
     [
         (damage_truncated, "cannot be read"),
-        (damage_other_shape, "holds another model"),
+        (damage_other_shape, "holds a model of another size"),
     ],
 )
 def test_damaged_weights_are_refused(tiny_lm, tmp_path, damage, message):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from wand.decoding.sampling import (
     MASKED,
+    RepetitionAware,
     Sampler,
     Sampling,
     keep_top_k,
@@ -160,3 +161,44 @@ def test_settings_outside_their_range_are_refused(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=name):
         Sampling(**settings)
+
+
+def upstream_distribution(
+    probabilities: torch.Tensor, lately: list[int], k: int, p: float, rule: RepetitionAware
+) -> torch.Tensor:
+    """The chance of every token, as a loop: likely tokens while mass < p and fewer than k, then perhaps once more."""
+    order = probabilities.argsort(descending=True).tolist()
+    kept: list[int] = []
+    mass = 0.0
+    for token in order:
+        if mass >= p or len(kept) >= k:
+            break
+        kept.append(token)
+        mass += float(probabilities[token])
+    chances = torch.zeros_like(probabilities)
+    for token in kept:
+        chance = float(probabilities[token]) / mass
+        if lately[-rule.window :].count(token) < rule.window * rule.share:
+            chances[token] += chance
+            continue
+        again = probabilities.clone()
+        if rule.exclude:
+            again[token] = 0
+        chances += chance * again / again.sum()
+    return chances
+
+
+@pytest.mark.parametrize("rule", [RepetitionAware(), RepetitionAware(exclude=False), RepetitionAware(4, 0.5)], ids=str)
+@pytest.mark.parametrize(("k", "p"), [(3, 0.95), (25, 0.6)])
+def test_what_was_just_spoken_is_drawn_once_more(rule: RepetitionAware, k: int, p: float) -> None:
+    rows = 40_000
+    probabilities = torch.tensor([0.35, 0.25, 0.2, 0.1, 0.1], dtype=torch.float64)
+    sampler = Sampler(Sampling(top_k=k, top_p=p, repetition=rule), range(rows))
+    lately = [0, 3, 3, 1, 0, 3, 3, 3, 4, 3, 0, 2, 0]
+    for token in lately:
+        sampler.remember(torch.full((rows, 1), token))
+    drawn = sampler(probabilities.log().expand(rows, 1, -1)).flatten()
+    share = torch.bincount(drawn, minlength=5) / rows
+    torch.testing.assert_close(
+        share.double(), upstream_distribution(probabilities, lately, k, p, rule), atol=0.012, rtol=0
+    )

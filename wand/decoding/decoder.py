@@ -12,7 +12,7 @@ from wand.attention import AttentionContext, AttentionWindow
 from wand.backbone import Backbone
 from wand.conditioning import ConditionedBatch
 from wand.decoding.cache import FullCache, PrefixWindowCache
-from wand.decoding.sampling import Sampler, Sampling
+from wand.decoding.sampling import MASKED, Sampler, Sampling
 from wand.decoding.stopping import StopReason, StopRules
 
 # Frames of a row that has not stopped yet: beyond any length.
@@ -132,9 +132,12 @@ def generate(
     rows = len(batch)
     layout = backbone.layout
     limit = min(rules.max_columns, backbone.max_speech_tokens or rules.max_columns)
+    least, limits = [0] * rows, [limit] * rows
     forbidden = backbone.forbidden_tokens()
     device = next(backbone.parameters()).device
     batch = batch.to(device)
+    if (bounds := backbone.speech_bounds(batch)) is not None:
+        least, limits = bounds[0].tolist(), [min(limit, most) for most in bounds[1].tolist()]
     sampler = Sampler(
         sampling or backbone.sampling,
         range(rows) if seeds is None else seeds,
@@ -148,6 +151,9 @@ def generate(
     stop_ids = torch.tensor(backbone.stop_ids, device=device)
     while True:
         step = len(spoken)
+        if early := [row for row in range(rows) if step < least[row]]:
+            logits = logits.clone()
+            logits[early, 0, layout.stop_id] = MASKED
         tokens = sampler(logits)
         stopping = torch.isin(tokens[:, 0], stop_ids) & (frames == SPEAKING)
         frames = torch.where(stopping, step, frames)
@@ -160,8 +166,8 @@ def generate(
         sampler.remember(spoken[-1])
         if on_column is not None:
             on_column()
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 >= limit:
-            _check_rules(torch.stack(spoken, dim=1), rules, limit, frames, ended)
+        if (step + 1) % CHECK_EVERY == 0 or step + 1 in limits:
+            _check_rules(torch.stack(spoken, dim=1), rules, limits, frames, ended)
             if len(ended) == rows:
                 break
         logits = decoder.step(spoken[-1])
@@ -177,13 +183,13 @@ def generate(
 
 
 def _check_rules(
-    columns: Tensor, rules: StopRules, limit: int, frames: Tensor, ended: dict[int, tuple[int, StopReason]]
+    columns: Tensor, rules: StopRules, limits: list[int], frames: Tensor, ended: dict[int, tuple[int, StopReason]]
 ) -> None:
     """End rows by rule. A row that is only flushing its delayed codebooks is left to finish."""
     spoken = columns.shape[1]
     for row in range(columns.shape[0]):
-        if row in ended or (int(frames[row]) != SPEAKING and spoken < limit):
+        if row in ended or (int(frames[row]) != SPEAKING and spoken < limits[row]):
             continue
-        reason = StopReason.LENGTH if spoken >= limit else rules.check(columns[row])
+        reason = StopReason.LENGTH if spoken >= limits[row] else rules.check(columns[row])
         if reason is not None:
             ended[row] = (spoken, reason)

@@ -13,6 +13,23 @@ MASKED = -1e30
 
 
 @dataclass(frozen=True, slots=True)
+class RepetitionAware:
+    """Draws once more, from the whole distribution, when the drawn token was spoken a moment ago (VALL-E 2).
+
+    With it, top-k and top-p are both measured on the whole distribution, as CosyVoice does.
+
+    Args:
+        window: Newest columns that are looked at.
+        share: A token that makes up at least this share of them is drawn again.
+        exclude: Whether the second draw leaves the token out (CosyVoice since February 2026; before, it did not).
+    """
+
+    window: int = 10
+    share: float = 0.1
+    exclude: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How tokens are drawn from logits.
 
@@ -21,6 +38,7 @@ class Sampling:
         top_k: Draw among the k most likely tokens; 0 draws among all.
         top_p: Draw among the fewest most likely tokens whose probability reaches p; 1 draws among all.
         repetition_penalty: Logits of tokens already spoken are divided by it (multiplied where negative); 1 is none.
+        repetition: Draw again what was just spoken; None does not. Greedy choice never does.
 
     Raises:
         ValueError: On a value outside its range.
@@ -30,6 +48,7 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
+    repetition: RepetitionAware | None = None
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -87,6 +106,7 @@ class Sampler:
         self.forbidden = forbidden
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._spoken: Tensor | None = None
+        self._lately: list[Tensor] = []
 
     def __call__(self, logits: Tensor) -> Tensor:
         """``[B, K, V]`` logits to ``[B, K]`` tokens; a call is one step of every row."""
@@ -101,12 +121,28 @@ class Sampler:
         return logits.argmax(-1) if settings.temperature == 0 else self._draw(logits / settings.temperature)
 
     def remember(self, columns: Tensor) -> None:
-        """Count the column ``[B, K]`` that was spoken, for the repetition penalty."""
+        """Count the column ``[B, K]`` that was spoken, for the rules against repetition."""
         if self._spoken is not None:
             self._spoken.scatter_(-1, columns[..., None], True)
+        if self.sampling.repetition is not None:
+            self._lately = [*self._lately, columns][-self.sampling.repetition.window :]
 
     def _draw(self, logits: Tensor) -> Tensor:
-        logits = keep_top_p(keep_top_k(logits, self.sampling.top_k), self.sampling.top_p)
+        settings = self.sampling
+        if settings.repetition is None:
+            return self._pick(keep_top_p(keep_top_k(logits, settings.top_k), settings.top_p))
+        likely = keep_top_k(logits, settings.top_k) > MASKED
+        tokens = self._pick(keep_top_p(logits, settings.top_p).masked_fill(~likely, MASKED))
+        # Always drawn, so that a row's random numbers do not depend on what it said.
+        others = logits.scatter(-1, tokens[..., None], MASKED) if settings.repetition.exclude else logits
+        return torch.where(self._is_repeated(tokens, settings.repetition), self._pick(others), tokens)
+
+    def _is_repeated(self, tokens: Tensor, rule: RepetitionAware) -> Tensor:
+        if not self._lately:
+            return torch.zeros_like(tokens, dtype=torch.bool)
+        return (torch.stack(self._lately) == tokens).sum(0) >= rule.window * rule.share
+
+    def _pick(self, logits: Tensor) -> Tensor:
         cumulative = logits.double().softmax(-1).cumsum(-1)
         # Inverse of the distribution function: one uniform number per row and codebook.
         uniform = torch.stack([torch.rand(logits.shape[1], generator=g, dtype=torch.float64) for g in self._generators])

@@ -1,0 +1,88 @@
+"""Text tokenizers from their small files, which travel in checkpoints: a moved run still speaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tokenizers import Tokenizer
+
+Files = dict[str, bytes]
+"""Small files of an original model by their relative names."""
+
+
+def read_files(folder: Path, names: Sequence[str]) -> Files:
+    """Those of the named files that exist."""
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Put files back under their relative names."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+class TextTokenizer:
+    """A fast tokenizer of the Hugging Face family: picklable, with a digest.
+
+    Args:
+        definition: ``tokenizer.json``, as text.
+    """
+
+    def __init__(self, definition: str) -> None:
+        self.definition = definition
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], extra_tokens: Sequence[str] = ()) -> TextTokenizer:
+        """The tokenizer of a model's files.
+
+        Args:
+            files: ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``, with their configs.
+            extra_tokens: Special tokens that are added behind, where they are missing.
+
+        Raises:
+            ValueError: If transformers cannot make a fast tokenizer of them.
+        """
+        from transformers import AutoTokenizer
+
+        with TemporaryDirectory() as folder:
+            write_files(files, Path(folder))
+            try:
+                made = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                made.add_special_tokens({"additional_special_tokens": list(extra_tokens)})
+                return cls(made.backend_tokenizer.to_str())
+            except (OSError, ValueError, AttributeError, KeyError) as error:
+                found = ", ".join(sorted(files)) or "nothing"
+                raise ValueError(f"no tokenizer can be made of {found}: {str(error).splitlines()[0]}") from error
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_str(self.definition)
+
+    @cached_property
+    def digest(self) -> str:
+        """Short digest of the definition."""
+        return hashlib.sha256(self.definition.encode()).hexdigest()[:12]
+
+    def __call__(self, text: str) -> list[int]:
+        """Ids of a text; special tokens written in it are recognised, none are added."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def token_id(self, token: str) -> int:
+        """The id of one token.
+
+        Raises:
+            ValueError: If the vocabulary lacks it.
+        """
+        found = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise ValueError(f"the tokenizer has no token {token!r}: is this the tokenizer of the right model?")
+        return int(found)
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"definition": self.definition}
