@@ -96,7 +96,8 @@ def code_cells(rows: Sequence[Row]) -> Cells:
 
 def legend(rows: Sequence[Row]) -> list[str]:
     """What the tables say, in words."""
-    meanings = dict.fromkeys(f"{row.system.name.split('-')[0]}: {row.system.meaning}" for row in rows)
+    names = [row.system.name if row.system.name == "student-full" else row.system.name.split("-")[0] for row in rows]
+    meanings = dict.fromkeys(f"{name}: {row.system.meaning}" for name, row in zip(names, rows, strict=True))
     lines = ["; ".join(meanings) + "."]
     speech = rows[0].speech
     if speech is not None:
