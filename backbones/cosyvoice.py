@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
 from wand.backbone import Backbone
-from wand.codecs import Codec
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
 from wand.decoding.sampling import RepetitionAware, Sampling
@@ -251,13 +250,6 @@ class CosyVoice2(Backbone):
         config = {**self.decoder.config.to_dict(), "tie_word_embeddings": True}
         (folder / QWEN / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         write_files(self.files, folder)
-
-    def load_codec(self) -> Codec:
-        """CosyVoice's tokenizer and vocoder run in an environment of their own."""
-        raise ValueError(
-            "CosyVoice's speech tokenizer and vocoder are not part of wand: give ready-made codes, and decode with "
-            "upstream's flow and vocoder"
-        )
 
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
         """``[B, P, D]``."""

@@ -208,6 +208,8 @@ class EncodecLM(Backbone):
         ValueError: If both or neither are given, or the folder does not hold a model.
     """
 
+    cut_references = True
+
     def __init__(self, pretrained: str | None = None, architecture: EncodecLMArchitecture | None = None) -> None:
         super().__init__(pretrained)
         if (pretrained is None) == (architecture is None):
@@ -283,7 +285,7 @@ class EncodecLM(Backbone):
         state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
         save_file(state, folder / "model.safetensors")
 
-    def load_codec(self) -> Codec:
+    def own_codec(self) -> Codec:
         """The EnCodec whose codes this model speaks."""
         codec = EncodecCodec(self.shape.codec, self.num_codebooks)
         spoken = (codec.sample_rate, codec.frame_rate, codec.codebook_size)

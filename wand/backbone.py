@@ -52,6 +52,10 @@ class Backbone(nn.Module, ABC):
         decoder: The transformers body, its final norm included.
         pretrained: Where `load_pretrained` reads the original weights; None has none.
         files: Small files of the original that the conditioner needs, by name: they travel in checkpoints.
+        codec: What the user gives where the adapter brings none of its own (`own_codec`).
+        cut_references: Whether preparation makes references of parts of recordings, from a point on that is drawn,
+            without their words; whole recordings with their words otherwise.
+        hears_references: Whether the conditioner needs a reference's sound beside its codes.
     """
 
     frame_rate: float
@@ -67,6 +71,9 @@ class Backbone(nn.Module, ABC):
     decoder: PreTrainedModel
     pretrained: str | None = None
     files: Files = {}  # noqa: RUF012 - replaced as a whole, never changed
+    codec: Codec | None = None
+    cut_references: bool = False
+    hears_references: bool = False
 
     # -- what every adapter defines ------------------------------------------------------------------------------
 
@@ -100,10 +107,6 @@ class Backbone(nn.Module, ABC):
         """Write the original format: `pretrained` of a later run."""
 
     @abstractmethod
-    def load_codec(self) -> Codec:
-        """The codec whose codes this model speaks."""
-
-    @abstractmethod
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
         """The conditioning as decoder inputs, left-padded: ``[B, P, D]``."""
 
@@ -129,6 +132,10 @@ class Backbone(nn.Module, ABC):
     def position_ids(self, columns: Tensor, starts: Tensor) -> Tensor:
         """Positions ``[B, n]`` of absolute columns ``[n]`` or ``[B, n]`` in rows that start at `starts` ``[B]``."""
         return (columns - starts[:, None]).clamp_(min=0)
+
+    def own_codec(self) -> Codec | None:
+        """The codec whose codes this model speaks, where the adapter can open it."""
+        return None
 
     def use_files(self, files: Files) -> None:
         """Take the `files` of a model that was rebuilt from a checkpoint, before anything is conditioned."""
@@ -185,6 +192,20 @@ class Backbone(nn.Module, ABC):
             self.project(hidden), weight.reshape(-1, width), None if bias is None else bias.reshape(-1)
         )
         return flat.view(*hidden.shape[:-1], codebooks, rows)
+
+    def load_codec(self) -> Codec:
+        """The codec whose codes this model speaks.
+
+        Raises:
+            ValueError: If there is none at hand.
+        """
+        found = self.codec or self.own_codec()
+        if found is None:
+            raise ValueError(
+                f"the codec of {type(self).__name__} is not at hand: set data.codec to a codec, such as a "
+                f"wand.codecs.worker.WorkerCodec that runs upstream's own, or use ready-made codes"
+            )
+        return found
 
     def spec(self) -> dict[str, Any]:
         """Class path and architecture in plain values; `build` makes the model of it."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
 from wand.backbone import Backbone
-from wand.codecs import Codec
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
 from wand.testing import BackboneContract, Examples
@@ -98,9 +97,6 @@ class TinyGPT(Backbone):
         save_file(
             {name: tensor.to(dtype) for name, tensor in self.state_dict().items()}, folder / "weights.safetensors"
         )
-
-    def load_codec(self) -> Codec:
-        raise ValueError("this model has no codec")
 
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
         text = self.bytes(batch.conditioning["bytes"])

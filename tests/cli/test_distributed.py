@@ -15,7 +15,9 @@ from tests.workplace import Workplace
 
 def fit(workplace: Workplace, name: str, *options: str) -> EventAccumulator:
     arguments = ["fit", "--config", "quickstart", *workplace.fit, "--name", name, "--trainer.max_steps=4"]
-    command = [sys.executable, "-m", "wand.cli", *arguments, "--trainer.log_every_n_steps=1", *options]
+    # In full precision: bfloat16 would round the same batch differently in two halves.
+    exact = ["--trainer.log_every_n_steps=1", "--trainer.precision=32-true"]
+    command = [sys.executable, "-m", "wand.cli", *arguments, *exact, *options]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
     events = EventAccumulator(str(workplace.folder / "runs" / name), size_guidance={"images": 100, "audio": 100})
     events.Reload()

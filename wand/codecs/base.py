@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from wand.conditioning import Reference
+
 
 class Codec(ABC):
     """Audio to codes and back.
@@ -40,8 +42,17 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes ``[B, K, F]`` to audio ``[B, 1, N]``."""
+    def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
+        """Codes ``[B, K, F]`` to audio ``[B, 1, N]``.
+
+        Args:
+            codes: The speech.
+            reference: The voice, in codecs whose codes leave it out.
+        """
+
+    def global_codes(self, audio: Tensor, sample_rate: int) -> Tensor | None:
+        """Codes ``[B, G]`` of the voice as a whole, for `Reference.global_codes`; None where a codec has none."""
+        return None
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from wand.assets import asset_folder
 from wand.codecs.base import Codec
+from wand.conditioning import Reference
 
 EMBEDDED = "embedded"
 
@@ -62,8 +63,8 @@ class EncodecCodec(Codec):
         return self.model.quantizer.encode(embeddings)[: self.num_codebooks].transpose(0, 1).clone()
 
     @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes ``[B, K, F]`` to audio ``[B, 1, F * hop]``."""
+    def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
+        """Codes ``[B, K, F]`` to audio ``[B, 1, F * hop]``; they hold the voice too."""
         quantized = self.model.quantizer.decode(codes.to(self.model.device).transpose(0, 1))
         return self.model.decoder(quantized).clone()
 
