@@ -61,6 +61,7 @@ class CosyVoiceArchitecture:
         speech_tokens: Codes of the speech tokenizer.
         version: 2 or 3.
         instruction: How to speak, in words; null clones the reference alone.
+        dtype: Of the weights on disk.
     """
 
     hidden_size: int = 896
@@ -72,6 +73,7 @@ class CosyVoiceArchitecture:
     speech_tokens: int = 6561
     version: int = 2
     instruction: str | None = None
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         if self.version not in CONTROL_ROWS:
@@ -178,6 +180,7 @@ class CosyVoice2(Backbone):
         self.pretrained = pretrained
         if architecture is None:
             architecture = _read_architecture(self._folder)
+        self.stored_dtype = getattr(torch, architecture.dtype)
         self.shape = shape = replace(architecture, instruction=instruction or architecture.instruction)
         rows = self.speech_vocab_size = shape.speech_rows
         # In version 3 the first control row is the start.
@@ -242,7 +245,7 @@ class CosyVoice2(Backbone):
         """Write ``llm.pt`` as upstream loads it (strictly), and ``CosyVoice-BlankEN/`` without its weights."""
         (folder / QWEN).mkdir(parents=True, exist_ok=True)
         state = {
-            _upstream_name(name): tensor.detach().to("cpu", dtype).contiguous()
+            _upstream_name(name): tensor.detach().to("cpu", dtype or self.stored_dtype).contiguous()
             for name, tensor in self.state_dict().items()
         }
         state["llm.model.lm_head.weight"] = state["llm.model.model.embed_tokens.weight"]
@@ -300,7 +303,9 @@ def _read_architecture(folder: Path) -> CosyVoiceArchitecture:
     if rows is None:
         raise ValueError(f"{weights} holds another model: it has no tensor 'speech_embedding.weight'")
     version = 2 if "llm_embedding.weight" in state else 3
-    return CosyVoiceArchitecture(**sizes, speech_tokens=len(rows) - CONTROL_ROWS[version], version=version)
+    codes = len(rows) - CONTROL_ROWS[version]
+    dtype = str(rows.dtype).removeprefix("torch.")
+    return CosyVoiceArchitecture(**sizes, speech_tokens=codes, version=version, dtype=dtype)
 
 
 def _read_tokenizer_files(folder: Path) -> Files:

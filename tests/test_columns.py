@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wand.columns import ColumnLayout
+from wand.columns import ColumnLayout, FlattenedLayout
 from wand.distillation import IGNORE
 
 STOP, FILLER = 50, 51
@@ -81,3 +81,27 @@ def test_only_complete_frames_come_back_from_columns_cut_short(k, f, cut):
 def test_other_numbers_of_codebooks_are_refused():
     with pytest.raises(ValueError, match="3 codebooks, this model speaks 2"):
         ColumnLayout(2, STOP, FILLER).to_columns(torch.zeros(3, 4, dtype=torch.long))
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=7), st.integers(0, 5), st.integers(0, 6))
+def test_flattened_slots_speak_their_codebooks_in_turn(codebooks, f, rest):
+    """Rows of codes are sorted by codebook; slot after slot takes the next row of its own."""
+    slots = len(codebooks)
+    layout = FlattenedLayout(1, slots * 9, slots * 9, (9,) * slots, tuple(codebooks))
+    codes = torch.randint(0, 9, (slots, f))
+    expected = []
+    for frame in range(f):
+        waiting = {book: [row for row, own in enumerate(sorted(codebooks)) if own == book] for book in codebooks}
+        for slot, book in enumerate(codebooks):
+            expected.append(slot * 9 + int(codes[waiting[book].pop(0), frame]))
+    columns = layout.to_columns(codes)
+    assert columns[:, 0].tolist() == expected
+    assert len(columns) == layout.columns_of(f)
+    begun = torch.cat([columns, torch.zeros(min(rest, slots - 1), 1, dtype=torch.long)])
+    assert torch.equal(layout.from_columns(begun), codes)
+    allowed = layout.allowed_rows(slots * 9 + 1)
+    for i, row in enumerate(expected):
+        assert allowed[i % slots, row]
+    assert allowed.sum(-1).tolist() == [10] + [9] * (slots - 1)
+    assert layout.whole_frames(1) == slots
+    assert layout.whole_frames(slots + 1) == 2 * slots

@@ -24,7 +24,12 @@ from wand.decoding.sampling import Sampling
 from wand.tokenizers import Files
 
 # Adapters that come with wand, and the modules they live in; other packages announce theirs as entry points.
-BUILTIN_BACKBONES = {"EncodecLM": "wand.backbones.encodec_lm", "CosyVoice2": "wand.backbones.cosyvoice"}
+BUILTIN_BACKBONES = {
+    "CausalSpeechLM": "wand.backbones.causal_lm",
+    "CosyVoice2": "wand.backbones.cosyvoice",
+    "EncodecLM": "wand.backbones.encodec_lm",
+    "SparkTTS": "wand.backbones.spark_tts",
+}
 ENTRY_POINT_GROUP = "wand.backbones"
 
 # Settings of transformers configs that would make student and teacher differ by chance.
@@ -40,7 +45,6 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         frame_rate: Frames a second, in Hz.
-        columns_per_frame: Speech columns that one frame takes.
         sample_rate: Of the speech, in Hz.
         num_codebooks: K.
         speech_vocab_size: V, speech and stop / control rows together.
@@ -52,6 +56,7 @@ class Backbone(nn.Module, ABC):
         decoder: The transformers body, its final norm included.
         pretrained: Where `load_pretrained` reads the original weights; None has none.
         files: Small files of the original that the conditioner needs, by name: they travel in checkpoints.
+        stored_dtype: Of the weights that `save_pretrained` writes: that of the original's.
         codec: What the user gives where the adapter brings none of its own (`own_codec`).
         cut_references: Whether preparation makes references of parts of recordings, from a point on that is drawn,
             without their words; whole recordings with their words otherwise.
@@ -59,7 +64,6 @@ class Backbone(nn.Module, ABC):
     """
 
     frame_rate: float
-    columns_per_frame: int = 1
     sample_rate: int
     num_codebooks: int
     speech_vocab_size: int
@@ -71,6 +75,7 @@ class Backbone(nn.Module, ABC):
     decoder: PreTrainedModel
     pretrained: str | None = None
     files: Files = {}  # noqa: RUF012 - replaced as a whole, never changed
+    stored_dtype: torch.dtype = torch.float32
     codec: Codec | None = None
     cut_references: bool = False
     hears_references: bool = False
@@ -104,7 +109,12 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        """Write the original format: `pretrained` of a later run."""
+        """Write the original format: `pretrained` of a later run.
+
+        Args:
+            folder: Where to; made if it is not there.
+            dtype: Of the weights; `stored_dtype` by default.
+        """
 
     @abstractmethod
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:

@@ -43,6 +43,8 @@ class WandModule(LightningModule):
         learning_rate: Peak, after warm-up (paper: 1e-5, for models of half a billion parameters).
         weight_decay: Of AdamW, on matrices.
         warmup: Share of the steps in which the learning rate rises linearly; then it falls on a cosine.
+        gradient_checkpointing: Keep the inputs of layers only and compute the rest again on the way back: about a
+            third more time for a fraction of the memory.
 
     Raises:
         ValueError: On a window or a weight outside its range.
@@ -61,8 +63,12 @@ class WandModule(LightningModule):
         learning_rate: float = 1e-5,
         weight_decay: float = 0.01,
         warmup: float = 0.03,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if window is not None and (whole := backbone.layout.whole_frames(window)) != window:
+            rank_zero_warn(f"model.window {window} is raised to {whole}: whole frames of this model's columns")
+            window = whole
         self.final_window = AttentionWindow(window)
         # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
         settings = {
@@ -78,10 +84,13 @@ class WandModule(LightningModule):
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "warmup": warmup,
+            "gradient_checkpointing": gradient_checkpointing,
         }
         _check_settings(settings, backbone.layout)
         self._set_hparams(settings)
         self.backbone = backbone
+        if gradient_checkpointing:
+            backbone.decoder.gradient_checkpointing_enable({"use_reentrant": False})
         self.teacher: Backbone | None = None
         self._original_loaded = False
         self.window = self.final_window

@@ -80,9 +80,10 @@ class BackboneContract:
     def examples(self, backbone: Backbone, window: AttentionWindow) -> Examples:
         """The utterances, their codes repeated until the ring wraps often; each a little shorter than the last."""
         assert window.size is not None
-        frames = self.wraps * window.size
+        columns = self.wraps * window.size
         if backbone.max_speech_tokens is not None:
-            frames = min(frames, backbone.max_speech_tokens - backbone.layout.flush_columns)
+            columns = min(columns, backbone.max_speech_tokens - backbone.layout.flush_columns)
+        frames = max(columns // backbone.layout.columns_per_frame, 3)
         given = self.make_examples(backbone)
         repeated = [codes.repeat(1, -(-frames // codes.shape[1])) for _, codes in given]
         return [
@@ -99,7 +100,7 @@ class BackboneContract:
     def test_facts_are_consistent(self, backbone: Backbone) -> None:
         """Rates, codebooks, vocabulary and head agree."""
         assert backbone.frame_rate > 0
-        assert backbone.columns_per_frame >= 1
+        assert backbone.layout.columns_per_frame >= 1
         assert backbone.sample_rate > 0
         assert backbone.num_codebooks == backbone.layout.num_codebooks >= 1
         assert backbone.max_speech_tokens is None or backbone.max_speech_tokens > 0

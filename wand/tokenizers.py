@@ -84,5 +84,8 @@ class TextTokenizer:
             raise ValueError(f"the tokenizer has no token {token!r}: is this the tokenizer of the right model?")
         return int(found)
 
+    def __contains__(self, token: str) -> bool:
+        return self._tokenizer.token_to_id(token) is not None
+
     def __getstate__(self) -> dict[str, str]:
         return {"definition": self.definition}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
@@ -63,3 +65,63 @@ def file_digest(path: Path) -> str:
         raise ValueError(f"no weights at {path}")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# Larger models are written in parts of at most this size, as transformers does.
+SHARD_SIZE = "5GB"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights: one, or the parts that an index names.
+
+    Raises:
+        ValueError: If there are none, or a part is missing.
+    """
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    if not (folder / INDEX).is_file():
+        raise ValueError(f"no weights at {folder}: it should hold {SINGLE}, or {INDEX} and the parts that it names")
+    try:
+        parts = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    except (json.JSONDecodeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{folder / INDEX} is damaged: {error}") from error
+    for part in parts:
+        if not (folder / part).is_file():
+            raise ValueError(f"the weights at {folder} are incomplete: {part} is missing")
+    return [folder / part for part in parts]
+
+
+def read_weight_folder(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a model's folder."""
+    return {name: tensor for path in weight_files(folder) for name, tensor in read_weights(path).items()}
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The dtype of a model's floating-point weights on disk; nothing but the header of the first file is read."""
+    path = weight_files(folder)[0]
+    try:
+        with safe_open(path, framework="pt") as file:
+            name = min(file.keys(), key=lambda key: file.get_slice(key).get_shape())
+            return file.get_tensor(name).dtype
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+
+
+def write_weight_folder(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write tensors as transformers does: one file, or parts and their index."""
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    plan = split_torch_state_dict_into_shards(
+        tensors, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_SIZE
+    )
+    for file, names in plan.filename_to_tensors.items():
+        save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the files of a model's weights."""
+    return hashlib.sha256("".join(file_digest(path) for path in weight_files(folder)).encode()).hexdigest()

@@ -143,6 +143,8 @@ def generate(
         range(rows) if seeds is None else seeds,
         None if forbidden is None else forbidden.to(device),
     )
+    allowed = layout.allowed_rows(backbone.speech_vocab_size)
+    allowed = None if allowed is None else allowed.to(device)
     decoder = Decoder(backbone, window)
     logits = decoder.prefill(batch)
     frames = torch.full((rows,), SPEAKING, device=device)
@@ -151,6 +153,8 @@ def generate(
     stop_ids = torch.tensor(backbone.stop_ids, device=device)
     while True:
         step = len(spoken)
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed[step % len(allowed)], MASKED)
         if early := [row for row in range(rows) if step < least[row]]:
             logits = logits.clone()
             logits[early, 0, layout.stop_id] = MASKED

@@ -15,7 +15,7 @@ from wand.decoding.decoder import Decoder
 
 def cache_bytes(backbone: Backbone, prefix: int, seconds: float, window: int | None) -> int:
     """Bytes of one row's cache after that many seconds of speech."""
-    columns = round(seconds * backbone.frame_rate * backbone.columns_per_frame) + backbone.layout.flush_columns
+    columns = backbone.layout.columns_of(round(seconds * backbone.frame_rate))
     itemsize = next(backbone.decoder.parameters()).element_size()
     return kv_bytes(backbone.decoder.config, prefix + (columns if window is None else window), itemsize)
 

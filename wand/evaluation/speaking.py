@@ -11,6 +11,7 @@ from torch import Tensor
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.codecs import Codec
+from wand.columns import ColumnLayout
 from wand.conditioning import make_batch
 from wand.data.shards import Example
 from wand.decoding.decoder import Generation, generate
@@ -66,17 +67,17 @@ def speak_examples(
             seeds=[crc32(f"{examples[i].id}/{seed}".encode()) for i in chosen],
         )
         for i, bound, one in zip(chosen, bounds, made, strict=True):
-            spoken[i] = _bounded(one, round(bound * backbone.frame_rate), backbone.layout.flush_columns)
+            spoken[i] = _bounded(one, round(bound * backbone.frame_rate), backbone.layout)
         if on_batch is not None:
             on_batch(len(spoken))
     return [spoken[i] for i in range(len(examples))]
 
 
-def _bounded(spoken: Generation, frames: int, flush_columns: int) -> Generation:
+def _bounded(spoken: Generation, frames: int, layout: ColumnLayout) -> Generation:
     """What was spoken within a sentence's own bound: its neighbours may have kept the batch going."""
     if spoken.codes.shape[1] <= frames:
         return spoken
-    return Generation(spoken.codes[:, :frames], spoken.columns[: frames + flush_columns], StopReason.LENGTH)
+    return Generation(spoken.codes[:, :frames], spoken.columns[: layout.columns_of(frames)], StopReason.LENGTH)
 
 
 def speak_takes(

@@ -43,10 +43,11 @@ class Speech:
 
 def stop_rules(backbone: Backbone, codec: Codec, max_seconds: float) -> StopRules:
     """Length bound, loops and silence in seconds, as rules over columns."""
-    rate = backbone.frame_rate * backbone.columns_per_frame
+    layout = backbone.layout
+    rate = backbone.frame_rate * layout.columns_per_frame
     silence = codec.encode(torch.zeros(1, 1, codec.sample_rate), codec.sample_rate)
     return StopRules(
-        max_columns=round(max_seconds * rate) + backbone.layout.flush_columns,
+        max_columns=layout.columns_of(round(max_seconds * backbone.frame_rate)),
         loop_columns=round(LOOP_SECONDS * rate),
         silence_columns=round(SILENCE_SECONDS * rate),
         silent_tokens=frozenset(silence[0, 0].tolist()),
