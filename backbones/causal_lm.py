@@ -68,8 +68,8 @@ class CausalSpeechLM(Backbone):
             if format is None:
                 raise ValueError(f"{type(self).__name__} needs a `format`: how the model at {pretrained} speaks")
             config = _read_config(self._folder)
-            files = read_files(self._folder, TOKENIZER_FILES)
-            self.format = format.counted(TextTokenizer.from_files(files))
+            files = read_files(Path(str(pretrained)), [str(Path(self.subfolder) / name) for name in TOKENIZER_FILES])
+            self.format = format.counted(self._tokenizer_of(files))
             self.stored_dtype = stored_dtype(self._folder)
         self.frame_rate, self.sample_rate = self.format.frame_rate, self.format.sample_rate
         self.layout, self.speech_vocab_size = self.format.layout(), self.format.rows
@@ -109,7 +109,7 @@ class CausalSpeechLM(Backbone):
     def use_files(self, files: Files) -> None:
         """Make the tokenizer of its files, and find the speech tokens in it."""
         self.files = files
-        tokenizer = TextTokenizer.from_files(files) if files else None
+        tokenizer = self._tokenizer_of(files) if files else None
         self.conditioner: PromptConditioner = PromptConditioner(self.format, tokenizer)
         if tokenizer is None:
             return
@@ -121,6 +121,10 @@ class CausalSpeechLM(Backbone):
                 f"the tokenizer's speech tokens reach id {int(ids.max())}, the model has {rows} embeddings"
             )
         self.speech_ids = ids
+
+    @staticmethod
+    def _tokenizer_of(files: Files) -> TextTokenizer:
+        return TextTokenizer.from_files({Path(name).name: content for name, content in files.items()})
 
     def load_pretrained(self) -> None:
         """Read the weights; a head that is tied may be there or not."""
@@ -141,6 +145,7 @@ class CausalSpeechLM(Backbone):
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write a folder that ``from_pretrained`` of transformers opens, the tokenizer's files in it."""
+        write_files(self.files, folder)
         folder = folder / self.subfolder
         folder.mkdir(parents=True, exist_ok=True)
         prefix = self._body_prefix()
@@ -151,7 +156,11 @@ class CausalSpeechLM(Backbone):
         write_weight_folder(state, folder, dtype or self.stored_dtype)
         config = {**self.architecture()["config"], "architectures": [self._causal_class().__name__]}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        write_files(self.files, folder)
+
+    def note_window(self, folder: Path, window: int) -> None:
+        """``rswa_window`` in ``config.json``: the key by which vLLM (0.25) applies prefix and window."""
+        path = folder / self.subfolder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "rswa_window": window}, indent=2) + "\n")
 
     def _causal_class(self) -> Any:
         return MODEL_FOR_CAUSAL_LM_MAPPING[type(self.decoder.config)]

@@ -158,6 +158,7 @@ class CosyVoice2(Backbone):
         ValueError: If both or neither of the first two are given, or the folder does not hold the model.
     """
 
+    licence = "CosyVoice 2's code and weights are under Apache-2.0; these are derived from them and stay under it."
     frame_rate = 25.0
     sample_rate = 24_000
     num_codebooks = 1

@@ -209,6 +209,7 @@ class EncodecLM(Backbone):
     """
 
     cut_references = True
+    licence = "The embedded voice is under Apache-2.0; another original's licence applies to what is derived from it."
 
     def __init__(self, pretrained: str | None = None, architecture: EncodecLMArchitecture | None = None) -> None:
         super().__init__(pretrained)

@@ -49,6 +49,10 @@ class SparkTTS(CausalSpeechLM):
     """
 
     subfolder = "LLM"
+    licence = (
+        "Spark-TTS's weights are under CC BY-NC-SA 4.0: name the original, no commercial use, and these weights, which "
+        "are derived from them, are under the same licence."
+    )
 
     def __init__(self, pretrained: str | None = None, architecture: dict[str, Any] | None = None) -> None:
         super().__init__(pretrained, None if pretrained is None else FORMAT, architecture)

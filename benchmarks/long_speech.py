@@ -22,10 +22,10 @@ from wand.data.audio import write_audio
 from wand.data.shards import Example
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.speaking import speak_examples
-from wand.evaluation.synthesis import decode_all
 from wand.evaluation.systems import System, compared_systems
 from wand.metrics.words import errors_by_part
 from wand.recognition import EmbeddedRecogniser, Recogniser
+from wand.synthesis import decode_all
 
 SLICE = 10.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,14 +20,14 @@ from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import Example
 from wand.evaluation.comparison import Row, WonBack, save, show, won_back_codes
-from wand.evaluation.cost import cache_bytes, step_milliseconds
+from wand.evaluation.cost import cache_bytes, columns_of, step_milliseconds
 from wand.evaluation.pictures import draw_spectrograms
 from wand.evaluation.quality import Take, summarise, won_back
 from wand.evaluation.speaking import speak_takes, spread
-from wand.evaluation.synthesis import decode_all
 from wand.evaluation.systems import compared_systems
 from wand.module import WandModule
 from wand.recognition import open_recogniser
+from wand.synthesis import decode_all
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ class ComparisonTable(Callback):
         rows, shares = self._measure_codes(trainer, pl_module, data)
         trainer.strategy.barrier()  # nobody speaks while steps are timed
         folder = Path(trainer.default_root_dir) / ("closing" if self.after_fit else "test")
-        if self.recogniser is not None:
+        if self.recogniser is not None and pl_module.backbone.find_codec() is None:
+            rank_zero_warn(f"recogniser {self.recogniser} has nothing to hear: there is no codec (data.codec)")
+        elif self.recogniser is not None:
             rows, shares = self._add_speech(trainer, pl_module, data, rows, shares, folder)
         if trainer.is_global_zero:
             show(rows, shares)
@@ -123,10 +126,11 @@ class ComparisonTable(Callback):
         lengths = sorted(conditioner.length(e.conditioning) for e in data.examples["test"])
         prefix = lengths[len(lengths) // 2]
         windows = list(dict.fromkeys(system.window.size for system in module.systems))
-        timed = self.columns if trainer.is_global_zero else ()
-        times = {
-            n: dict(zip(windows, step_milliseconds(module.backbone, prefix, n, windows), strict=True)) for n in timed
-        }
+        backbone = module.backbone
+        bound = backbone.max_speech_tokens or math.inf
+        timed = [n for n in self.columns if n < bound] if trainer.is_global_zero else []
+        seconds = [s for s in self.seconds if columns_of(backbone, s) <= bound]
+        times = {n: dict(zip(windows, step_milliseconds(backbone, prefix, n, windows), strict=True)) for n in timed}
         rows = []
         for system in module.systems:
             size = system.window.size
@@ -140,7 +144,7 @@ class ComparisonTable(Callback):
                     ce=means["ce"],
                     agreement=means.get("agreement"),
                     kl=means.get("kl"),
-                    kv_bytes={s: cache_bytes(module.backbone, prefix, s, size) for s in self.seconds},
+                    kv_bytes={s: cache_bytes(backbone, prefix, s, size) for s in seconds},
                     step_ms={n: times[n][size] for n in timed},
                 )
             )

@@ -17,10 +17,10 @@ from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import Example
 from wand.evaluation.quality import error_rate
 from wand.evaluation.speaking import speak_examples, speak_takes, spread
-from wand.evaluation.synthesis import decode
 from wand.loggers import tensorboard
 from wand.module import WandModule
 from wand.recognition import open_recogniser
+from wand.synthesis import decode
 
 
 class SpeechLogger(Callback):
@@ -62,7 +62,10 @@ class SpeechLogger(Callback):
             return
         assert isinstance(pl_module, WandModule)
         begin = time.monotonic()
-        codec = pl_module.backbone.load_codec().to(pl_module.device)
+        codec = pl_module.backbone.find_codec()
+        if codec is None or codec.needs_reference:
+            return  # ready-made codes, or a voice that is not in them: nothing to be heard
+        codec = codec.to(pl_module.device)
         chosen = spread(data.examples["validation"], self.sentences if self.recogniser else self.sounds)
         kept = spread(chosen, self.sounds)
         if not self._said_once:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from wand.curriculum import WindowSchedule
     from wand.decoding.cache import PrefixWindowCache
     from wand.decoding.sampling import Sampling
+    from wand.export import load
     from wand.module import WandModule
+    from wand.windowed import adapt
 
 _LAZY = {
     "AttentionContext": "wand.attention",
@@ -29,6 +31,8 @@ _LAZY = {
     "Sampling": "wand.decoding.sampling",
     "WandModule": "wand.module",
     "WindowSchedule": "wand.curriculum",
+    "adapt": "wand.windowed",
+    "load": "wand.export",
 }
 
 __all__ = [
@@ -42,6 +46,8 @@ __all__ = [
     "WandModule",
     "WindowSchedule",
     "__version__",
+    "adapt",
+    "load",
 ]
 
 

@@ -61,6 +61,7 @@ class Backbone(nn.Module, ABC):
         cut_references: Whether preparation makes references of parts of recordings, from a point on that is drawn,
             without their words; whole recordings with their words otherwise.
         hears_references: Whether the conditioner needs a reference's sound beside its codes.
+        licence: What the licence of the original weights asks for, for the card of an export.
     """
 
     frame_rate: float
@@ -79,6 +80,7 @@ class Backbone(nn.Module, ABC):
     codec: Codec | None = None
     cut_references: bool = False
     hears_references: bool = False
+    licence: str = "The licence of the original weights applies to these, which are derived from them."
 
     # -- what every adapter defines ------------------------------------------------------------------------------
 
@@ -147,6 +149,10 @@ class Backbone(nn.Module, ABC):
         """The codec whose codes this model speaks, where the adapter can open it."""
         return None
 
+    def note_window(self, folder: Path, window: int) -> None:
+        """Write the window into a saved model, where other programs look for it."""
+        return
+
     def use_files(self, files: Files) -> None:
         """Take the `files` of a model that was rebuilt from a checkpoint, before anything is conditioned."""
         if files:
@@ -203,13 +209,17 @@ class Backbone(nn.Module, ABC):
         )
         return flat.view(*hidden.shape[:-1], codebooks, rows)
 
+    def find_codec(self) -> Codec | None:
+        """The codec whose codes this model speaks, if it is at hand."""
+        return self.codec or self.own_codec()
+
     def load_codec(self) -> Codec:
         """The codec whose codes this model speaks.
 
         Raises:
             ValueError: If there is none at hand.
         """
-        found = self.codec or self.own_codec()
+        found = self.find_codec()
         if found is None:
             raise ValueError(
                 f"the codec of {type(self).__name__} is not at hand: set data.codec to a codec, such as a "

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import torch
+from omegaconf import OmegaConf
 
-from wand.backbone import Backbone, build_backbone, find_backbone
+from wand.backbone import Backbone, build_backbone
+from wand.codecs import Codec
 
 RUNS = Path("runs")
 LAST = "last"
@@ -68,16 +71,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
     """The student of a run with its weights, in eval mode, and the other settings of its `WandModule`."""
     checkpoint = read_checkpoint(path)
-    settings = dict(checkpoint["hyper_parameters"])
-    files = {name: bytes(content.numpy()) for name, content in checkpoint["wand"].get("files", {}).items()}
-    backbone = build_backbone(settings.pop("backbone"), files)
-    settings.pop("pretrained")
+    backbone = _build(checkpoint)
     weights = {
         key.removeprefix("backbone."): value
         for key, value in checkpoint["state_dict"].items()
         if key.startswith("backbone.")
     }
     backbone.load_state_dict(weights)
+    settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if k not in ("backbone", "pretrained")}
     return backbone.eval(), settings
 
 
@@ -88,11 +89,31 @@ def load_original(path: str | Path) -> Backbone:
         ValueError: If the run began from random weights, or the original weights have changed since.
     """
     checkpoint = read_checkpoint(path)
-    settings = checkpoint["hyper_parameters"]
-    if settings["pretrained"] is None:
+    original = checkpoint["hyper_parameters"]["pretrained"]
+    if original is None:
         raise ValueError(f"the run {path} began from random weights: there is no original model")
-    backbone = find_backbone(settings["backbone"]["class_path"])(pretrained=settings["pretrained"])
+    backbone = _build(checkpoint)
+    backbone.pretrained = original
     if backbone.pretrained_digest() != checkpoint["wand"]["pretrained_digest"]:
-        raise ValueError(f"the original weights at {settings['pretrained']!r} have changed since the run {path} began")
+        raise ValueError(f"the original weights at {original!r} have changed since the run {path} began")
     backbone.load_pretrained()
     return backbone.eval()
+
+
+def codec_of_run(path: str | Path) -> Codec | None:
+    """The codec that a run's config names (``data.codec``), where the adapter brings none of its own."""
+    folder = run_folder(find_checkpoint(path))
+    if folder is None or not (folder / "config.yaml").is_file():
+        return None
+    spec = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "data.codec")
+    if spec is None:
+        return None
+    module, name = spec.class_path.rsplit(".", 1)
+    codec: Codec = getattr(importlib.import_module(module), name)(**spec.get("init_args", {}))
+    return codec
+
+
+def _build(checkpoint: dict[str, Any]) -> Backbone:
+    """The model that a checkpoint describes, with random weights."""
+    files = {name: bytes(content.numpy()) for name, content in checkpoint["wand"].get("files", {}).items()}
+    return build_backbone(checkpoint["hyper_parameters"]["backbone"], files)

@@ -17,8 +17,8 @@ from wand.conditioning import Reference
 from wand.data.shards import Example
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.speaking import speak_examples
-from wand.evaluation.synthesis import decode
 from wand.recognition.network import LogMel
+from wand.synthesis import decode
 
 RATE = 16_000
 PITCHES = (60.0, 400.0)

@@ -18,6 +18,7 @@ commands:
   validate     measure a run on its validation split
   test         compare teacher, untrained window and student on the test split
   synthesize   speak:                    wand synthesize "some text" --ckpt_path RUN --reference voice.wav --out out.wav
+  export       write a student as its original is published: wand export --ckpt_path RUN --out FOLDER
   backbones    list the models that can be adapted
 
 --ckpt_path takes a run folder, a checkpoint file, or `last`. Errors are one line; WAND_TRACEBACK=1 shows their place.
@@ -61,13 +62,17 @@ def _run(command: str, rest: list[str]) -> int:
         from wand.cli.synthesize import main as run_synthesize
 
         run_synthesize(rest)
+    elif command == "export":
+        from wand.cli.export import main as run_export
+
+        run_export(rest)
     elif command == "backbones":
         from wand.backbone import known_backbones
 
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")
     else:
-        known = ", ".join((*TRAINING, "synthesize", "backbones"))
+        known = ", ".join((*TRAINING, "synthesize", "export", "backbones"))
         raise ValueError(f"unknown command {command!r}: known are {known}")
     return 0
 

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
-from wand.checkpoints import LAST, load_backbone_and_settings, load_original
+from wand.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
 from wand.data.audio import read_reference, write_audio
 from wand.decoding.sampling import Sampling
-from wand.evaluation.synthesis import Speech, synthesize
+from wand.synthesis import Speech, read_voice, synthesize
 from wand.teacher import COPY
 
 TEXTS_A_BATCH = 8
@@ -32,8 +32,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--reference",
         type=Path,
         required=True,
-        help="sound file of the voice to be cloned; two seconds are used",
+        help="sound file of the voice to be cloned",
     )
+    parser.add_argument("--reference_text", help="what is said in it, for models that continue a reference")
+    parser.add_argument("--speaker", help="name of the voice, for models that know voices by name")
     parser.add_argument(
         "--out",
         type=Path,
@@ -79,8 +81,10 @@ def main(arguments: list[str]) -> list[Speech]:
         raise ValueError("nothing to speak: give a text, or --file with one text a line")
     backbone, window = _load_system(options)
     backbone = backbone.to(options.device).eval()
+    backbone.codec = codec_of_run(options.ckpt_path)
     codec = backbone.load_codec().to(options.device)
-    reference = read_reference(options.reference, codec.sample_rate)
+    sound = read_reference(options.reference, codec.sample_rate)
+    reference = read_voice(codec, sound, codec.sample_rate, options.reference_text, options.speaker)
     sampling = _sampling(backbone.sampling, options)
     for text in texts:
         if not text.strip():
@@ -150,6 +154,7 @@ def _write(spoken: list[Speech], out: Path, sample_rate: int) -> None:
     table = Table("file", "seconds", "ended by", "text")
     for i, speech in enumerate(spoken, start=1):
         path = out if len(spoken) == 1 else out.with_stem(f"{out.stem}-{i:03d}")
+        assert speech.audio is not None, "there is a codec"
         if len(speech.audio):
             write_audio(path, speech.audio, sample_rate)
         shown = str(path) if len(speech.audio) else "nothing was said"

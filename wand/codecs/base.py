@@ -19,6 +19,7 @@ class Codec(ABC):
         frame_rate: Frames of codes a second, in Hz.
         num_codebooks: K.
         codebook_size: Codes are ``0 .. codebook_size - 1``.
+        needs_reference: Whether `decode` needs the voice, which the codes leave out.
         causal: Whether the sound of a frame depends on no later one: padded codes may then be decoded side by side.
     """
 
@@ -27,6 +28,7 @@ class Codec(ABC):
     num_codebooks: int
     codebook_size: int
     causal: bool = False
+    needs_reference: bool = False
 
     @property
     @abstractmethod

@@ -13,11 +13,16 @@ from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, k
 from wand.decoding.decoder import Decoder
 
 
+def columns_of(backbone: Backbone, seconds: float) -> int:
+    """Speech columns of that many seconds."""
+    return backbone.layout.columns_of(round(seconds * backbone.frame_rate))
+
+
 def cache_bytes(backbone: Backbone, prefix: int, seconds: float, window: int | None) -> int:
     """Bytes of one row's cache after that many seconds of speech."""
-    columns = backbone.layout.columns_of(round(seconds * backbone.frame_rate))
     itemsize = next(backbone.decoder.parameters()).element_size()
-    return kv_bytes(backbone.decoder.config, prefix + (columns if window is None else window), itemsize)
+    kept = columns_of(backbone, seconds) if window is None else window
+    return kv_bytes(backbone.decoder.config, prefix + kept, itemsize)
 
 
 @torch.inference_mode()

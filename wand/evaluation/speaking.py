@@ -18,8 +18,8 @@ from wand.decoding.decoder import Generation, generate
 from wand.decoding.sampling import Sampling
 from wand.decoding.stopping import StopReason
 from wand.evaluation.quality import Take, judge
-from wand.evaluation.synthesis import decode_all, stop_rules
 from wand.recognition import Recogniser
+from wand.synthesis import decode_all, stop_rules
 
 # Speech may last this many times the recorded sentence, and half a second more.
 PATIENCE = 1.5

@@ -1,0 +1,218 @@
+"""Students in their original's format, and speech from them: ``wand export``, `wand.load`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wand.attention import AttentionWindow
+from wand.backbone import Backbone, build_backbone
+from wand.checkpoints import codec_of_run, load_backbone_and_settings, read_checkpoint, run_folder
+from wand.codecs import Codec
+from wand.conditioning import Reference
+from wand.data.audio import read_reference
+from wand.decoding.sampling import Sampling
+from wand.synthesis import Speech, read_voice, synthesize
+from wand.tokenizers import read_files
+from wand.version import __version__
+
+ABOUT = "wand.json"
+CARD = "README.md"
+PREFIX_RULE = (
+    "Every step sees all columns of the prefix and the last `window` columns of the speech, its own included; columns "
+    "of the prefix see those before them."
+)
+_CARD = """# {name}, adapted to windowed attention
+
+Made by [WAND](https://arxiv.org/abs/2604.08558) from the original weights {original}: every step sees the whole prefix
+(text, reference) and the last **{window} columns** of the speech. Its cache does not grow.
+
+```python
+import wand
+
+model = wand.load("{folder}")
+speech = model.generate("what is to be said", reference="voice.wav", reference_text="what is said in it")
+```
+
+**Without its window** (the original's own program, or transformers' `generate` on these files as they are) this model
+runs in a regime that it was never trained for, and saves nothing.
+
+| | |
+|---|---|
+| backbone | `{backbone}` |
+| window | {window} columns, {seconds:.2f} s |
+| training | {steps} steps; {settings} |
+| best checkpoint by | {monitor} |
+| files | the original's own format; `{about}` has the window, the prefix rule and digests |
+
+Licence: {licence}
+{table}"""
+
+
+@dataclass(frozen=True, eq=False)
+class Synthesizer:
+    """A model that speaks under its window.
+
+    Args:
+        backbone: The model, in eval mode.
+        window: Its window.
+        codec: Its codec, if one is at hand: then there is sound, and references may be sounds.
+    """
+
+    backbone: Backbone
+    window: AttentionWindow
+    codec: Codec | None
+
+    def generate(
+        self,
+        texts: str | Sequence[str],
+        reference: Reference | str | Path,
+        *,
+        reference_text: str | None = None,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        max_seconds: float = 30.0,
+    ) -> list[Speech]:
+        """Speak texts side by side.
+
+        Args:
+            texts: One or several.
+            reference: The voice: a sound file, or a `Reference` with codes where there is no codec.
+            reference_text: What is said in the sound file, where that is known.
+            sampling: The model's own way by default.
+            seed: Text i draws with seed + i.
+            max_seconds: Longest speech allowed.
+
+        Raises:
+            ValueError: If a text or the reference cannot be used.
+        """
+        if not isinstance(reference, Reference):
+            if self.codec is None and not self.backbone.hears_references:
+                self.backbone.load_codec()  # raises, and says what to do
+            rate = self.backbone.sample_rate if self.codec is None else self.codec.sample_rate
+            reference = read_voice(self.codec, read_reference(reference, rate), rate, reference_text)
+        return synthesize(
+            self.backbone,
+            self.codec,
+            [texts] if isinstance(texts, str) else texts,
+            reference,
+            self.window,
+            sampling=sampling,
+            seed=seed,
+            max_seconds=max_seconds,
+        )
+
+
+def load(path: str | Path, codec: Codec | None = None, device: str | torch.device = "cpu") -> Synthesizer:
+    """A student that speaks under its window, from an export, or from a run or checkpoint.
+
+    Args:
+        path: Folder of ``wand export``, run folder, checkpoint file, or ``last``.
+        codec: The model's, where the adapter brings none of its own.
+        device: Where to put it.
+
+    Raises:
+        ValueError: If there is no such model, or the weights are not those that were exported.
+    """
+    if (Path(path) / ABOUT).is_file():
+        backbone, window = _read_export(Path(path))
+    else:
+        backbone, settings = load_backbone_and_settings(path)
+        window = AttentionWindow(settings["window"])
+        codec = codec or codec_of_run(path)
+    backbone.codec = codec
+    found = backbone.find_codec()
+    return Synthesizer(backbone.eval().to(device), window, None if found is None else found.to(device))
+
+
+def _read_export(folder: Path) -> tuple[Backbone, AttentionWindow]:
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        spec, window, names, digest = (about[name] for name in ("backbone", "window", "files", "digest"))
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{folder / ABOUT} is damaged: {error!r}") from error
+    backbone = build_backbone(spec, read_files(folder, names))
+    backbone.pretrained = str(folder)
+    if backbone.pretrained_digest() != digest:
+        raise ValueError(f"the weights at {folder} are not those that were exported: their digest has changed")
+    backbone.load_pretrained()
+    return backbone, AttentionWindow(window)
+
+
+def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) -> Backbone:
+    """Write a run's student as its original is published, with ``wand.json`` and a card.
+
+    Args:
+        checkpoint: Run folder (its best checkpoint), checkpoint file, or ``last``.
+        out: Folder to write.
+        dtype: Of the weights; the original's by default.
+
+    Raises:
+        ValueError: If the folder holds something, or the run has no window.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty: give a new folder")
+    best = Path(checkpoint) / "checkpoints" / "best.ckpt"
+    chosen = best if best.is_file() else checkpoint
+    backbone, settings = load_backbone_and_settings(chosen)
+    window = settings["window"]
+    if window is None:
+        raise ValueError(f"the run {checkpoint} has no window (model.window null): there is nothing to export")
+    backbone.save_pretrained(out, dtype)
+    backbone.note_window(out, window)
+    backbone.pretrained = str(out)
+    about = {
+        "wand": __version__,
+        "window": window,
+        "prefix_rule": PREFIX_RULE,
+        "backbone": backbone.spec(),
+        "files": sorted(backbone.files),
+        "training": _training(read_checkpoint(chosen), settings),
+        "digest": backbone.pretrained_digest(),
+    }
+    (out / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+    (out / CARD).write_text(_card(backbone, about, out, run_folder(Path(chosen))))
+    return backbone
+
+
+def _training(checkpoint: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """What the student went through."""
+    monitored = {
+        state["monitor"]: float(state["best_model_score"])
+        for state in checkpoint.get("callbacks", {}).values()
+        if isinstance(state, dict) and state.get("monitor") and state.get("best_model_score") is not None
+    }
+    return {
+        "original": checkpoint["hyper_parameters"]["pretrained"],
+        "original_digest": checkpoint["wand"]["pretrained_digest"],
+        "steps": checkpoint["global_step"],
+        "best": monitored,
+        "settings": settings,
+    }
+
+
+def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None) -> str:
+    training, window = about["training"], about["window"]
+    tables = [] if run is None else [run / name / "table.md" for name in ("test", "closing")]
+    table = next((path.read_text().strip() for path in tables if path.is_file()), None)
+    columns_a_second = backbone.frame_rate * backbone.layout.columns_per_frame
+    shown = ("learning_rate", "ce_weight", "kd_weight", "skew", "temperature")
+    return _CARD.format(
+        name=type(backbone).__name__,
+        original="(random)" if training["original"] is None else f"`{Path(training['original']).name}`",
+        window=window,
+        seconds=window / columns_a_second,
+        folder=out.name,
+        backbone=about["backbone"]["class_path"],
+        steps=training["steps"],
+        settings=", ".join(f"{name} {training['settings'][name]:g}" for name in shown),
+        monitor=", ".join(f"{name} {value:.4g}" for name, value in training["best"].items()) or "not chosen",
+        about=ABOUT,
+        licence=backbone.licence,
+        table="" if table is None else f"\n## Test\n\n{table}\n",
+    )
