@@ -21,6 +21,7 @@ from wand.backbone import find_backbone, known_backbones
 from wand.callbacks import (
     AttentionPictures,
     ComparisonTable,
+    MemoryEstimate,
     SpeechLogger,
     ThroughputLogger,
     WindowCurriculum,
@@ -223,7 +224,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
                 "log_every_n_steps": 10,
                 "num_sanity_val_steps": 0,
                 "use_distributed_sampler": False,
-                "callbacks": [ThroughputLogger(), AttentionPictures()],
+                "callbacks": [MemoryEstimate(), ThroughputLogger(), AttentionPictures()],
             },
         )
     except ArgumentError as error:
