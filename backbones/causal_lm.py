@@ -190,7 +190,8 @@ class CausalSpeechLM(Backbone):
         weight = self._head_weight()
         if weight.requires_grad and torch.is_grad_enabled():
             return weight[self.speech_ids][None], None
-        state = (weight.data_ptr(), weight._version, weight.dtype)
+        version = -1 if weight.is_inference() else weight._version
+        state = (weight.data_ptr(), version, weight.dtype)
         if self._allowed is None or self._allowed[0] != state:
             self._allowed = state, weight.detach()[self.speech_ids][None]
         return self._allowed[1], None
