@@ -166,7 +166,8 @@ class ComparisonTable(Callback):
         unseen = frozenset({example.speaker for example in chosen} - trained)
         codec = module.backbone.load_codec().to(module.device)
         listed = spread(chosen, max(self.size.sounds, self.size.pictures))
-        sounds: dict[str, list[Tensor]] = {"recorded": decode_all(codec, [example.codes for example in listed])}
+        voices = [data.voice(example) for example in listed]
+        sounds: dict[str, list[Tensor]] = {"recorded": decode_all(codec, [e.codes for e in listed], voices)}
         takes: dict[str, list[Take]] = {}
         assert self.recogniser is not None
         listener = open_recogniser(self.recogniser, str(module.device))
@@ -186,6 +187,7 @@ class ComparisonTable(Callback):
                         listener,
                         chosen,
                         system.window,
+                        voice=data.voice,
                         seed=seed,
                         rows=self.rows,
                         on_batch=partial(_move_bar, progress, bar, done),
@@ -193,7 +195,7 @@ class ComparisonTable(Callback):
                     done += len(chosen)
                     own += [spoken[example.id][0] for example in chosen]
                     if seed == 0:
-                        sounds[system.name] = decode_all(codec, [spoken[example.id][1] for example in listed])
+                        sounds[system.name] = decode_all(codec, [spoken[e.id][1] for e in listed], voices)
                 takes[system.name] = own
         if trainer.is_global_zero and self._has_folder(trainer):
             self._write(folder, takes, sounds, listed, codec.sample_rate)

@@ -12,6 +12,7 @@ from torch import Tensor
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.codecs import Codec
+from wand.conditioning import Reference
 from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import Example
@@ -63,18 +64,19 @@ class SpeechLogger(Callback):
         assert isinstance(pl_module, WandModule)
         begin = time.monotonic()
         codec = pl_module.backbone.find_codec()
-        if codec is None or codec.needs_reference:
-            return  # ready-made codes, or a voice that is not in them: nothing to be heard
+        if codec is None:
+            return  # ready-made codes: nothing to be heard
         codec = codec.to(pl_module.device)
         chosen = spread(data.examples["validation"], self.sentences if self.recogniser else self.sounds)
         kept = spread(chosen, self.sounds)
         if not self._said_once:
             self._said_once = True
-            self._log_sounds(trainer, codec, "reference", [example.codes for example in kept])
+            voices = [data.voice(example) for example in kept]
+            self._log_sounds(trainer, codec, "reference", [example.codes for example in kept], voices)
             self._log_texts(trainer, kept)
             if pl_module.teacher is not None:
-                self._speak(trainer, pl_module, pl_module.teacher, codec, AttentionWindow(), "teacher", chosen, kept)
-        self._speak(trainer, pl_module, pl_module.backbone, codec, pl_module.final_window, "student", chosen, kept)
+                self._speak(trainer, pl_module, data, pl_module.teacher, codec, AttentionWindow(), chosen, kept)
+        self._speak(trainer, pl_module, data, pl_module.backbone, codec, pl_module.final_window, chosen, kept)
         self._speaking += time.monotonic() - begin
         share = self._speaking / max(1e-9, time.monotonic() - self._began)
         pl_module.log("val/speaking_share", share, sync_dist=True)
@@ -83,36 +85,45 @@ class SpeechLogger(Callback):
         self,
         trainer: Trainer,
         module: WandModule,
+        data: SpeechDataModule,
         backbone: Backbone,
         codec: Codec,
         window: AttentionWindow,
-        system: str,
         chosen: list[Example],
         kept: list[Example],
     ) -> None:
+        system = "student" if backbone is module.backbone else "teacher"
+        voices = [data.voice(example) for example in kept]
         if self.recogniser is None:
             if trainer.is_global_zero:
                 spoken = speak_examples(backbone, codec, kept, window, rows=self.rows)
-                self._log_sounds(trainer, codec, system, [one.codes for one in spoken])
+                self._log_sounds(trainer, codec, system, [one.codes for one in spoken], voices)
             return
         listener = open_recogniser(self.recogniser, str(module.device))
-        takes = speak_takes(backbone, codec, listener, chosen, window, rows=self.rows)
+        takes = speak_takes(backbone, codec, listener, chosen, window, voice=data.voice, rows=self.rows)
         cer = error_rate([take for take, _ in takes.values()])
         name = "val/cer" if system == "student" else f"val/{system}_cer"
         module.log(name, cer, prog_bar=system == "student", sync_dist=True)
-        self._log_sounds(trainer, codec, system, [takes[example.id][1] for example in kept])
+        self._log_sounds(trainer, codec, system, [takes[example.id][1] for example in kept], voices)
 
     def _log_texts(self, trainer: Trainer, kept: list[Example]) -> None:
         if (board := tensorboard(trainer)) is not None and trainer.is_global_zero:
             for i, example in enumerate(kept):
                 board.add_text(f"sentence/{i}", f"{example.text} ({example.speaker})", trainer.global_step)
 
-    def _log_sounds(self, trainer: Trainer, codec: Codec, system: str, all_codes: list[Tensor]) -> None:
+    def _log_sounds(
+        self,
+        trainer: Trainer,
+        codec: Codec,
+        system: str,
+        all_codes: list[Tensor],
+        voices: list[Reference | None],
+    ) -> None:
         if not trainer.is_global_zero:
             return
         board = tensorboard(trainer)
-        for i, codes in enumerate(all_codes):
-            audio = decode(codec, codes)
+        for i, (codes, voice) in enumerate(zip(all_codes, voices, strict=True)):
+            audio = decode(codec, codes, voice)
             if len(audio) == 0:
                 continue
             write_audio(Path(trainer.default_root_dir) / "samples" / f"{i}-{system}.wav", audio, codec.sample_rate)

@@ -28,6 +28,7 @@ BUILTIN_BACKBONES = {
     "CausalSpeechLM": "wand.backbones.causal_lm",
     "CosyVoice2": "wand.backbones.cosyvoice",
     "EncodecLM": "wand.backbones.encodec_lm",
+    "IndexTTS": "wand.backbones.index_tts",
     "SparkTTS": "wand.backbones.spark_tts",
 }
 ENTRY_POINT_GROUP = "wand.backbones"

@@ -124,7 +124,7 @@ def synthesize(
     took = time.perf_counter() - begin
     sounds: Sequence[Tensor | None] = [None] * len(spoken)
     if codec is not None:
-        sounds = decode_all(codec, [generation.codes for generation in spoken], reference=reference)
+        sounds = decode_all(codec, [generation.codes for generation in spoken], [reference] * len(spoken))
     return [
         Speech(text, sound, generation.codes, generation.reason, took)
         for text, sound, generation in zip(texts, sounds, spoken, strict=True)
@@ -137,25 +137,26 @@ def decode(codec: Codec, codes: Tensor, reference: Reference | None = None) -> T
 
 
 def decode_all(
-    codec: Codec, codes: Sequence[Tensor], rows: int = 8, reference: Reference | None = None
+    codec: Codec, codes: Sequence[Tensor], references: Sequence[Reference | None] | None = None, rows: int = 8
 ) -> list[Tensor]:
     """As `decode` for many: side by side where the codec is causal, those of like length together.
 
     Args:
         codec: The codec.
         codes: ``[K, F_i]`` each.
+        references: The voices, in codecs whose codes leave them out.
         rows: Decoded at once.
-        reference: The voice, in codecs whose codes leave it out.
     """
-    if not codec.causal:
-        return [decode(codec, one, reference) for one in codes]
+    if not codec.causal or codec.needs_reference:
+        voices = references or [None] * len(codes)
+        return [decode(codec, one, voice) for one, voice in zip(codes, voices, strict=True)]
     sounds = [torch.zeros(0)] * len(codes)
     order = sorted((i for i, one in enumerate(codes) if one.shape[1]), key=lambda i: codes[i].shape[1])
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
         longest = codes[chosen[-1]].shape[1]
         padded = torch.stack([torch.nn.functional.pad(codes[i], (0, longest - codes[i].shape[1])) for i in chosen])
-        audio = codec.decode(padded, reference)[:, 0].cpu()
+        audio = codec.decode(padded)[:, 0].cpu()
         for i, sound in zip(chosen, audio, strict=True):
             sounds[i] = sound[: len(sound) * codes[i].shape[1] // longest].clone()
     return sounds

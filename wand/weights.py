@@ -16,8 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, below: str | None = None) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, or of a file of ``torch.save`` (mapped, not copied).
+
+    Args:
+        path: The file.
+        below: A key of a file of ``torch.save`` below which the tensors are, where there is that key.
 
     Raises:
         ValueError: If it is missing, damaged, holds code, or is not a dict of tensors.
@@ -30,6 +34,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, BadZipFile, RuntimeError, OSError) as error:
         raise ValueError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+    if below is not None and isinstance(state, dict):
+        state = state.get(below, state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a dict of tensors: it holds another kind of checkpoint")
     return state

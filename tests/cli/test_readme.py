@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.workplace import Workplace
+from wand.attention import AttentionWindow
 from wand.cli import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -41,13 +46,29 @@ def test_command(run: Workplace, command: list[str], tmp_path: Path, monkeypatch
         else:
             monkeypatch.chdir(run.folder if command[0] != "fit" else tmp_path)
             assert main([*command, *(run.fit if command[0] == "fit" else [quiet])]) == 0
+    elif command[0] == "export":
+        assert main(command) == 0
     else:
         Path("texts.txt").write_text("one.\ntwo.\n")
         assert main([*command, "--max_seconds", "0.5"]) == 0
 
 
-@pytest.mark.parametrize("snippet", blocks("python"))
-def test_snippet(run: Workplace, snippet: str) -> None:
-    names: dict[str, object] = {}
-    exec(snippet, names)
-    assert names["window"] == names["AttentionWindow"](8)  # type: ignore[operator]
+def test_a_student_is_exported_and_speaks(run: Workplace) -> None:
+    exported, _ = blocks("python")
+    if not Path("exported").exists():
+        assert main(["export", "--ckpt_path", "runs/quickstart", "--out", "exported"]) == 0
+    names: dict[str, Any] = {}
+    exec(exported, names)
+    assert names["model"].window == AttentionWindow(8)
+    assert len(names["speech"].audio) > 0
+
+
+def test_a_loop_of_ones_own_trains_a_plain_model() -> None:
+    _, loop = blocks("python")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=30, eos_token_id=None, **sizes))
+    before = copy.deepcopy(model.state_dict())
+    names: dict[str, Any] = {"model": model, "batches": [(torch.randint(0, 30, (2, 60)), 9)] * 2}
+    exec(loop, names)
+    assert names["spoken"].shape == (2, 9 + 50)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

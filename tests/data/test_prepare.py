@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from transformers import EncodecConfig, EncodecModel
 from tests.conftest import TINY
 from wand.backbones.encodec_lm import EncodecLM
 from wand.data import prepare as preparation
-from wand.data.prepare import cache_fingerprint, choose_references, prepare, shard_cache
-from wand.data.shards import Example, read_shard
+from wand.data.audio import resample
+from wand.data.prepare import cache_fingerprint, prepare, shard_cache
+from wand.data.shards import Example, read_refusals, read_shard
 from wand.data.source import SPLITS, SpeechSource, Utterance
 
 SIZES = {"train": 5, "validation": 2, "test": 1}
@@ -36,7 +38,7 @@ class Tones:
     def audio(self, utterance: Utterance) -> torch.Tensor:
         self.asked.append(utterance.id)
         index = int(utterance.id[-1])
-        return 0.3 * torch.sin(torch.arange(3200 + 320 * index) * 0.05 * (1 + index))
+        return 0.3 * torch.sin(torch.arange(8000 + 320 * index) * 0.05 * (1 + index))
 
 
 @pytest.fixture(scope="session")
@@ -130,24 +132,63 @@ def two_codebooks(codec_folder: str):
     return replace(TINY, codec=codec_folder, num_codebooks=2)
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [(Tones(sample_rate=24_000), "24000 Hz, the codec at 16000"), (Tones(text="naïve"), "'ï'")],
-    ids=["rate", "characters"],
-)
-def test_a_corpus_that_does_not_fit_is_refused(lm, tmp_path, source, message):
-    with pytest.raises(ValueError, match=message):
-        prepare(source, lm, tmp_path, workers=0)
+def test_another_sample_rate_is_brought_to_the_codecs(lm, tmp_path):
+    source = Tones(sample_rate=24_000)
+    cache = prepare(source, lm, tmp_path, workers=0, splits=["test"])
+    (example,) = read(cache.folder, "test", cache.fingerprint)
+    audio = resample(source.audio(source.utterances("test")[0]), 24_000, 16_000)
+    assert torch.equal(example.codes, lm.load_codec().encode(audio[None, None], 16_000)[0])
+
+
+def test_a_corpus_of_which_nothing_can_be_used_is_refused(lm, tmp_path):
+    for _ in range(2):  # the second time as the first
+        with pytest.raises(ValueError, match=r"no utterance of train .* 'ï'"):
+            prepare(Tones(text="naïve"), lm, tmp_path, workers=0)
     assert list(tmp_path.glob("*/*.safetensors")) == []
 
 
-def test_references_are_others_of_the_same_speaker():
-    utterances = [Utterance(f"u{i}", "a", "xyyx"[i % 4]) for i in range(16)] + [Utterance("lone", "a", "z")]
-    frames = [60 + 20 * i for i in range(17)]
-    chosen = choose_references(utterances, frames, keep=110)
-    for i, (index, start) in enumerate(chosen):
-        assert utterances[index].speaker == utterances[i].speaker
-        assert (index == i) == (utterances[i].id == "lone")
-        assert 0 <= start <= max(0, frames[index] - 110)
-    assert chosen == choose_references(utterances, frames, keep=110)
-    assert len({index for index, _ in chosen}) > 4
+@dataclass
+class Flawed(Tones):
+    """One utterance each that is missing, too short, too long, or cannot be spelled."""
+
+    def utterances(self, split: str) -> list[Utterance]:
+        texts = {"train-1": "naïve"}
+        return [replace(u, text=texts.get(u.id, u.text)) for u in Tones.utterances(self, split)]
+
+    def audio(self, utterance: Utterance) -> torch.Tensor:
+        if utterance.id == "train-0":
+            raise ValueError("no sound file at nowhere.wav")
+        lengths = {"train-2": 1000, "validation-0": 40_000}
+        return 0.3 * torch.sin(torch.arange(lengths.get(utterance.id, 8000)) * 0.05)
+
+
+def test_what_cannot_be_used_is_left_out_and_told(lm, tmp_path, capsys):
+    cache = prepare(Flawed(), lm, tmp_path, workers=0, max_seconds=2.0)
+    assert [e.id for e in read(cache.folder, "train", cache.fingerprint)] == ["train-3", "train-4"]
+    assert [e.id for e in read(cache.folder, "validation", cache.fingerprint)] == ["validation-1"]
+    told = [json.loads(line) for line in (cache.folder / "refused.jsonl").read_text().splitlines()]
+    assert [(line["split"], line["id"], line["why"]) for line in told] == [
+        ("train", "train-0", "its sound or codes"),
+        ("train", "train-1", "its text or reference"),
+        ("train", "train-2", "too short"),
+        ("validation", "validation-0", "too long"),
+    ]
+    assert "nowhere.wav" in told[0]["detail"]
+    assert "2.5 s" in told[3]["detail"]
+    assert "too short: 1" in capsys.readouterr().out
+    again = prepare(Flawed(), lm, tmp_path, workers=0, max_seconds=2.0)
+    assert again == cache
+
+
+def test_processes_make_the_same_shards(lm, tmp_path):
+    one = prepare(Flawed(), lm, tmp_path / "one", workers=0)
+    two = prepare(Flawed(), lm, tmp_path / "two", workers=2)
+    files = sorted(path.name for path in one.folder.glob("*.safetensors"))
+    assert files == sorted(path.name for path in two.folder.glob("*.safetensors"))
+    for name in files:
+        pairs = zip(*(read_shard(cache.folder / name, cache.fingerprint) for cache in (one, two)), strict=True)
+        for own, other in pairs:
+            assert (own.id, own.reference) == (other.id, other.reference)
+            assert torch.equal(own.codes, other.codes)
+            assert torch.equal(own.conditioning["ids"], other.conditioning["ids"])
+        assert read_refusals(one.folder / name) == read_refusals(two.folder / name)

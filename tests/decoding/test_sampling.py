@@ -90,6 +90,19 @@ def test_the_sampler_remembers_what_each_codebook_has_spoken():
     assert any(len(tokens) > 1 for tokens in said.values())
 
 
+def test_some_tokens_count_as_spoken_from_the_first_step():
+    logits = random_logits(5, 2, 3)
+    penalty, tokens = 3.0, [0, 4]
+    sampler = Sampler(Sampling(temperature=0, repetition_penalty=penalty, already_spoken=tokens), seeds=[0, 1])
+    told = Sampler(Sampling(temperature=0, repetition_penalty=penalty), seeds=[0, 1])
+    told(logits)
+    for token in tokens:
+        told.remember(torch.full((2, 3), token))
+    first = sampler(logits)
+    assert torch.equal(first, told(logits))
+    assert not torch.equal(first, logits.argmax(-1))
+
+
 def test_temperature_zero_is_greedy():
     logits = random_logits(0, 3, 2)
     assert torch.equal(Sampler(Sampling(temperature=0), [0, 1, 2])(logits), logits.argmax(-1))

@@ -14,6 +14,7 @@ USAGE = f"""wand {__version__}: windowed attention for pretrained autoregressive
 usage: wand COMMAND [options]          wand COMMAND --help tells a command's options
 
 commands:
+  prepare      make a config's training data: wand prepare --config FILE
   fit          adapt a model:            wand fit --config quickstart
   validate     measure a run on its validation split
   test         compare teacher, untrained window and student on the test split
@@ -58,6 +59,10 @@ def _run(command: str, rest: list[str]) -> int:
         from wand.cli.training import main as run_training
 
         run_training(command, rest)
+    elif command == "prepare":
+        from wand.cli.prepare import main as run_prepare
+
+        run_prepare(rest)
     elif command == "synthesize":
         from wand.cli.synthesize import main as run_synthesize
 
@@ -72,7 +77,7 @@ def _run(command: str, rest: list[str]) -> int:
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")
     else:
-        known = ", ".join((*TRAINING, "synthesize", "export", "backbones"))
+        known = ", ".join((*TRAINING, "prepare", "synthesize", "export", "backbones"))
         raise ValueError(f"unknown command {command!r}: known are {known}")
     return 0
 

@@ -188,12 +188,13 @@ def _quiet() -> None:
 
 
 def main(command: str, arguments: list[str]) -> WandCLI:
-    """Run one of the trainer's commands.
+    """Run one of the trainer's commands, or build everything that ``fit`` would run (``prepare``).
 
     Args:
-        command: ``fit``, ``validate`` or ``test``.
+        command: ``fit``, ``validate``, ``test``, or ``prepare``.
         arguments: Its options.
     """
+    runs = command != "prepare"
     settled, checkpoint = settle_arguments(arguments)
     _quiet()
     for name in known_backbones():
@@ -206,7 +207,8 @@ def main(command: str, arguments: list[str]) -> WandCLI:
         return Bound(
             WandModule,
             SpeechDataModule,
-            args=[command, *settled],
+            run=runs,
+            args=[command, *settled] if runs else settled,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -216,7 +218,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
                 "parser_mode": "omegaconf+",
                 "version": f"wand {__version__}",
                 "exit_on_error": False,
-                **{name: {"exit_on_error": False} for name in WandCLI.subcommands()},
+                **{name: {"exit_on_error": False} for name in WandCLI.subcommands() if runs},
             },
             trainer_defaults={
                 "max_epochs": 1,

@@ -10,11 +10,16 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
 from wand.backbone import Backbone
+from wand.codecs import Codec
+from wand.conditioning import Reference
+from wand.data.audio import resample
 from wand.data.batching import BatchLoader
-from wand.data.prepare import prepare, shard_cache
+from wand.data.prepare import ShardCache, prepare, shard_cache
+from wand.data.sampled import TeacherSamples
 from wand.data.shards import Example, read_shard
-from wand.data.source import SpeechSource
+from wand.data.source import SPLITS, SpeechSource
 from wand.module import WandModule
+from wand.synthesis import read_voice
 
 
 def default_cache_dir() -> Path:
@@ -33,6 +38,8 @@ class SpeechDataModule(LightningDataModule):
         seed: Of the order of batches.
         cache_dir: Where prepared speech is kept; ``$WAND_CACHE`` or the user's cache folder by default.
         workers: Processes that make, read and encode the sound during preparation.
+        codec: The model's codec, where the adapter brings none of its own (`wand.codecs.worker.WorkerCodec`).
+        max_seconds: Longer recordings are left out.
 
     Raises:
         ValueError: If the batch size is not positive.
@@ -45,6 +52,8 @@ class SpeechDataModule(LightningDataModule):
         seed: int = 0,
         cache_dir: Path | None = None,
         workers: int = 2,
+        codec: Codec | None = None,
+        max_seconds: float = 30.0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -54,7 +63,10 @@ class SpeechDataModule(LightningDataModule):
         self.seed = seed
         self.cache_dir = default_cache_dir() if cache_dir is None else cache_dir
         self.workers = workers
+        self.codec = codec
+        self.max_seconds = max_seconds
         self.examples: dict[str, list[Example]] = {}
+        self._voices: dict[str, Reference] = {}
         self._train_loader: BatchLoader | None = None
         self._progress: dict[str, int] | None = None
 
@@ -70,14 +82,24 @@ class SpeechDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make the shards that are not in the cache (one process a node)."""
-        prepare(self.source, self._backbone, self.cache_dir, self.workers)
+        self.prepare_for(self._module)
+
+    def prepare_for(self, module: WandModule) -> ShardCache:
+        """Make the shards that are not in the cache for a module's backbone."""
+        self._give_codec(module.backbone)
+        return prepare(self.source, module.backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
+
+    def _give_codec(self, backbone: Backbone) -> None:
+        if self.codec is not None:
+            backbone.codec = self.codec
 
     def setup(self, stage: str) -> None:
         """Read the shards of the splits that a stage needs."""
+        self._give_codec(self._backbone)
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         missing = [split for split in needed.get(stage, ()) if split not in self.examples]
         if missing:
-            cache = shard_cache(self.source, self._backbone, self.cache_dir)
+            cache = shard_cache(self.source, self._backbone, self.cache_dir, self.max_seconds)
             for split in missing:
                 files = cache.shards(split, len(self.source.utterances(split)))
                 self.examples[split] = [e for file in files for e in read_shard(file, cache.fingerprint)]
@@ -107,6 +129,19 @@ class SpeechDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         """By length."""
         return self._loader("test", shuffle=False)
+
+    def voice(self, example: Example) -> Reference | None:
+        """The voice of an example, for codecs whose codes leave it out; None for all others."""
+        codec = self._backbone.find_codec()
+        if codec is None or not codec.needs_reference or example.reference is None:
+            return None
+        if example.reference not in self._voices:
+            by_id = {u.id: u for split in SPLITS for u in self.source.utterances(split)}
+            # What a teacher said has its prompt's sound.
+            named = example.id if isinstance(self.source, TeacherSamples) else example.reference
+            audio = resample(self.source.audio(by_id[named]), self.source.sample_rate, codec.sample_rate)
+            self._voices[example.reference] = read_voice(codec, audio, codec.sample_rate)
+        return self._voices[example.reference]
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands in its data.

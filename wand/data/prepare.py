@@ -1,38 +1,40 @@
 """From a corpus to shards: speech to codes, text and references to conditioning.
 
-Deterministic and restartable: shard i always holds the same utterances, one that exists is not made again, and a lock
-lets several runs share one cache. The reference of an utterance is another one of the same speaker.
+Deterministic and restartable: shard i always covers the same utterances, one that exists is not made again, and a lock
+lets several runs share one cache. What cannot be used is left out and reported.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import torch
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
 from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.conditioning import Conditioner, Reference
-from wand.data.shards import FORMAT, Example, write_shard
-from wand.data.source import SPLITS, SpeechSource, Utterance
+from wand.data.audio import resample
+from wand.data.encoding import Encoder, check_length, encoders, is_coded, make_example
+from wand.data.references import choose_references, choose_whole_references
+from wand.data.report import write_report
+from wand.data.sampled import TeacherSamples, TeacherSpeech
+from wand.data.shards import FORMAT, Example, Refusal, write_shard
+from wand.data.source import SPLITS, SpeechCodes, SpeechSource, Utterance
 
 UTTERANCES_PER_SHARD = 256
 
 
-def cache_fingerprint(source: SpeechSource, conditioner: Conditioner, codec: Codec) -> str:
+def cache_fingerprint(
+    source: SpeechSource, conditioner: Conditioner, codec: Codec | None, max_seconds: float = 30.0
+) -> str:
     """Digest of everything that determines the shards."""
-    parts = (FORMAT, source.fingerprint, conditioner.fingerprint, codec.fingerprint)
+    heard = "codes" if codec is None else codec.fingerprint
+    parts = (FORMAT, source.fingerprint, conditioner.fingerprint, heard, f"{max_seconds:g}")
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
@@ -52,14 +54,22 @@ class ShardCache:
         return [self.shard(split, i) for i in range(-(-utterances // UTTERANCES_PER_SHARD))]
 
 
-def shard_cache(source: SpeechSource, backbone: Backbone, root: Path) -> ShardCache:
+def shard_cache(source: SpeechSource, backbone: Backbone, root: Path, max_seconds: float = 30.0) -> ShardCache:
     """The cache of a corpus for a backbone, made or not."""
-    fingerprint = cache_fingerprint(source, backbone.conditioner, backbone.load_codec())
+    codec = None if is_coded(source) else backbone.load_codec()
+    fingerprint = cache_fingerprint(source, backbone.conditioner, codec, max_seconds)
+    if isinstance(source, TeacherSamples):
+        fingerprint += backbone.pretrained_digest()[:8]
     return ShardCache(root / fingerprint, fingerprint)
 
 
 def prepare(
-    source: SpeechSource, backbone: Backbone, root: Path, workers: int = 2, splits: Sequence[str] = SPLITS
+    source: SpeechSource,
+    backbone: Backbone,
+    root: Path,
+    workers: int = 2,
+    splits: Sequence[str] = SPLITS,
+    max_seconds: float = 30.0,
 ) -> ShardCache:
     """Make all shards that are not there yet.
 
@@ -69,112 +79,127 @@ def prepare(
         root: Where caches live.
         workers: Processes that make or read the sound and encode it; 0 does it here.
         splits: Which splits.
+        max_seconds: Longer recordings are left out.
 
     Raises:
-        ValueError: If the sample rates differ, a text has unknown characters, or the disk is full.
+        ValueError: If no utterance of a split can be used, or the disk is full.
     """
-    codec = backbone.load_codec()
-    if source.sample_rate != codec.sample_rate:
-        raise ValueError(f"the corpus is at {source.sample_rate} Hz, the codec at {codec.sample_rate} Hz")
-    cache = shard_cache(source, backbone, root)
+    cache = shard_cache(source, backbone, root, max_seconds)
     cache.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(cache.folder / ".lock"):
         todo = []
         for split in splits:
             utterances = source.utterances(split)
+            if not utterances:
+                raise ValueError(f"the corpus has no utterance to use for {split}: give it some, or a larger share")
             parts = [utterances[i : i + UTTERANCES_PER_SHARD] for i in range(0, len(utterances), UTTERANCES_PER_SHARD)]
             todo += [(path, part) for path, part in zip(cache.shards(split, len(utterances)), parts, strict=True)]
-        todo = [(path, part) for path, part in todo if not path.is_file()]
-        if todo:
-            _make_shards(todo, source, backbone.conditioner, codec, cache.fingerprint, workers)
+        missing = [(path, part) for path, part in todo if not path.is_file()]
+        if missing:
+            maker = ShardMaker(source, backbone, cache.fingerprint, max_seconds)
+            maker.make(missing, workers)
+            write_report(cache.folder, [path for path, _ in todo], cache.fingerprint, backbone.frame_rate)
     return cache
 
 
-def _make_shards(
-    todo: list[tuple[Path, list[Utterance]]],
-    source: SpeechSource,
-    conditioner: Conditioner,
-    codec: Codec,
-    fingerprint: str,
-    workers: int,
-) -> None:
-    columns = TextColumn("[bold]preparing speech"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns) as progress, _encoders(_Encoder(source, codec), workers) as encode:
-        bar = progress.add_task("", total=sum(len(part) for _, part in todo))
-        for path, part in todo:
-            codes = []
-            for own in encode(part):
-                codes.append(own)
-                progress.advance(bar)
-            references = choose_references(part, [own.shape[1] for own in codes])
-            examples = []
-            for utterance, own, (index, start) in zip(part, codes, references, strict=True):
-                examples.append(_make_example(utterance, own, Reference(codes=codes[index][:, start:]), conditioner))
-            write_shard(path, examples, fingerprint)
-
-
-def _make_example(utterance: Utterance, codes: Tensor, reference: Reference, conditioner: Conditioner) -> Example:
-    try:
-        conditioning = conditioner(utterance.text, reference)
-    except ValueError as error:
-        raise ValueError(f"utterance {utterance.id!r} of the corpus: {error}") from error
-    return Example(utterance.id, utterance.text, utterance.speaker, conditioning, codes)
-
-
-def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], keep: int = 110) -> list[tuple[int, int]]:
-    """For every utterance another one of its speaker, and the frame where the reference begins.
-
-    The choice depends on the utterance alone, so that a cache made again is the same. A speaker with a single
-    utterance refers to it.
+class ShardMaker:
+    """Makes shards for one backbone.
 
     Args:
-        utterances: Of one shard.
-        frames: Of each.
-        keep: A reference begins so that at least this many frames follow, where there are so many.
+        source: The corpus.
+        backbone: Whose conditioner and codec to use.
+        fingerprint: Of the cache.
+        max_seconds: Longer recordings are left out.
     """
-    by_speaker = defaultdict(list)
-    for i, utterance in enumerate(utterances):
-        by_speaker[utterance.speaker].append(i)
-    chosen = []
-    for i, utterance in enumerate(utterances):
-        rng = random.Random(utterance.id)
-        others = [j for j in by_speaker[utterance.speaker] if j != i] or [i]
-        reference = rng.choice(others)
-        chosen.append((reference, rng.randint(0, max(0, frames[reference] - keep))))
-    return chosen
 
-
-class _Encoder:
-    """From an utterance to its codes ``[K, F]``; what the worker processes run."""
-
-    def __init__(self, source: SpeechSource, codec: Codec) -> None:
+    def __init__(self, source: SpeechSource, backbone: Backbone, fingerprint: str, max_seconds: float) -> None:
         self.source = source
-        self.codec = codec
+        self.backbone = backbone
+        self.fingerprint = fingerprint
+        self.max_seconds = max_seconds
+        self.codec = None if is_coded(source) else backbone.load_codec()
+        self.encoder = Encoder(source, self.codec)
 
-    def __call__(self, utterance: Utterance) -> Tensor:
-        return self.codec.encode(self.source.audio(utterance)[None, None], self.codec.sample_rate)[0]
+    def make(self, todo: Sequence[tuple[Path, list[Utterance]]], workers: int) -> None:
+        """Make shards one after another, their utterances side by side."""
+        columns = TextColumn("[bold]preparing speech"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns) as progress:
+            bar = progress.add_task("", total=sum(len(part) for _, part in todo))
+            if isinstance(self.source, TeacherSamples):
+                speech = TeacherSpeech(self.source, self.backbone, self.max_seconds)
+                for path, part in todo:
+                    made = speech.speak(part, lambda done: progress.advance(bar, done))
+                    self._write(path, made)
+                return
+            with encoders(self.encoder, workers) as encode:
+                for path, part in todo:
+                    heard = []
+                    for own in encode(part):
+                        heard.append(own)
+                        progress.advance(bar)
+                    self._write(path, self._examples(part, heard))
 
+    def _write(self, path: Path, made: Iterable[Example | Refusal]) -> None:
+        parts = list(made)
+        examples = [one for one in parts if isinstance(one, Example)]
+        write_shard(path, examples, self.fingerprint, [one for one in parts if isinstance(one, Refusal)])
 
-_encoder: _Encoder
+    def _examples(
+        self, part: Sequence[Utterance], heard: Sequence[SpeechCodes | Refusal]
+    ) -> Iterator[Example | Refusal]:
+        checked = [
+            own if isinstance(own, Refusal) else check_length(u, own, self.backbone, self.max_seconds)
+            for u, own in zip(part, heard, strict=True)
+        ]
+        kept = [(u, own) for u, own in zip(part, checked, strict=True) if isinstance(own, SpeechCodes)]
+        yield from (own for own in checked if isinstance(own, Refusal))
+        for (utterance, own), reference in zip(kept, self._references(kept), strict=True):
+            if isinstance(reference, Refusal):
+                yield reference
+            else:
+                yield make_example(utterance, own.codes, *reference, self.backbone.conditioner)
 
+    def _references(self, kept: list[tuple[Utterance, SpeechCodes]]) -> list[tuple[str, Reference] | Refusal]:
+        """The reference of every utterance, and whose it is."""
+        utterances = [utterance for utterance, _ in kept]
+        frames = [own.codes.shape[1] for _, own in kept]
+        if self.backbone.cut_references:
+            return [
+                (utterances[i].id, Reference(kept[i][1].codes[:, start:], speaker=utterances[i].speaker))
+                for i, start in choose_references(utterances, frames)
+            ]
+        places = {utterance.id: i for i, utterance in enumerate(utterances)}
+        seconds = [count / self.backbone.frame_rate for count in frames]
+        made: list[tuple[str, Reference] | Refusal] = []
+        for i, chosen in enumerate(choose_whole_references(utterances, seconds)):
+            named = utterances[i].reference
+            try:
+                if named is not None and named not in places:
+                    reference, own = self._elsewhere(named)
+                else:
+                    reference, own = kept[chosen if named is None else places[named]]
+                # What is to be said must not be in the prefix: a lone utterance gives its voice, not its words.
+                words = None if reference.id == utterances[i].id else reference.text
+                made.append((reference.id, self._whole(reference, own, words)))
+            except ValueError as error:
+                made.append(Refusal(utterances[i].id, "its reference", str(error)))
+        return made
 
-def _start_worker(encoder: _Encoder) -> None:
-    global _encoder
-    _encoder = encoder
-    torch.set_num_threads(1)
+    def _whole(self, utterance: Utterance, own: SpeechCodes, words: str | None) -> Reference:
+        audio = None
+        if self.backbone.hears_references:
+            audio = resample(self.source.audio(utterance), self.source.sample_rate, self.backbone.sample_rate)
+        return Reference(own.codes, audio, words, own.global_codes, utterance.speaker)
 
+    def _elsewhere(self, name: str) -> tuple[Utterance, SpeechCodes]:
+        """An utterance of another shard."""
+        if name not in self._by_id:
+            raise ValueError(f"the corpus has no utterance {name!r} to refer to")
+        own = self.encoder(self._by_id[name])
+        if isinstance(own, Refusal):
+            raise ValueError(own.detail)
+        return self._by_id[name], own
 
-def _encode(utterance: Utterance) -> np.ndarray:
-    # Arrays, not tensors: those would travel through shared memory, one open file each.
-    return _encoder(utterance).numpy()
-
-
-@contextmanager
-def _encoders(encoder: _Encoder, workers: int) -> Iterator[Callable[[Sequence[Utterance]], Iterable[Tensor]]]:
-    """A function from utterances to their codes, in order, made by worker processes (or here, if there are none)."""
-    if workers == 0:
-        yield lambda utterances: map(encoder, utterances)
-        return
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with get_context("spawn").Pool(workers, initializer=_start_worker, initargs=(encoder,)) as pool:
-        yield lambda utterances: map(torch.from_numpy, pool.imap(_encode, utterances, chunksize=8))
+    @cached_property
+    def _by_id(self) -> dict[str, Utterance]:
+        return {utterance.id: utterance for split in SPLITS for utterance in self.source.utterances(split)}

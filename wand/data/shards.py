@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wand.conditioning import Conditioning
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +34,7 @@ class Example:
         speaker: Who says it.
         conditioning: The adapter's tensors.
         codes: ``[K, F]``.
+        reference: Id of the utterance that its reference is taken from.
     """
 
     id: str
@@ -41,29 +42,50 @@ class Example:
     speaker: str
     conditioning: Conditioning
     codes: Tensor
+    reference: str | None = None
 
 
-def write_shard(path: Path, examples: Sequence[Example], fingerprint: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An utterance that was left out.
+
+    Args:
+        id: Of the utterance.
+        why: In a few words, the same for all of a kind.
+        detail: The whole reason.
+    """
+
+    id: str
+    why: str
+    detail: str
+
+
+def write_shard(path: Path, examples: Sequence[Example], fingerprint: str, refused: Sequence[Refusal] = ()) -> None:
     """Write a shard beside its final name, then move it there: no half-written shard is ever read.
 
     Args:
         path: The shard's final name.
-        examples: At least one.
+        examples: The utterances; perhaps none, where all were refused.
         fingerprint: Of source, conditioner and codec; `read_shard` refuses another's.
+        refused: What was left out.
 
     Raises:
         ValueError: If the disk is full.
     """
     tensors: dict[str, Tensor] = {}
-    fields = {"codes": [e.codes.T for e in examples]}
-    fields |= {f"conditioning.{name}": [e.conditioning[name] for e in examples] for name in examples[0].conditioning}
+    fields: dict[str, list[Tensor]] = {}
+    if examples:
+        names = examples[0].conditioning
+        fields = {f"conditioning.{name}": [e.conditioning[name] for e in examples] for name in names}
+        fields["codes"] = [e.codes.T for e in examples]
     for name, values in fields.items():
         tensors[f"{name}.values"] = _compact(torch.cat(values).contiguous())
         tensors[f"{name}.lengths"] = torch.tensor([len(value) for value in values])
     about = {
         "format": FORMAT,
         "fingerprint": fingerprint,
-        "utterances": json.dumps([[e.id, e.text, e.speaker] for e in examples]),
+        "utterances": json.dumps([[e.id, e.text, e.speaker, e.reference] for e in examples]),
+        "refused": json.dumps([[r.id, r.why, r.detail] for r in refused]),
     }
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -98,9 +120,25 @@ def read_shard(path: Path, fingerprint: str) -> list[Example]:
     split = {n: tensors[f"{n}.values"].split(tensors[f"{n}.lengths"].tolist()) for n in names}
     inner = {n.removeprefix("conditioning."): values for n, values in split.items() if n.startswith("conditioning.")}
     return [
-        Example(id, text, speaker, {n: _expand(values[i]) for n, values in inner.items()}, _expand(split["codes"][i]).T)
-        for i, (id, text, speaker) in enumerate(json.loads(about["utterances"]))
+        Example(
+            id,
+            text,
+            speaker,
+            {name: _expand(values[i]) for name, values in inner.items()},
+            _expand(split["codes"][i]).T,
+            reference,
+        )
+        for i, (id, text, speaker, reference) in enumerate(json.loads(about["utterances"]))
     ]
+
+
+def read_refusals(path: Path) -> list[Refusal]:
+    """What was left out when a shard was made."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return [Refusal(*parts) for parts in json.loads((file.metadata() or {})["refused"])]
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"shard {path} is damaged ({error}): delete it and run again") from error
 
 
 def _compact(values: Tensor) -> Tensor:

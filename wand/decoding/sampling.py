@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 MASKED = -1e30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RepetitionAware:
     """Draws once more, from the whole distribution, when the drawn token was spoken a moment ago (VALL-E 2).
 
@@ -29,7 +29,7 @@ class RepetitionAware:
     exclude: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn from logits.
 
@@ -38,6 +38,7 @@ class Sampling:
         top_k: Draw among the k most likely tokens; 0 draws among all.
         top_p: Draw among the fewest most likely tokens whose probability reaches p; 1 draws among all.
         repetition_penalty: Logits of tokens already spoken are divided by it (multiplied where negative); 1 is none.
+        already_spoken: Tokens that count as spoken from the first step on, in every codebook.
         repetition: Draw again what was just spoken; None does not. Greedy choice never does.
 
     Raises:
@@ -48,6 +49,7 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
+    already_spoken: list[int] = field(default_factory=list)
     repetition: RepetitionAware | None = None
 
     def __post_init__(self) -> None:
@@ -115,6 +117,7 @@ class Sampler:
         if settings.repetition_penalty != 1:
             if self._spoken is None:
                 self._spoken = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+                self._spoken[..., settings.already_spoken] = True
             logits = penalise_repetition(logits, self._spoken, settings.repetition_penalty)
         if self.forbidden is not None:
             logits = logits.masked_fill(self.forbidden, MASKED)

@@ -12,7 +12,7 @@ from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.columns import ColumnLayout
-from wand.conditioning import make_batch
+from wand.conditioning import Reference, make_batch
 from wand.data.shards import Example
 from wand.decoding.decoder import Generation, generate
 from wand.decoding.sampling import Sampling
@@ -87,6 +87,7 @@ def speak_takes(
     examples: Sequence[Example],
     window: AttentionWindow,
     *,
+    voice: Callable[[Example], Reference | None] | None = None,
     seed: int = 0,
     rows: int = 64,
     on_batch: Callable[[int], object] | None = None,
@@ -99,6 +100,7 @@ def speak_takes(
         recogniser: Who listens.
         examples: The sentences.
         window: Hard window, or full attention.
+        voice: Gives the voice of an example, for codecs whose codes leave it out.
         seed: As in `speak_examples`.
         rows: As in `speak_examples`.
         on_batch: Called with the number of sentences that are done, here and (about) elsewhere.
@@ -112,7 +114,8 @@ def speak_takes(
     share = [examples[i] for i in order[rank::world]]
     tell = None if on_batch is None else lambda done: on_batch(done * world)
     spoken = speak_examples(backbone, codec, share, window, seed=seed, rows=rows, on_batch=tell)
-    heard = recogniser.transcribe(decode_all(codec, [one.codes for one in spoken]), codec.sample_rate)
+    voices = None if voice is None else [voice(example) for example in share]
+    heard = recogniser.transcribe(decode_all(codec, [one.codes for one in spoken], voices), codec.sample_rate)
     own = {
         example.id: (judge(example, one, text, seed, backbone.frame_rate), one.codes)
         for example, one, text in zip(share, spoken, heard, strict=True)

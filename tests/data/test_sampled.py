@@ -1,0 +1,120 @@
+"""Training data from the teacher: the original's own speech, the same whenever it is made."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+import torch
+
+from tests.backbones.test_causal_lm import make_model, shipped_format, write_model
+from wand.attention import AttentionWindow
+from wand.backbones.causal_lm import CausalSpeechLM
+from wand.conditioning import Reference, make_batch
+from wand.data import prepare as preparation
+from wand.data.manifest import ManifestCorpus
+from wand.data.prepare import prepare
+from wand.data.sampled import TeacherSamples
+from wand.data.shards import Example, read_shard
+from wand.data.source import SPLITS
+from wand.decoding.decoder import generate
+from wand.decoding.stopping import StopRules
+
+LETTERS = "abcdefgh"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> CausalSpeechLM:
+    """A model that stops soon, with random weights."""
+    folder = write_model(tmp_path / "release", "llasa", tied=False)
+    with torch.no_grad():
+        made = make_model(tmp_path / "release", "llasa", tied=False)
+        made.lm_head.weight.mul_(3)
+        made.save_pretrained(folder)
+    return CausalSpeechLM(pretrained=str(folder), format=shipped_format("llasa"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> TeacherSamples:
+    lines = [
+        {"id": f"p{i}", "text": f"prompt {LETTERS[i]}", "speaker": "xy"[i % 2], "codes": [i, i + 1, i + 2]}
+        for i in range(6)
+    ]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    texts = [f"say {a}{b}" for a in LETTERS for b in LETTERS[:5]]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n\n")
+    prompts = ManifestCorpus(str(tmp_path / "prompts.jsonl"), 0.0, 0.0)
+    return TeacherSamples(str(tmp_path / "texts.txt"), prompts, 0.2, 0.2, rows=4)
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "UTTERANCES_PER_SHARD", 8)
+    monkeypatch.setattr("wand.data.encoding.SHORTEST", 0.0)
+
+
+def read(cache: preparation.ShardCache) -> list[Example]:
+    files = sorted(cache.folder.glob("*.safetensors"))
+    return [example for file in files for example in read_shard(file, cache.fingerprint)]
+
+
+def test_what_is_kept_is_what_the_original_says(model: CausalSpeechLM, source: TeacherSamples, tmp_path: Path) -> None:
+    cache = prepare(source, model, tmp_path / "cache", workers=0, max_seconds=4.0)
+    examples = read(cache)
+    refused = [json.loads(line) for line in (cache.folder / "refused.jsonl").read_text().splitlines()]
+    asked = {u.id: u for split in SPLITS for u in source.utterances(split)}
+    assert len(examples) + len(refused) == len(asked) == 40
+    assert len(examples) > 10
+    assert {line["why"] for line in refused} <= {"ended by length", "ended by loop", "ended by silence"}
+    model.load_pretrained()
+    for example in examples[:6]:
+        prompt = source.voices[str(example.reference)]
+        assert asked[example.id].reference == prompt.id
+        own = source.prompts.codes(prompt)  # type: ignore[attr-defined]
+        conditioning = model.conditioner(example.text, Reference(own.codes, text=prompt.text))
+        assert torch.equal(example.conditioning["ids"], conditioning["ids"])
+        batch = make_batch(model.conditioner, model.layout, [conditioning])
+        seed = crc32(f"{example.id}/0".encode())
+        (alone,) = generate(model.eval(), batch, AttentionWindow(), rules=StopRules(200), seeds=[seed])
+        assert torch.equal(alone.codes, example.codes)
+
+
+def test_a_preparation_that_was_cut_short_goes_on(
+    model: CausalSpeechLM, source: TeacherSamples, tmp_path: Path
+) -> None:
+    cache = prepare(source, model, tmp_path / "cache", workers=0, max_seconds=4.0)
+    before = read(cache)
+    gone = cache.shard("train", 1)
+    gone.unlink()
+    prepare(source, model, tmp_path / "cache", workers=0, max_seconds=4.0)
+    for one, other in zip(before, read(cache), strict=True):
+        assert one.id == other.id
+        assert torch.equal(one.codes, other.codes)
+
+
+def test_other_weights_say_something_else(model: CausalSpeechLM, source: TeacherSamples, tmp_path: Path) -> None:
+    first = preparation.shard_cache(source, model, tmp_path)
+    model.load_pretrained()
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.save_pretrained(Path(str(model.pretrained)))
+    assert preparation.shard_cache(source, model, tmp_path).fingerprint != first.fingerprint
+
+
+def test_texts_are_split_once_and_for_all(source: TeacherSamples) -> None:
+    texts = [utterance.text for split in SPLITS for utterance in source.utterances(split)]
+    assert sorted(texts) == sorted(source.texts)
+    again = pickle.loads(pickle.dumps(source))
+    assert [again.utterances(split) for split in SPLITS] == [source.utterances(split) for split in SPLITS]
+    assert len({utterance.reference for utterance in source.utterances("train")}) > 2
+
+
+def test_what_is_missing_is_told(model: CausalSpeechLM, source: TeacherSamples, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no file of texts"):
+        TeacherSamples(str(tmp_path / "none.txt"), source.prompts)
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(ValueError, match="no text in"):
+        TeacherSamples(str(tmp_path / "empty.txt"), source.prompts)

@@ -1,0 +1,66 @@
+"""What a preparation made, and what it left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from wand.data.shards import Refusal, read_refusals, read_shard
+
+REFUSED = "refused.jsonl"
+
+
+def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_rate: float) -> None:
+    """Print utterances and hours by split; list what was left out in ``refused.jsonl`` beside the shards.
+
+    Args:
+        folder: Of the cache.
+        shards: Its files, ``<split>-00000.safetensors`` ...
+        fingerprint: Of the cache.
+        frame_rate: Frames of codes a second.
+
+    Raises:
+        ValueError: If nothing of a split could be used.
+    """
+    utterances: Counter[str] = Counter()
+    frames: Counter[str] = Counter()
+    refused: list[tuple[str, Refusal]] = []
+    for path in shards:
+        split = path.name.rsplit("-", 1)[0]
+        examples = read_shard(path, fingerprint)
+        utterances[split] += len(examples)
+        frames[split] += sum(example.codes.shape[1] for example in examples)
+        refused += [(split, refusal) for refusal in read_refusals(path)]
+    lines = [{"split": split, "id": r.id, "why": r.why, "detail": r.detail} for split, r in refused]
+    (folder / REFUSED).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    _show(utterances, frames, refused, frame_rate)
+    unusable = [split for split, count in utterances.items() if count == 0]
+    for path in shards:
+        if path.name.rsplit("-", 1)[0] in unusable:
+            path.unlink()  # to be made again once the corpus is mended
+    if unusable:
+        first = next(refusal for split, refusal in refused if split == unusable[0])
+        raise ValueError(
+            f"no utterance of {unusable[0]} can be used; the first, {first.id!r}: {first.detail} "
+            f"(all in {folder / REFUSED})"
+        )
+
+
+def _show(
+    utterances: Counter[str],
+    frames: Counter[str],
+    refused: Sequence[tuple[str, Refusal]],
+    frame_rate: float,
+) -> None:
+    table = Table("split", "utterances", "hours", "left out", "why")
+    for split, count in utterances.items():
+        reasons = Counter(refusal.why for own, refusal in refused if own == split)
+        why = ", ".join(f"{reason}: {times}" for reason, times in reasons.most_common())
+        hours = frames[split] / frame_rate / 3600
+        table.add_row(split, str(count), f"{hours:.2f}", str(sum(reasons.values())), why)
+    Console().print(table)
