@@ -1,0 +1,277 @@
+"""A codec in a process of its own: what it says, what it refuses, and how its end is told."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from wand.codecs.worker import KNOWN, WORKERS, WorkerCodec
+from wand.codecs.workers.serve import pack, unpack
+from wand.conditioning import Reference
+
+TOY = """
+import os, sys, time
+import numpy as np
+from serve import serve
+
+print("noise before the first answer")
+
+class Toy:
+    def __init__(self, settings):
+        print("noise of", settings["release"])
+    def describe(self):
+        return {"sample_rate": 8000, "frame_rate": 80.0, "num_codebooks": 1, "codebook_size": 9,
+                "needs_reference": False}
+    def encode(self, audio, sample_rate):
+        print("noise")
+        if sample_rate != 8000:
+            raise ValueError("hears 8 kHz\\nonly")
+        return {"codes": np.rint(audio[::100] * 8).astype(np.int64)[None], "process": os.getpid()}
+    def decode(self, codes):
+        return {"audio": np.repeat(codes[0] / 8, 100).astype(np.float32)}
+    def die(self):
+        sys.exit("out of memory")
+    def sleep(self):
+        time.sleep(60)
+
+serve(Toy)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> WorkerCodec:
+    script = tmp_path / "toy.py"
+    script.write_text(TOY)
+    return WorkerCodec(str(script), sys.executable, "weights", timeout=60)
+
+
+def sound(frames: int = 7) -> torch.Tensor:
+    return (torch.arange(frames) / 8).repeat_interleave(100)[None, None]
+
+
+@given(
+    arrays.arrays(st.sampled_from([np.float32, np.int64, np.bool_, np.dtype(">f4")]), arrays.array_shapes(min_dims=0))
+)
+def test_arrays_survive_the_lines(values: np.ndarray) -> None:
+    there = unpack(json.loads(json.dumps(pack({"a": {"b": values}, "c": 3}))))
+    assert there["c"] == 3
+    assert there["a"]["b"].shape == values.shape
+    np.testing.assert_array_equal(there["a"]["b"], values)
+
+
+def test_codes_and_sound_whatever_is_printed_beside_them(toy: WorkerCodec) -> None:
+    assert (toy.sample_rate, toy.frame_rate, toy.num_codebooks, toy.codebook_size) == (8000, 80.0, 1, 9)
+    codes = toy.encode(torch.cat([sound(), sound().flip(-1)]), 8000)
+    assert codes.tolist() == [[[0, 1, 2, 3, 4, 5, 6]], [[6, 5, 4, 3, 2, 1, 0]]]
+    assert torch.equal(toy.decode(codes[:1]), sound())
+    assert toy.global_codes(sound(), 8000) is None
+    toy.close()
+
+
+def test_copies_have_a_process_of_their_own(toy: WorkerCodec) -> None:
+    def process(codec: WorkerCodec) -> int:
+        number: int = codec.ask("encode", audio=sound()[0, 0].numpy(), sample_rate=8000)["process"]
+        return number
+
+    copies = [toy, copy.deepcopy(toy), pickle.loads(pickle.dumps(toy))]
+    numbers = [process(codec) for codec in copies]
+    assert len({os.getpid(), *numbers}) == 4
+    assert len({codec.fingerprint for codec in copies}) == 1
+    for codec in copies:
+        codec.close()
+    assert process(toy) not in numbers  # the next request starts another
+    toy.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        pytest.param("encode", "toy.py: ValueError: hears 8 kHz only$", id="refusal"),
+        pytest.param("die", r"has ended: out of memory \(log: .*\.log\)$", id="death"),
+        pytest.param("sleep", "gave no answer to 'sleep' in 3 s$", id="silence"),
+    ],
+)
+def test_one_line_tells_what_happened(toy: WorkerCodec, request_: str, message: str) -> None:
+    arguments = {"audio": np.zeros(5), "sample_rate": 16000} if request_ == "encode" else {}
+    toy.timeout = 3 if request_ == "sleep" else 60
+    with pytest.raises(ValueError, match=message) as error:
+        toy.ask(request_, **arguments)
+    assert "\n" not in str(error.value)
+    toy.timeout = 60
+    assert toy.encode(sound(), 8000).shape == (1, 1, 7)  # and it goes on
+    toy.close()
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'nobody' is neither one of cosyvoice2, index_tts, spark_tts nor a script"):
+        WorkerCodec("nobody", sys.executable, "weights")
+    with pytest.raises(ValueError, match=r"no BiCodec/model.safetensors in|no model.safetensors in"):
+        _ = WorkerCodec("spark_tts", sys.executable, str(tmp_path)).fingerprint
+    with pytest.raises(ValueError, match=r"/no/python cannot be started \(No such file"):
+        WorkerCodec("spark_tts", "/no/python", str(tmp_path)).encode(sound(), 16000)
+
+
+def test_the_scripts_need_nothing_of_ours() -> None:
+    for script in WORKERS.glob("*.py"):
+        tree = ast.parse(script.read_text())
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "wand" for name in names), script
+
+
+def write_package(folder: Path, files: dict[str, str]) -> Path:
+    """Stand-ins for the released models' code, with the signatures that upstream has."""
+    for name, text in files.items():
+        path = folder / name
+        for parent in path.relative_to(folder).parents:
+            (folder / parent).mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def test_spark_tts_parts_voice_and_speech(tmp_path: Path) -> None:
+    upstream = write_package(
+        tmp_path,
+        {
+            "sparktts/models/audio_tokenizer.py": """
+import numpy as np, torch
+class BiCodecTokenizer:
+    def __init__(self, model_dir, device=None):
+        self.model = self
+    def get_ref_clip(self, wav):
+        return wav[:10]
+    def extract_wav2vec2_features(self, wavs):
+        return torch.from_numpy(wavs)[None, ::320]
+    def tokenize(self, batch):
+        assert batch["wav"].shape[0] == 1 and batch["ref_wav"].shape == (1, 10)
+        return (batch["feat"] * 8).long(), torch.arange(32)[None, None]
+    def detokenize(self, global_tokens, semantic_tokens):
+        assert global_tokens.shape == (1, 32) and semantic_tokens.shape[0] == 1
+        return (semantic_tokens[0] / 8).repeat_interleave(320).numpy()
+"""
+        },
+    )
+    codec = WorkerCodec("spark_tts", sys.executable, "release", str(upstream))
+    spoken = (torch.arange(5) / 8).repeat_interleave(320)[None, None]
+    codes, voice = codec.encode(spoken, 16000), codec.global_codes(spoken, 16000)
+    assert codes.tolist() == [[[0, 1, 2, 3, 4]]]
+    assert voice is not None
+    assert voice.tolist() == [list(range(32))]
+    assert torch.equal(codec.decode(codes, Reference(codes[0], global_codes=voice[0])), spoken)
+    with pytest.raises(ValueError, match="needs the voice's global codes"):
+        codec.decode(codes)
+    codec.close()
+
+
+COSYVOICE = """
+import torch
+class Session:
+    class Given:
+        def __init__(self, name):
+            self.name = name
+    def get_inputs(self):
+        return [self.Given("feats"), self.Given("feats_length")]
+    def run(self, outputs, given):
+        assert given["feats_length"].tolist() == [given["feats"].shape[2]]
+        return [given["feats"][0, :1, ::4].astype(int)]
+class Frontend:
+    speech_tokenizer_session = Session()
+    def _extract_speech_feat(self, SPEECH):
+        return torch.ones(1, 9, 80), torch.tensor([9])
+    def _extract_spk_embedding(self, SPEECH):
+        return torch.ones(1, 192)
+class Model:
+    def __init__(self):
+        self.hift_cache_dict = {}
+    def token2wav(self, token, prompt_token, prompt_feat, embedding, token_offset, uuid, finalize):
+        assert self.hift_cache_dict == {uuid: None} and finalize and token_offset == 0
+        assert prompt_feat.shape[1] == 2 * prompt_token.shape[1] and embedding.shape == (1, 192)
+        return token.float().repeat_interleave(960, dim=1)
+class CosyVoice2:
+    def __init__(self, model_dir):
+        self.frontend, self.model = Frontend(), Model()
+"""
+
+
+@pytest.mark.parametrize("parameter", ["speech", "prompt_wav"])
+def test_cosyvoice_hears_and_speaks(tmp_path: Path, parameter: str) -> None:
+    """Upstream's front end took tensors (v2.0) and takes paths (main)."""
+    mel = "def log_mel_spectrogram(audio, n_mels):\n    return audio[:, None, ::160].expand(-1, n_mels, -1)\n"
+    files = {"cosyvoice/cli/cosyvoice.py": COSYVOICE.replace("SPEECH", parameter), "whisper.py": mel}
+    codec = WorkerCodec("cosyvoice2", sys.executable, "release", str(write_package(tmp_path, files)))
+    spoken = torch.arange(1, 7).repeat_interleave(640).float()[None, None]
+    codes = codec.encode(spoken, 16000)
+    assert codes.tolist() == [[[1, 2, 3, 4, 5, 6]]]
+    with pytest.raises(ValueError, match="needs the sound of a reference"):
+        codec.decode(codes)
+    with pytest.raises(ValueError, match=r"hears 30 s at most, not 31\.0 s"):
+        codec.encode(torch.zeros(1, 1, 31 * 16000), 16000)
+    codec.close()
+
+
+def test_index_tts_hears_and_vocodes(tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / "config.yaml").write_text("dataset: {mel: {rate: 24000}}\nvqvae: {size: 9}\nbigvgan: {up: 4}\n")
+    torch.save({"gain": torch.tensor([2.0])}, release / "dvae.pth")
+    torch.save({"generator": {"gain": torch.tensor([0.5])}}, release / "bigvgan_generator.pth")
+    files = {
+        "indextts/utils/feature_extractors.py": """
+import torch
+class MelSpectrogramFeatures(torch.nn.Module):
+    def __init__(self, rate):
+        super().__init__()
+    def forward(self, audio):
+        return audio[:, None, ::1024].expand(-1, 100, -1)
+""",
+        "indextts/vqvae/xtts_dvae.py": """
+import torch
+class DiscreteVAE(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.zeros(1))
+    def get_codebook_indices(self, mel):
+        return (mel[:, 0] * self.gain).long()
+""",
+        "indextts/BigVGAN/models.py": """
+import torch
+class BigVGAN(torch.nn.Module):
+    def __init__(self, h, use_cuda_kernel):
+        super().__init__()
+        self.up, self.gain = h.up, torch.nn.Parameter(torch.zeros(1))
+    def remove_weight_norm(self):
+        pass
+    def forward(self, latents, mel):
+        assert mel.shape[2] == 100
+        return (latents[..., 0] * self.gain).repeat_interleave(self.up, dim=1)[:, None], None
+""",
+    }
+    codec = WorkerCodec("index_tts", sys.executable, str(release), str(write_package(tmp_path / "code", files)))
+    spoken = torch.arange(5).repeat_interleave(1024).float()[None, None]
+    codes = codec.encode(spoken, 24000)
+    assert codes.tolist() == [[[0, 2, 4, 6, 8]]]
+    latents = torch.tensor([[0.5, 9.0], [1.0, 9.0]])
+    assert codec.vocode(latents, spoken[0, 0]).tolist() == [0.25] * 4 + [0.5] * 4
+    with pytest.raises(ValueError, match="takes latents, not codes"):
+        codec.decode(codes)
+    with pytest.raises(ValueError, match="hears 24000 Hz, not 16000 Hz"):
+        codec.encode(spoken, 16000)
+    codec.close()
+
+
+def test_facts_of_the_releases() -> None:
+    rates = {name: (facts.sample_rate, round(facts.frame_rate, 4)) for name, facts in KNOWN.items()}
+    assert rates == {"cosyvoice2": (24000, 25.0), "index_tts": (24000, 23.4375), "spark_tts": (16000, 50.0)}

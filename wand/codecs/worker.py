@@ -1,0 +1,261 @@
+"""A codec that runs elsewhere: in the environment of the released model, as a process that speaks JSON lines."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from wand.codecs.base import Codec
+from wand.codecs.workers.serve import pack, unpack
+from wand.conditioning import Reference
+from wand.weights import file_digest
+
+WORKERS = Path(__file__).parent / "workers"
+
+
+@dataclass(frozen=True, slots=True)
+class CodecFacts:
+    """What is known of a codec before it runs.
+
+    Args:
+        sample_rate: Of the sound, in Hz.
+        frame_rate: Frames of codes a second.
+        num_codebooks: K.
+        codebook_size: Codes of a codebook.
+        needs_reference: Whether decoding needs the voice.
+        weights: File of the release that determines the codes.
+    """
+
+    sample_rate: int
+    frame_rate: float
+    num_codebooks: int
+    codebook_size: int
+    needs_reference: bool
+    weights: str = ""
+
+
+KNOWN = {
+    "cosyvoice2": CodecFacts(24_000, 25.0, 1, 6561, True, "speech_tokenizer_v2.onnx"),
+    "index_tts": CodecFacts(24_000, 24_000 / 1024, 1, 8192, True, "dvae.pth"),
+    "spark_tts": CodecFacts(16_000, 50.0, 1, 8192, True, "BiCodec/model.safetensors"),
+}
+
+
+class WorkerCodec(Codec):
+    """A released model's own codec, in a process of its own environment; started when it is first needed.
+
+    Args:
+        model: ``cosyvoice2``, ``index_tts``, ``spark_tts``, or the path of a script of one's own that calls
+            ``serve`` (``wand/codecs/workers/serve.py``) and also answers ``describe``.
+        python: Interpreter of the environment in which the released model runs.
+        release: Folder of the released weights.
+        repository: The released model's code, where it is not installed in that environment.
+        device: Where the codec runs there.
+        timeout: Seconds to wait for an answer.
+
+    Raises:
+        ValueError: If there is no such model or script.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        python: str,
+        release: str,
+        repository: str | None = None,
+        device: str = "cpu",
+        timeout: float = 600.0,
+    ) -> None:
+        self.model = model
+        self.settings = {"release": release, "repository": repository, "device": device}
+        self.python = python
+        self.timeout = timeout
+        self._process: WorkerProcess | None = None
+        self._heard: tuple[bytes, dict[str, Any]] | None = None
+        self.script = WORKERS / f"{model}.py" if model in KNOWN else Path(model)
+        if not self.script.is_file():
+            raise ValueError(f"codec worker {model!r} is neither one of {', '.join(KNOWN)} nor a script")
+        facts = KNOWN.get(model) or CodecFacts(**self.ask("describe"))
+        self.sample_rate, self.frame_rate = facts.sample_rate, facts.frame_rate
+        self.num_codebooks, self.codebook_size = facts.num_codebooks, facts.codebook_size
+        self.needs_reference = facts.needs_reference
+        self._weights = facts.weights
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, also in other processes, start a process of their own."""
+        settings = self.settings
+        arguments = (settings["release"], settings["repository"], settings["device"], self.timeout)
+        return type(self), (self.model, self.python, *arguments)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the weights that determine the codes, or of one's own script."""
+        file = Path(str(self.settings["release"])) / self._weights if self._weights else self.script
+        if not file.is_file():
+            raise ValueError(f"no {file.name} in {file.parent}: is data.codec's release the folder of the weights?")
+        return f"{self.script.stem}-{file_digest(file)[:12]}"
+
+    def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
+        """Audio ``[B, 1, N]`` to codes ``[B, K, F]``, row by row; rows of one length."""
+        return torch.stack([torch.from_numpy(self._hear(row[0], sample_rate)["codes"]) for row in audio])
+
+    def global_codes(self, audio: Tensor, sample_rate: int) -> Tensor | None:
+        """Codes ``[B, G]`` of the voice as a whole, where the codec has them."""
+        found = [self._hear(row[0], sample_rate).get("global_codes") for row in audio]
+        return None if found[0] is None else torch.stack([torch.from_numpy(voice) for voice in found])
+
+    def _hear(self, audio: Tensor, sample_rate: int) -> dict[str, Any]:
+        """Codes and, where there are any, global codes of a sound; the last sound is remembered."""
+        samples = audio.detach().float().cpu().numpy()
+        key = samples.tobytes()
+        if self._heard is None or self._heard[0] != key:
+            self._heard = key, self.ask("encode", audio=samples, sample_rate=sample_rate)
+        return self._heard[1]
+
+    def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
+        """Codes ``[B, K, F]`` to audio ``[B, 1, N]``, row by row.
+
+        Raises:
+            ValueError: If the codec needs what the reference lacks.
+        """
+        voice = self._voice(reference)
+        sounds = [self.ask("decode", codes=row.cpu().numpy(), **voice)["audio"] for row in codes]
+        return torch.stack([torch.from_numpy(sound)[None] for sound in sounds])
+
+    def _voice(self, reference: Reference | None) -> dict[str, Any]:
+        if self.model == "index_tts":
+            raise ValueError(
+                "IndexTTS's vocoder takes latents, not codes: make them with IndexTTS.speech_latents, and call vocode"
+            )
+        if self.model == "spark_tts":
+            if reference is None or reference.global_codes is None:
+                raise ValueError("Spark-TTS's codec needs the voice's global codes: give a reference that has them")
+            return {"global_codes": reference.global_codes.cpu().numpy()}
+        if not self.needs_reference:
+            return {}
+        if reference is None or reference.audio is None:
+            raise ValueError(f"the codec {self.model} needs the sound of a reference to speak")
+        return {"reference": reference.audio.cpu().numpy(), "sample_rate": self.sample_rate}
+
+    def vocode(self, latents: Tensor, reference: Tensor) -> Tensor:
+        """Latents ``[F, D]`` of IndexTTS in the voice of a reference ``[N]`` at 24 kHz to audio ``[N]``."""
+        given = {"latents": latents.cpu().numpy(), "reference": reference.cpu().numpy()}
+        return torch.from_numpy(self.ask("vocode", **given, sample_rate=self.sample_rate)["audio"])
+
+    def to(self, device: torch.device | str) -> Self:
+        """Nothing: where the codec runs is said by `device` at the beginning."""
+        return self
+
+    def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+        """One request and its answer, arrays as numpy arrays.
+
+        Raises:
+            ValueError: If the worker cannot start, refuses, dies or does not answer in time.
+        """
+        if self._process is None:
+            self._process = WorkerProcess([self.python, "-u", str(self.script), json.dumps(self.settings)])
+        try:
+            answer = self._process.ask(request, pack(arguments), self.timeout)
+        except ValueError:
+            self.close()
+            raise
+        if "error" in answer:
+            raise ValueError(f"codec worker {self.script.name}: {answer['error']}")
+        result: dict[str, Any] = unpack(answer["result"])
+        return result
+
+    def close(self) -> None:
+        """End the process; the next request starts another."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+
+class WorkerProcess:
+    """A child process, one JSON line in and one out; what it prints elsewhere goes to a log.
+
+    Args:
+        command: Program and arguments.
+
+    Raises:
+        ValueError: If it cannot be started.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        self.program = command[0]
+        # So that a script of one's own finds `serve`.
+        paths = [str(WORKERS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.log = tempfile.NamedTemporaryFile(prefix="wand-codec-", suffix=".log", delete=False)  # noqa: SIM115
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.log,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            )
+        except OSError as error:
+            raise ValueError(f"codec worker: {self.program} cannot be started ({error.strerror})") from error
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self._count = 0
+        atexit.register(self.close)
+
+    def _lines(self) -> Iterator[str]:
+        assert self.process.stdout is not None
+        yield from self.process.stdout
+
+    def _read(self) -> None:
+        for line in self._lines():
+            self._answers.put(line)
+        self._answers.put(None)
+
+    def ask(self, request: str, arguments: Any, timeout: float) -> dict[str, Any]:
+        """One request and its answer."""
+        self._count += 1
+        assert self.process.stdin is not None
+        line = json.dumps({"id": self._count, "do": request, "arguments": arguments})
+        with suppress(BrokenPipeError):  # its end is told below
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        try:
+            answer = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            raise ValueError(f"codec worker {self.program} gave no answer to {request!r} in {timeout:g} s") from None
+        if answer is None:
+            raise ValueError(f"codec worker {self.program} has ended: {self._last_words()} (log: {self.log.name})")
+        made: dict[str, Any] = json.loads(answer)
+        assert made["id"] == self._count, "a worker answers in order"
+        return made
+
+    def _last_words(self) -> str:
+        said = Path(self.log.name).read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+
+    def close(self) -> None:
+        """End it."""
+        atexit.unregister(self.close)
+        if self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()  # the worker's loop ends
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()

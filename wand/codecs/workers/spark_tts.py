@@ -1,0 +1,49 @@
+"""BiCodec of Spark-TTS (upstream commit 2f1ea90): semantic tokens at 50 Hz, 32 global tokens of the voice."""
+
+from typing import Any
+
+import numpy as np
+from serve import serve
+
+
+class BiCodec:
+    """Answers for Spark-TTS's audio tokenizer."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import torch
+        from sparktts.models.audio_tokenizer import BiCodecTokenizer
+
+        self.torch = torch
+        self.device = settings["device"]
+        self.tokenizer = BiCodecTokenizer(settings["release"], device=torch.device(self.device))
+
+    def encode(self, audio: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
+        """Sound ``[N]`` at 16 kHz to semantic codes ``[1, F]`` and global codes ``[32]``."""
+        if sample_rate != 16000:
+            raise ValueError(f"BiCodec hears 16 kHz, not {sample_rate} Hz")
+        torch, tokenizer = self.torch, self.tokenizer
+        audio = audio.astype(np.float32)
+        batch = {
+            "wav": torch.from_numpy(audio)[None].to(self.device),
+            "ref_wav": torch.from_numpy(tokenizer.get_ref_clip(audio))[None].float().to(self.device),
+            "feat": tokenizer.extract_wav2vec2_features(audio).to(self.device),
+        }
+        with torch.no_grad():
+            semantic, voice = tokenizer.model.tokenize(batch)
+        return {
+            "codes": semantic.reshape(1, -1).cpu().numpy().astype(np.int64),
+            "global_codes": voice.reshape(-1).cpu().numpy().astype(np.int64),
+        }
+
+    def decode(self, codes: np.ndarray, global_codes: np.ndarray) -> dict[str, np.ndarray]:
+        """Semantic codes ``[1, F]`` in a voice to sound ``[N]`` at 16 kHz."""
+        torch = self.torch
+        semantic = torch.from_numpy(codes).long().to(self.device)
+        voice = torch.from_numpy(global_codes)[None].long().to(self.device)
+        with torch.no_grad():
+            audio = self.tokenizer.detokenize(voice, semantic)
+        return {"audio": np.asarray(audio, dtype=np.float32).reshape(-1)}
+
+
+if __name__ == "__main__":
+    serve(BiCodec)
