@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from wand.codecs.base import Codec
-from wand.codecs.workers.serve import pack, unpack
+from wand.codecs.workers.serve import ANSWER, pack, unpack
 from wand.conditioning import Reference
 from wand.weights import file_digest
 
@@ -84,7 +84,7 @@ class WorkerCodec(Codec):
         self.python = python
         self.timeout = timeout
         self._process: WorkerProcess | None = None
-        self._heard: tuple[bytes, dict[str, Any]] | None = None
+        self._heard: tuple[tuple[int, bytes], dict[str, Any]] | None = None
         self.script = WORKERS / f"{model}.py" if model in KNOWN else Path(model)
         if not self.script.is_file():
             raise ValueError(f"codec worker {model!r} is neither one of {', '.join(KNOWN)} nor a script")
@@ -120,7 +120,7 @@ class WorkerCodec(Codec):
     def _hear(self, audio: Tensor, sample_rate: int) -> dict[str, Any]:
         """Codes and, where there are any, global codes of a sound; the last sound is remembered."""
         samples = audio.detach().float().cpu().numpy()
-        key = samples.tobytes()
+        key = sample_rate, samples.tobytes()
         if self._heard is None or self._heard[0] != key:
             self._heard = key, self.ask("encode", audio=samples, sample_rate=sample_rate)
         return self._heard[1]
@@ -222,7 +222,10 @@ class WorkerProcess:
 
     def _read(self) -> None:
         for line in self._lines():
-            self._answers.put(line)
+            if line.startswith(ANSWER):
+                self._answers.put(line)
+            else:  # said before `serve` kept stdout for answers
+                self.log.write(line.encode())
         self._answers.put(None)
 
     def ask(self, request: str, arguments: Any, timeout: float) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+# How an answer's line begins.
+ANSWER = '{"id":'
+
 
 def pack(value: Any) -> Any:
     """Arrays as ``{"dtype", "shape", "data"}``, in dicts and lists too."""
