@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from wand.codecs.base import CodecUnavailable
 from wand.codecs.worker import KNOWN, WORKERS, WorkerCodec
 from wand.codecs.workers.serve import pack, unpack
 from wand.conditioning import Reference
@@ -30,6 +32,8 @@ print("noise before the first answer")
 
 class Toy:
     def __init__(self, settings):
+        if settings["device"] == "broken":
+            import no_such_module
         print("noise of", settings["release"])
     def describe(self):
         return {"sample_rate": 8000, "frame_rate": 80.0, "num_codebooks": 1, "codebook_size": 9,
@@ -100,7 +104,7 @@ def test_copies_have_a_process_of_their_own(toy: WorkerCodec) -> None:
     [
         pytest.param("encode", "toy.py: ValueError: hears 8 kHz only$", id="refusal"),
         pytest.param("die", r"has ended: out of memory \(log: .*\.log\)$", id="death"),
-        pytest.param("sleep", "gave no answer to 'sleep' in 3 s$", id="silence"),
+        pytest.param("sleep", r"gave no answer to 'sleep' in 3 s \(log: .*\.log\)$", id="silence"),
     ],
 )
 def test_one_line_tells_what_happened(toy: WorkerCodec, request_: str, message: str) -> None:
@@ -110,8 +114,32 @@ def test_one_line_tells_what_happened(toy: WorkerCodec, request_: str, message: 
         toy.ask(request_, **arguments)
     assert "\n" not in str(error.value)
     toy.timeout = 60
+    log = re.search(r"log: (.*\.log)", str(error.value))
+    assert (log is None) == (request_ == "encode")
+    assert log is None or Path(log[1]).is_file()
     assert toy.encode(sound(), 8000).shape == (1, 1, 7)  # and it goes on
     toy.close()
+
+
+def test_a_codec_that_cannot_be_made_is_told_from_a_sound_that_it_refuses(tmp_path: Path, toy: WorkerCodec) -> None:
+    with pytest.raises(CodecUnavailable, match="No module named 'no_such_module'"):
+        WorkerCodec(str(toy.script), sys.executable, "weights", device="broken")
+    (tmp_path / "script.py").write_text("import no_such_module")
+    with pytest.raises(CodecUnavailable, match="has ended: ModuleNotFoundError: No module named 'no_such_module'"):
+        WorkerCodec(str(tmp_path / "script.py"), sys.executable, "weights")
+    with pytest.raises(ValueError, match="hears 8 kHz") as error:
+        toy.encode(sound(), 16_000)
+    assert type(error.value) is ValueError
+    toy.close()
+
+
+def test_a_worker_that_ended_well_leaves_no_log(toy: WorkerCodec) -> None:
+    toy.encode(sound(), 8000)
+    assert toy._process is not None
+    log = Path(toy._process.log.name)
+    assert "noise of weights" in log.read_text()
+    toy.close()
+    assert not log.exists()
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -151,6 +179,7 @@ import numpy as np, torch
 class BiCodecTokenizer:
     def __init__(self, model_dir, device=None):
         self.model = self
+        self.config = {"volume_normalize": True}
     def get_ref_clip(self, wav):
         return wav[:10]
     def extract_wav2vec2_features(self, wavs):
@@ -161,12 +190,13 @@ class BiCodecTokenizer:
     def detokenize(self, global_tokens, semantic_tokens):
         assert global_tokens.shape == (1, 32) and semantic_tokens.shape[0] == 1
         return (semantic_tokens[0] / 8).repeat_interleave(320).numpy()
-"""
+""",
+            "sparktts/utils/audio.py": "def audio_volume_normalize(audio):\n    return audio / 2\n",
         },
     )
     codec = WorkerCodec("spark_tts", sys.executable, "release", str(upstream))
     spoken = (torch.arange(5) / 8).repeat_interleave(320)[None, None]
-    codes, voice = codec.encode(spoken, 16000), codec.global_codes(spoken, 16000)
+    codes, voice = codec.encode(2 * spoken, 16000), codec.global_codes(2 * spoken, 16000)
     assert codes.tolist() == [[[0, 1, 2, 3, 4]]]
     assert voice is not None
     assert voice.tolist() == [list(range(32))]
@@ -206,11 +236,28 @@ class CosyVoice2:
 """
 
 
+LOG_MEL = """
+def log_mel_spectrogram(audio, n_mels):
+    return audio[:, None, ::160].expand(-1, n_mels, -1)
+"""
+TORCHAUDIO = """
+from torch.nn.functional import interpolate
+class functional:
+    def resample(audio, rate, wanted):
+        return interpolate(audio[None], scale_factor=wanted / rate)[0]
+"""
+
+
+def cosyvoice_code(parameter: str) -> dict[str, str]:
+    """Stand-ins for upstream's code and what it needs, with the name that a parameter has in that version."""
+    code = COSYVOICE.replace("SPEECH", parameter)
+    return {"cosyvoice/cli/cosyvoice.py": code, "whisper.py": LOG_MEL, "torchaudio.py": TORCHAUDIO}
+
+
 @pytest.mark.parametrize("parameter", ["speech", "prompt_wav"])
 def test_cosyvoice_hears_and_speaks(tmp_path: Path, parameter: str) -> None:
     """Upstream's front end took tensors (v2.0) and takes paths (main)."""
-    mel = "def log_mel_spectrogram(audio, n_mels):\n    return audio[:, None, ::160].expand(-1, n_mels, -1)\n"
-    files = {"cosyvoice/cli/cosyvoice.py": COSYVOICE.replace("SPEECH", parameter), "whisper.py": mel}
+    files = cosyvoice_code(parameter)
     codec = WorkerCodec("cosyvoice2", sys.executable, "release", str(write_package(tmp_path, files)))
     spoken = torch.arange(1, 7).repeat_interleave(640).float()[None, None]
     codes = codec.encode(spoken, 16000)
@@ -226,7 +273,7 @@ def test_index_tts_hears_and_vocodes(tmp_path: Path) -> None:
     release = tmp_path / "release"
     release.mkdir()
     (release / "config.yaml").write_text("dataset: {mel: {rate: 24000}}\nvqvae: {size: 9}\nbigvgan: {up: 4}\n")
-    torch.save({"gain": torch.tensor([2.0])}, release / "dvae.pth")
+    torch.save({"model": {"gain": torch.tensor([2.0])}}, release / "dvae.pth")
     torch.save({"generator": {"gain": torch.tensor([0.5])}}, release / "bigvgan_generator.pth")
     files = {
         "indextts/utils/feature_extractors.py": """
@@ -264,7 +311,8 @@ class BigVGAN(torch.nn.Module):
     codes = codec.encode(spoken, 24000)
     assert codes.tolist() == [[[0, 2, 4, 6, 8]]]
     latents = torch.tensor([[0.5, 9.0], [1.0, 9.0]])
-    assert codec.vocode(latents, spoken[0, 0]).tolist() == [0.25] * 4 + [0.5] * 4
+    assert codec.needs_latents
+    assert codec.vocode(latents, Reference(codes[0], spoken[0, 0])).tolist() == [0.25] * 4 + [0.5] * 4
     with pytest.raises(ValueError, match="takes latents, not codes"):
         codec.decode(codes)
     with pytest.raises(ValueError, match="hears 24000 Hz, not 16000 Hz"):

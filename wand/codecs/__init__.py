@@ -2,5 +2,6 @@
 
 from wand.codecs.base import Codec
 from wand.codecs.encodec import EncodecCodec
+from wand.codecs.streaming import CodecStream
 
-__all__ = ["Codec", "EncodecCodec"]
+__all__ = ["Codec", "CodecStream", "EncodecCodec"]

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import ceil
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from wand.codecs.streaming import CodecStream, ContextStream
 from wand.conditioning import Reference
+
+# What a codec without a stream of its own decodes anew around new frames, and how long it fades from old to new.
+CONTEXT_SECONDS = 1.0
+LOOKAHEAD_SECONDS = 0.2
+FADE_SECONDS = 0.02
+
+
+class CodecUnavailable(ValueError):
+    """The codec itself does not work, whatever sound it is given."""
 
 
 class Codec(ABC):
@@ -20,6 +31,7 @@ class Codec(ABC):
         num_codebooks: K.
         codebook_size: Codes are ``0 .. codebook_size - 1``.
         needs_reference: Whether `decode` needs the voice, which the codes leave out.
+        needs_latents: Whether the sound is made of the model's own states: `vocode` takes the place of `decode`.
         causal: Whether the sound of a frame depends on no later one: padded codes may then be decoded side by side.
     """
 
@@ -29,6 +41,7 @@ class Codec(ABC):
     codebook_size: int
     causal: bool = False
     needs_reference: bool = False
+    needs_latents: bool = False
 
     @property
     @abstractmethod
@@ -51,6 +64,29 @@ class Codec(ABC):
             codes: The speech.
             reference: The voice, in codecs whose codes leave it out.
         """
+
+    def stream(self, reference: Reference | None = None) -> CodecStream:
+        """Decode one utterance chunk by chunk; here by decoding a second before and 0.2 s after the new frames anew.
+
+        Args:
+            reference: The voice, in codecs whose codes leave it out.
+        """
+        return ContextStream(
+            lambda codes: self.decode(codes[None], reference)[0, 0].cpu(),
+            hop=round(self.sample_rate / self.frame_rate),
+            context=ceil(CONTEXT_SECONDS * self.frame_rate),
+            lookahead=ceil(LOOKAHEAD_SECONDS * self.frame_rate),
+            fade=round(FADE_SECONDS * self.sample_rate),
+        )
+
+    def vocode(self, latents: Tensor, reference: Reference | None) -> Tensor:
+        """Latents ``[F, D]`` of `Backbone.speech_latents` to audio ``[N]``, where a codec needs them.
+
+        Args:
+            latents: One a frame.
+            reference: The voice.
+        """
+        raise ValueError(f"{type(self).__name__} makes sound of codes, not of latents")
 
     def global_codes(self, audio: Tensor, sample_rate: int) -> Tensor | None:
         """Codes ``[B, G]`` of the voice as a whole, for `Reference.global_codes`; None where a codec has none."""

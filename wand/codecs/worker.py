@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from wand.codecs.base import Codec
+from wand.codecs.base import Codec, CodecUnavailable
 from wand.codecs.workers.serve import ANSWER, pack, unpack
 from wand.conditioning import Reference
 from wand.weights import file_digest
@@ -36,6 +36,7 @@ class CodecFacts:
         num_codebooks: K.
         codebook_size: Codes of a codebook.
         needs_reference: Whether decoding needs the voice.
+        needs_latents: Whether the vocoder takes the model's latents, not codes.
         weights: File of the release that determines the codes.
     """
 
@@ -45,11 +46,12 @@ class CodecFacts:
     codebook_size: int
     needs_reference: bool
     weights: str = ""
+    needs_latents: bool = False
 
 
 KNOWN = {
     "cosyvoice2": CodecFacts(24_000, 25.0, 1, 6561, True, "speech_tokenizer_v2.onnx"),
-    "index_tts": CodecFacts(24_000, 24_000 / 1024, 1, 8192, True, "dvae.pth"),
+    "index_tts": CodecFacts(24_000, 24_000 / 1024, 1, 8192, True, "dvae.pth", needs_latents=True),
     "spark_tts": CodecFacts(16_000, 50.0, 1, 8192, True, "BiCodec/model.safetensors"),
 }
 
@@ -91,7 +93,7 @@ class WorkerCodec(Codec):
         facts = KNOWN.get(model) or CodecFacts(**self.ask("describe"))
         self.sample_rate, self.frame_rate = facts.sample_rate, facts.frame_rate
         self.num_codebooks, self.codebook_size = facts.num_codebooks, facts.codebook_size
-        self.needs_reference = facts.needs_reference
+        self.needs_reference, self.needs_latents = facts.needs_reference, facts.needs_latents
         self._weights = facts.weights
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -136,24 +138,23 @@ class WorkerCodec(Codec):
         return torch.stack([torch.from_numpy(sound)[None] for sound in sounds])
 
     def _voice(self, reference: Reference | None) -> dict[str, Any]:
-        if self.model == "index_tts":
-            raise ValueError(
-                "IndexTTS's vocoder takes latents, not codes: make them with IndexTTS.speech_latents, and call vocode"
-            )
+        if self.needs_latents:
+            raise ValueError(f"the vocoder of {self.model} takes latents, not codes: make them, and call vocode")
         if self.model == "spark_tts":
             if reference is None or reference.global_codes is None:
                 raise ValueError("Spark-TTS's codec needs the voice's global codes: give a reference that has them")
             return {"global_codes": reference.global_codes.cpu().numpy()}
-        if not self.needs_reference:
-            return {}
+        return self._sound_of(reference) if self.needs_reference else {}
+
+    def _sound_of(self, reference: Reference | None) -> dict[str, Any]:
         if reference is None or reference.audio is None:
             raise ValueError(f"the codec {self.model} needs the sound of a reference to speak")
         return {"reference": reference.audio.cpu().numpy(), "sample_rate": self.sample_rate}
 
-    def vocode(self, latents: Tensor, reference: Tensor) -> Tensor:
-        """Latents ``[F, D]`` of IndexTTS in the voice of a reference ``[N]`` at 24 kHz to audio ``[N]``."""
-        given = {"latents": latents.cpu().numpy(), "reference": reference.cpu().numpy()}
-        return torch.from_numpy(self.ask("vocode", **given, sample_rate=self.sample_rate)["audio"])
+    def vocode(self, latents: Tensor, reference: Reference | None) -> Tensor:
+        """Latents ``[F, D]`` in the voice of a reference with sound to audio ``[N]``."""
+        given = {"latents": latents.float().cpu().numpy(), **self._sound_of(reference)}
+        return torch.from_numpy(self.ask("vocode", **given)["audio"])
 
     def to(self, device: torch.device | str) -> Self:
         """Nothing: where the codec runs is said by `device` at the beginning."""
@@ -163,7 +164,8 @@ class WorkerCodec(Codec):
         """One request and its answer, arrays as numpy arrays.
 
         Raises:
-            ValueError: If the worker cannot start, refuses, dies or does not answer in time.
+            ValueError: If the worker refuses, dies or does not answer in time.
+            CodecUnavailable: If it cannot start, or does not come as far as its first answer.
         """
         if self._process is None:
             self._process = WorkerProcess([self.python, "-u", str(self.script), json.dumps(self.settings)])
@@ -173,7 +175,8 @@ class WorkerCodec(Codec):
             self.close()
             raise
         if "error" in answer:
-            raise ValueError(f"codec worker {self.script.name}: {answer['error']}")
+            kind = ValueError if answer.get("made", True) else CodecUnavailable
+            raise kind(f"codec worker {self.script.name}: {answer['error']}")
         result: dict[str, Any] = unpack(answer["result"])
         return result
 
@@ -185,13 +188,13 @@ class WorkerCodec(Codec):
 
 
 class WorkerProcess:
-    """A child process, one JSON line in and one out; what it prints elsewhere goes to a log.
+    """A child process, one JSON line in and one out; what it prints elsewhere goes to a log, kept if it fails.
 
     Args:
         command: Program and arguments.
 
     Raises:
-        ValueError: If it cannot be started.
+        CodecUnavailable: If it cannot be started.
     """
 
     def __init__(self, command: list[str]) -> None:
@@ -210,10 +213,13 @@ class WorkerProcess:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
         except OSError as error:
-            raise ValueError(f"codec worker: {self.program} cannot be started ({error.strerror})") from error
+            self._remove_log()
+            raise CodecUnavailable(f"codec worker: {self.program} cannot be started ({error.strerror})") from error
         self._answers: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self._count = 0
+        self._failed = False
         atexit.register(self.close)
 
     def _lines(self) -> Iterator[str]:
@@ -239,12 +245,17 @@ class WorkerProcess:
         try:
             answer = self._answers.get(timeout=timeout)
         except queue.Empty:
-            raise ValueError(f"codec worker {self.program} gave no answer to {request!r} in {timeout:g} s") from None
+            raise self._failure(f"gave no answer to {request!r} in {timeout:g} s") from None
         if answer is None:
-            raise ValueError(f"codec worker {self.program} has ended: {self._last_words()} (log: {self.log.name})")
+            raise self._failure(f"has ended: {self._last_words()}")
         made: dict[str, Any] = json.loads(answer)
         assert made["id"] == self._count, "a worker answers in order"
         return made
+
+    def _failure(self, what: str) -> ValueError:
+        self._failed = True
+        kind = CodecUnavailable if self._count == 1 else ValueError
+        return kind(f"codec worker {self.program} {what} (log: {self.log.name})")
 
     def _last_words(self) -> str:
         said = Path(self.log.name).read_text(encoding="utf-8", errors="replace").split("\n")
@@ -253,6 +264,8 @@ class WorkerProcess:
     def close(self) -> None:
         """End it."""
         atexit.unregister(self.close)
+        if self._failed:
+            self.process.kill()  # it may be busy for long
         if self.process.stdin is not None:
             with suppress(BrokenPipeError):
                 self.process.stdin.close()  # the worker's loop ends
@@ -261,4 +274,12 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._reader.join(timeout=5)  # it writes to the log
+        if self._failed:
+            self.log.close()
+        else:
+            self._remove_log()
+
+    def _remove_log(self) -> None:
         self.log.close()
+        Path(self.log.name).unlink(missing_ok=True)

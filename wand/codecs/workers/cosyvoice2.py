@@ -22,10 +22,11 @@ class CosyVoice:
         if settings.get("repository"):
             sys.path.insert(0, settings["repository"] + "/third_party/Matcha-TTS")
         import torch
+        import torchaudio
         import whisper
         from cosyvoice.cli.cosyvoice import CosyVoice2
 
-        self.torch, self.whisper = torch, whisper
+        self.torch, self.torchaudio, self.whisper = torch, torchaudio, whisper
         upstream = CosyVoice2(settings["release"])
         self.frontend, self.model = upstream.frontend, upstream.model
 
@@ -79,11 +80,7 @@ class CosyVoice:
 
     def _resampled(self, given: np.ndarray, rate: int, wanted: int) -> Any:
         audio = self.torch.from_numpy(given.astype(np.float32))[None]
-        if rate == wanted:
-            return audio
-        import torchaudio
-
-        return torchaudio.functional.resample(audio, rate, wanted)
+        return self.torchaudio.functional.resample(audio, rate, wanted)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ class IndexTTS:
         path = os.path.join(self.release, name)
         if not os.path.isfile(path):
             raise ValueError(f"no {name} in {self.release}")
-        return self.torch.load(path, map_location="cpu", weights_only=True)
+        found = self.torch.load(path, map_location="cpu", weights_only=True)
+        return found.get("model", found)  # upstream takes both
 
 
 if __name__ == "__main__":

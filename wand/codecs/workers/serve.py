@@ -56,7 +56,9 @@ def serve(make: Callable[[dict[str, Any]], Any]) -> None:
         answer: dict[str, Any] = {"id": request["id"]}
         try:
             if codec is None:
+                answer["made"] = False
                 codec = make(settings)
+                del answer["made"]
             arguments = unpack(request.get("arguments", {}))
             answer["result"] = pack(getattr(codec, request["do"])(**arguments))
         except Exception as error:  # told to the other side, which raises it

@@ -12,8 +12,9 @@ class BiCodec:
     def __init__(self, settings: dict[str, Any]) -> None:
         import torch
         from sparktts.models.audio_tokenizer import BiCodecTokenizer
+        from sparktts.utils.audio import audio_volume_normalize
 
-        self.torch = torch
+        self.torch, self.normalize = torch, audio_volume_normalize
         self.device = settings["device"]
         self.tokenizer = BiCodecTokenizer(settings["release"], device=torch.device(self.device))
 
@@ -22,6 +23,9 @@ class BiCodec:
         if sample_rate != 16000:
             raise ValueError(f"BiCodec hears 16 kHz, not {sample_rate} Hz")
         torch, tokenizer = self.torch, self.tokenizer
+        # Upstream evens out the loudness of the files that it reads, where the release's config says so.
+        if tokenizer.config["volume_normalize"]:
+            audio = self.normalize(audio)
         audio = audio.astype(np.float32)
         batch = {
             "wav": torch.from_numpy(audio)[None].to(self.device),

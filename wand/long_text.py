@@ -1,0 +1,119 @@
+"""Long texts in parts that a model can speak one by one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import pairwise
+
+# Letters of a part, about 13 s of English speech.
+LIMIT = 200
+# A letter of Chinese, Japanese or Korean takes about as long as three of an alphabet.
+WIDE = 3
+
+_CLOSING = "\"'”’»)\\]}"
+_CLOSING_WIDE = "”’」』）】》〉"
+# Runs of marks are taken whole or not at all, so that the search is linear.
+_SENTENCE_END = re.compile(rf"(?<![.!?;…])([.!?;…]++)([{_CLOSING}]*+)(?=\s|$)|[。！？；]++[{_CLOSING_WIDE}]*+")
+_PAUSE = re.compile(r"[,:–—](?=\s)|[，、：]")
+_BLANK = re.compile(" ")
+
+# fmt: off
+# A full stop after these ends no sentence,
+_ABBREVIATIONS = {
+    "mr", "mrs", "ms", "messrs", "dr", "prof", "st", "mt", "rev", "hon", "gen", "col", "capt", "lt", "sgt", "gov",
+    "sen", "jr", "sr", "mme", "mlle", "sra", "dra", "hr", "fr", "vs", "etc", "approx", "dept", "al", "cf", "viz", "inc",
+    "ltd", "co", "corp", "bros", "ave", "blvd", "rd", "ph.d", "bzw", "usw", "ca", "ggf", "vgl",
+}
+# nor after these, where a number follows.
+_BEFORE_NUMBERS = {
+    "no", "nos", "nr", "fig", "figs", "vol", "vols", "ch", "chap", "sec", "eq", "pp", "art",
+    "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec",
+}
+# fmt: on
+# Initials and what is abbreviated letter by letter: J. R. R., J.-P., e.g., U.S.
+_INITIALS = re.compile(r"([^\W\d_][.-]+)*[^\W\d_]")
+
+
+def split_sentences(text: str, limit: int | None = LIMIT) -> list[str]:
+    """Parts of a text, cut at the ends of sentences; joined with blanks they are the text, up to white space.
+
+    Short sentences share a part; one that is too long is cut at its pauses, then between words, then anywhere, so that
+    its pieces are of like length.
+
+    Args:
+        text: In any of the scripts whose sentences end with ``. ! ? ; …`` or ``。！？；``.
+        limit: Letters of a part at most, Chinese, Japanese and Korean ones counted three times; None gives every
+            sentence by itself, however short or long.
+
+    Raises:
+        ValueError: If the limit is below 10.
+    """
+    if limit is not None and limit < 10:
+        raise ValueError(f"limit must be 10 letters or more, got {limit}")
+    pieces = _sentences(" ".join(text.split()))
+    if limit is not None:
+        pieces = _merged([short for piece in pieces for short in _shortened(piece, limit)], limit)
+    return [piece.strip() for piece in pieces]
+
+
+def _sentences(text: str) -> list[str]:
+    """The text cut after the ends of sentences, a blank between two with the second; marks alone are no sentence."""
+    ends: list[int] = []
+    seen, spoken = 0, False
+    for end in _SENTENCE_END.finditer(text):
+        spoken = spoken or _is_spoken(text[seen : end.end()])
+        seen = end.end()
+        if spoken and _ends_sentence(text, end):
+            ends.append(seen)
+            spoken = False
+    if ends and not _is_spoken(text[ends[-1] :]):
+        ends.pop()
+    return [text[a:b] for a, b in pairwise([0, *ends, len(text)]) if a < b]
+
+
+def _is_spoken(text: str) -> bool:
+    return any(letter.isalnum() for letter in text)
+
+
+def _ends_sentence(text: str, end: re.Match[str]) -> bool:
+    following = text[end.end() + 1 : end.end() + 2]
+    if end[2] and following.islower():  # "Really?" he asked.
+        return False
+    if end[1] != ".":
+        return True
+    word = text[text.rfind(" ", 0, end.start()) + 1 : end.start()].lstrip("\"'“‘«([{").lower()
+    if word in _BEFORE_NUMBERS:
+        return not following.isdigit()
+    return word not in _ABBREVIATIONS and not _INITIALS.fullmatch(word)
+
+
+def _shortened(text: str, limit: int) -> list[str]:
+    """Pieces within the limit, cut at the pause, else the blank, else the letter nearest to the middle."""
+    if _size(text) <= limit:
+        return [text]
+    middle = len(text) // 2
+    for mark in (_PAUSE, _BLANK):
+        inside = [cut.end() for cut in mark.finditer(text) if 1 < cut.end() < len(text)]  # not its leading blank
+        if inside:
+            break
+    else:
+        inside = [middle]
+    cut = min(inside, key=lambda place: abs(place - middle))
+    return [*_shortened(text[:cut], limit), *_shortened(text[cut:], limit)]
+
+
+def _merged(pieces: list[str], limit: int) -> list[str]:
+    """Neighbours put together as long as they fit."""
+    merged: list[str] = []
+    for piece in pieces:
+        if merged and _size(merged[-1] + piece) <= limit:
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    return merged
+
+
+def _size(text: str) -> int:
+    """Letters, wide ones counted as the time that they take."""
+    return sum(WIDE if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text.strip())
