@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from wand.attention import AttentionWindow
 from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import Example
@@ -27,7 +28,7 @@ from wand.evaluation.speaking import speak_takes, spread
 from wand.evaluation.systems import compared_systems
 from wand.module import WandModule
 from wand.recognition import open_recogniser
-from wand.synthesis import decode_all
+from wand.synthesis import sounds_of
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,11 @@ class ComparisonTable(Callback):
         codec = module.backbone.load_codec().to(module.device)
         listed = spread(chosen, max(self.size.sounds, self.size.pictures))
         voices = [data.voice(example) for example in listed]
-        sounds: dict[str, list[Tensor]] = {"recorded": decode_all(codec, [e.codes for e in listed], voices)}
+        said = [example.conditioning for example in listed]
+        original, recorded = module.teacher or module.backbone, [example.codes for example in listed]
+        sounds: dict[str, list[Tensor]] = {
+            "recorded": sounds_of(original, codec, AttentionWindow(), said, recorded, voices)
+        }
         takes: dict[str, list[Take]] = {}
         assert self.recogniser is not None
         listener = open_recogniser(self.recogniser, str(module.device))
@@ -190,12 +195,13 @@ class ComparisonTable(Callback):
                         voice=data.voice,
                         seed=seed,
                         rows=self.rows,
-                        on_batch=partial(_move_bar, progress, bar, done),
+                        on_done=partial(_move_bar, progress, bar, done),
                     )
                     done += len(chosen)
                     own += [spoken[example.id][0] for example in chosen]
                     if seed == 0:
-                        sounds[system.name] = decode_all(codec, [spoken[e.id][1] for e in listed], voices)
+                        codes = [spoken[example.id][1] for example in listed]
+                        sounds[system.name] = sounds_of(weights, codec, system.window, said, codes, voices)
                 takes[system.name] = own
         if trainer.is_global_zero and self._has_folder(trainer):
             self._write(folder, takes, sounds, listed, codec.sample_rate)

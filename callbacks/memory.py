@@ -12,7 +12,10 @@ from wand.module import WandModule
 
 
 class MemoryEstimate(Callback):
-    """Prints the memory of the largest step, counted from its shapes, and warns where the device has less."""
+    """Prints the memory of the largest step, counted from its shapes, and warns where the device has less.
+
+    With it goes the share of padding in the batches of the first epoch.
+    """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count and print."""
@@ -20,23 +23,24 @@ class MemoryEstimate(Callback):
         if not isinstance(data, SpeechDataModule):
             return
         assert isinstance(pl_module, WandModule)
-        backbone = pl_module.backbone
-        layout, examples = backbone.layout, data.examples["train"]
-        speech = max(layout.columns_of(example.codes.shape[1]) for example in examples)
-        prefix = max(backbone.conditioner.length(example.conditioning) for example in examples)
+        rows, (prefix, speech) = data.train_loader.largest()
         counted = step_memory(
-            backbone,
-            data.batch_size,
+            pl_module.backbone,
+            rows,
             prefix + speech,
             speech + 1,
+            device=pl_module.device.type,
             mixed="mixed" in str(trainer.precision),
             with_teacher=pl_module.teacher is not None,
             checkpointing=pl_module.hparams["gradient_checkpointing"],
         )
-        rank_zero_info(f"memory of a step, {data.batch_size} rows of {prefix} + {speech} columns: {counted}")
+        rank_zero_info(
+            f"memory of a step, {rows} rows of {prefix} + {speech} columns: {counted}\n"
+            f"padding of the batches: {data.train_loader.padding():.1%}"
+        )
         device = pl_module.device
         if device.type == "cuda" and counted.total > (has := torch.cuda.get_device_properties(device).total_memory):
             rank_zero_warn(
-                f"{device} has {has / 2**30:.1f} GiB, less than a step takes: lower data.batch_size, or set "
-                f"model.gradient_checkpointing true"
+                f"{device} has {has / 2**30:.1f} GiB, less than a step takes: lower data.columns_per_batch or "
+                f"data.batch_size, or set model.gradient_checkpointing true"
             )

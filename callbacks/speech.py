@@ -12,7 +12,6 @@ from torch import Tensor
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.codecs import Codec
-from wand.conditioning import Reference
 from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import Example
@@ -21,7 +20,7 @@ from wand.evaluation.speaking import speak_examples, speak_takes, spread
 from wand.loggers import tensorboard
 from wand.module import WandModule
 from wand.recognition import open_recogniser
-from wand.synthesis import decode
+from wand.synthesis import sounds_of
 
 
 class SpeechLogger(Callback):
@@ -71,8 +70,8 @@ class SpeechLogger(Callback):
         kept = spread(chosen, self.sounds)
         if not self._said_once:
             self._said_once = True
-            voices = [data.voice(example) for example in kept]
-            self._log_sounds(trainer, codec, "reference", [example.codes for example in kept], voices)
+            original, recorded = pl_module.teacher or pl_module.backbone, [example.codes for example in kept]
+            self._log_sounds(trainer, data, original, codec, AttentionWindow(), "reference", kept, recorded)
             self._log_texts(trainer, kept)
             if pl_module.teacher is not None:
                 self._speak(trainer, pl_module, data, pl_module.teacher, codec, AttentionWindow(), chosen, kept)
@@ -93,18 +92,19 @@ class SpeechLogger(Callback):
         kept: list[Example],
     ) -> None:
         system = "student" if backbone is module.backbone else "teacher"
-        voices = [data.voice(example) for example in kept]
         if self.recogniser is None:
             if trainer.is_global_zero:
                 spoken = speak_examples(backbone, codec, kept, window, rows=self.rows)
-                self._log_sounds(trainer, codec, system, [one.codes for one in spoken], voices)
+                codes = [one.codes for one in spoken]
+                self._log_sounds(trainer, data, backbone, codec, window, system, kept, codes)
             return
         listener = open_recogniser(self.recogniser, str(module.device))
         takes = speak_takes(backbone, codec, listener, chosen, window, voice=data.voice, rows=self.rows)
         cer = error_rate([take for take, _ in takes.values()])
         name = "val/cer" if system == "student" else f"val/{system}_cer"
         module.log(name, cer, prog_bar=system == "student", sync_dist=True)
-        self._log_sounds(trainer, codec, system, [takes[example.id][1] for example in kept], voices)
+        codes = [takes[example.id][1] for example in kept]
+        self._log_sounds(trainer, data, backbone, codec, window, system, kept, codes)
 
     def _log_texts(self, trainer: Trainer, kept: list[Example]) -> None:
         if (board := tensorboard(trainer)) is not None and trainer.is_global_zero:
@@ -114,18 +114,21 @@ class SpeechLogger(Callback):
     def _log_sounds(
         self,
         trainer: Trainer,
+        data: SpeechDataModule,
+        backbone: Backbone,
         codec: Codec,
-        system: str,
-        all_codes: list[Tensor],
-        voices: list[Reference | None],
+        window: AttentionWindow,
+        name: str,
+        examples: list[Example],
+        codes: list[Tensor],
     ) -> None:
         if not trainer.is_global_zero:
             return
         board = tensorboard(trainer)
-        for i, (codes, voice) in enumerate(zip(all_codes, voices, strict=True)):
-            audio = decode(codec, codes, voice)
+        said, voices = [example.conditioning for example in examples], [data.voice(example) for example in examples]
+        for i, audio in enumerate(sounds_of(backbone, codec, window, said, codes, voices)):
             if len(audio) == 0:
                 continue
-            write_audio(Path(trainer.default_root_dir) / "samples" / f"{i}-{system}.wav", audio, codec.sample_rate)
+            write_audio(Path(trainer.default_root_dir) / "samples" / f"{i}-{name}.wav", audio, codec.sample_rate)
             if board is not None:
-                board.add_audio(f"{system}/{i}", audio[None], trainer.global_step, sample_rate=codec.sample_rate)
+                board.add_audio(f"{name}/{i}", audio[None], trainer.global_step, sample_rate=codec.sample_rate)

@@ -9,20 +9,29 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from wand.conditioning import ConditionedBatch
 
 
 class ThroughputLogger(Callback):
-    """Logs ``train/columns_per_second`` (prefix and speech columns, all ranks) and ``train/memory_gib`` (peak)."""
+    """Logs speed, padding and memory.
+
+    ``train/columns_per_second`` (prefix and speech columns with their padding, all ranks), ``train/padding`` (its share
+    of them, of this rank), ``train/memory_gib`` (peak).
+    """
 
     def __init__(self) -> None:
         self._columns = 0
+        self._real: list[Tensor] = []
         self._since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._columns, self._since = 0, time.perf_counter()
+        self._start()
+
+    def _start(self) -> None:
+        self._columns, self._real, self._since = 0, [], time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is not training: forget the interval it falls into."""
@@ -38,14 +47,17 @@ class ThroughputLogger(Callback):
     ) -> None:
         """Count; log at the trainer's interval."""
         if self._columns < 0:
-            self._columns, self._since = 0, time.perf_counter()
+            self._start()
             return
         self._columns += len(batch) * (batch.prefix_length + batch.columns.shape[1])
+        # Not asked for before it is logged: the device need not wait.
+        self._real.append(batch.prefix_lengths.sum() + batch.lengths.sum())
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = self._columns * trainer.world_size / (time.perf_counter() - self._since)
-            self._columns, self._since = 0, time.perf_counter()
             pl_module.log("train/columns_per_second", rate)
+            pl_module.log("train/padding", 1 - torch.stack(self._real).sum() / self._columns)
             pl_module.log("train/memory_gib", peak_memory_gib(pl_module.device))
+            self._start()
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -18,7 +18,8 @@ from wand.backbones.causal_lm import CausalSpeechLM
 from wand.checkpoints import load_backbone_and_settings
 from wand.conditioning import make_batch
 from wand.data.audio import write_audio
-from wand.decoding.decoder import generate
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
 from wand.decoding.sampling import Sampling
 from wand.decoding.stopping import StopRules
 from wand.export import ABOUT, export
@@ -55,7 +56,7 @@ def test_an_export_speaks_windowed_what_the_student_does(student: CausalSpeechLM
     batch = make_batch(
         student.conditioner, student.layout, [student.conditioner(text, reference) for text in ("hello.", "no")]
     )
-    expected = generate(student, batch, AttentionWindow(8), rules=StopRules(50), sampling=greedy)
+    expected = generate(Decoder(student, AttentionWindow(8)), batch, rules=StopRules(50), sampling=greedy)
     assert [one.codes.tolist() for one in spoken] == [one.codes.tolist() for one in expected]
     assert all(one.audio is None for one in spoken)
 

@@ -43,6 +43,10 @@ class ColumnLayout:
         """Columns that so many frames take."""
         return frames * self.columns_per_frame + self.flush_columns
 
+    def frames_of(self, columns: int) -> int:
+        """Complete frames in so many columns."""
+        return max(0, columns - self.flush_columns) // self.columns_per_frame
+
     def whole_frames(self, window: int) -> int:
         """A window of at least so many columns that holds whole frames."""
         return -(-window // self.columns_per_frame) * self.columns_per_frame
@@ -63,7 +67,7 @@ class ColumnLayout:
 
     def from_columns(self, columns: Tensor) -> Tensor:
         """Columns ``[T, K]`` to the codes of their complete frames ``[K, max(0, T - K + 1)]``."""
-        frames = max(0, columns.shape[0] - self.flush_columns)
+        frames = self.frames_of(len(columns))
         return torch.stack([columns[k : k + frames, k] for k in range(self.num_codebooks)])
 
     def labels(self, columns: Tensor) -> Tensor:
@@ -80,16 +84,16 @@ class ColumnLayout:
         labels[frames, 0] = self.stop_id
         return labels
 
-    def settle(self, tokens: Tensor, step: int, frames: Tensor) -> Tensor:
+    def settle(self, tokens: Tensor, steps: Tensor, frames: Tensor) -> Tensor:
         """Sampled tokens as the column that is fed back: filler where the delay leaves a place empty.
 
         Args:
-            tokens: ``[B, K]`` sampled for speech column `step`.
-            step: Index of the column.
+            tokens: ``[B, K]`` sampled for each row's own speech column.
+            steps: ``[B]`` index of that column.
             frames: ``[B]`` frames of rows that have stopped; a large number where a row has not.
         """
         delay = torch.arange(self.num_codebooks, device=tokens.device)
-        empty = (step < delay) | (step >= frames[:, None] + delay)
+        empty = (steps[:, None] < delay) | (steps[:, None] >= frames[:, None] + delay)
         return tokens.masked_fill(empty, self.filler_id)
 
 

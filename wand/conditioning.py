@@ -115,6 +115,7 @@ def make_batch(
     layout: ColumnLayout,
     conditionings: Sequence[Conditioning],
     codes: Sequence[Tensor] | None = None,
+    prefix_length: int | None = None,
 ) -> ConditionedBatch:
     """Align B utterances at one boundary.
 
@@ -123,6 +124,7 @@ def make_batch(
         layout: The adapter's.
         conditionings: One per row.
         codes: ``[K, F]`` per row; None for synthesis, where speech is yet to come.
+        prefix_length: P; that of the longest prefix by default.
     """
     rows = len(conditionings)
     if codes is None:
@@ -133,7 +135,7 @@ def make_batch(
         columns = [layout.to_columns(c.long()) for c in codes]
         labels = [layout.labels(c) for c in columns]
     prefix_lengths = torch.tensor([conditioner.length(c) for c in conditionings])
-    prefix_length = int(prefix_lengths.max())
+    prefix_length = int(prefix_lengths.max()) if prefix_length is None else prefix_length
     return ConditionedBatch(
         conditioning=conditioner.collate(conditionings, prefix_length),
         prefix_length=prefix_length,

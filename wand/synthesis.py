@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,14 +12,19 @@ from torch import Tensor
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.codecs import Codec
-from wand.conditioning import Reference, make_batch
-from wand.decoding.decoder import generate
+from wand.conditioning import Conditioning, Reference, make_batch
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import Request, generate_all, stream
 from wand.decoding.sampling import Sampling
+from wand.decoding.slots import Generation
 from wand.decoding.stopping import StopReason, StopRules
+from wand.long_text import split_sentences
 
 # Repetition or silence of this length, in seconds, ends a decode that has lost its stop.
 LOOP_SECONDS = 2.0
 SILENCE_SECONDS = 2.0
+# Between the parts of a text that was split.
+PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,14 +36,12 @@ class Speech:
         audio: Float32 ``[N]``; None without a codec.
         codes: ``[K, F]``.
         reason: Why it ended.
-        decode_seconds: Time its batch took in the language model.
     """
 
     text: str
     audio: Tensor | None
     codes: Tensor
     reason: StopReason
-    decode_seconds: float
 
 
 def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> StopRules:
@@ -82,53 +84,158 @@ def read_voice(
 
 
 def synthesize(
-    backbone: Backbone,
+    decoder: Decoder,
     codec: Codec | None,
     texts: Sequence[str],
     reference: Reference,
-    window: AttentionWindow,
     *,
     sampling: Sampling | None = None,
     seed: int = 0,
     max_seconds: float = 30.0,
+    rows: int = 8,
+    split: bool = False,
     on_column: Callable[[], object] | None = None,
 ) -> list[Speech]:
     """Speak texts in the voice of a reference.
 
     Args:
-        backbone: The model, in eval mode.
+        decoder: The model, in eval mode, and its window (or full attention).
         codec: Its codec; without one there are codes and no sound.
-        texts: Spoken side by side in one batch.
+        texts: What is to be said.
         reference: The voice; see `read_voice`.
-        window: Hard window, or full attention.
         sampling: The backbone's own way by default.
         seed: Text i draws with seed + i.
-        max_seconds: Longest speech allowed.
+        max_seconds: Longest speech allowed, of a part where texts are split.
+        rows: Texts that are spoken side by side.
+        split: Speak long texts in parts, cut at the ends of sentences, with a short pause between them; else a text is
+            one pass, however long.
         on_column: Called after every column.
 
     Raises:
         ValueError: If a text is empty or has characters the model does not know.
     """
-    conditionings = [backbone.conditioner(text, reference) for text in texts]
-    batch = make_batch(backbone.conditioner, backbone.layout, conditionings)
-    begin = time.perf_counter()
-    spoken = generate(
-        backbone,
-        batch,
-        window,
+    backbone = decoder.backbone
+    parts = [split_sentences(text) if split and text.strip() else [text] for text in texts]
+    said = [part for own in parts for part in own]
+    conditionings = [backbone.conditioner(part, reference) for part in said]
+    spoken = generate_all(
+        decoder,
+        [Request(conditioning, seed + i) for i, conditioning in enumerate(conditionings)],
         rules=stop_rules(backbone, codec, max_seconds),
+        rows=rows,
         sampling=sampling,
-        seeds=[seed + i for i in range(len(texts))],
         on_column=on_column,
     )
-    took = time.perf_counter() - begin
     sounds: Sequence[Tensor | None] = [None] * len(spoken)
     if codec is not None:
-        sounds = decode_all(codec, [generation.codes for generation in spoken], [reference] * len(spoken))
-    return [
-        Speech(text, sound, generation.codes, generation.reason, took)
-        for text, sound, generation in zip(texts, sounds, spoken, strict=True)
-    ]
+        codes = [generation.codes for generation in spoken]
+        sounds = sounds_of(backbone, codec, decoder.window, conditionings, codes, [reference] * len(spoken))
+    pause = 0 if codec is None else round(PAUSE_SECONDS * codec.sample_rate)
+    made = iter(zip(spoken, sounds, strict=True))
+    return [_joined(text, [next(made) for _ in own], pause) for text, own in zip(texts, parts, strict=True)]
+
+
+def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], pause: int) -> Speech:
+    """The parts of a text as one speech; it ended as the first part that did not end by itself."""
+    reasons = [generation.reason for generation, _ in parts]
+    codes = torch.cat([generation.codes for generation, _ in parts], dim=1)
+    reason = next((reason for reason in reasons if reason != StopReason.STOP_TOKEN), StopReason.STOP_TOKEN)
+    sounds = [sound for _, sound in parts if sound is not None]
+    if not sounds:
+        return Speech(text, None, codes, reason)
+    padded = [torch.nn.functional.pad(sound, (0, pause)) for sound in sounds[:-1]]
+    return Speech(text, torch.cat([*padded, sounds[-1]]), codes, reason)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SoundChunk:
+    """A part of a speech as it comes.
+
+    Args:
+        audio: Float32 ``[n]``.
+        codes: ``[K, m]``, the frames that were spoken since the part before; sound may come a little later.
+        reason: Why the speech ended, in its last part.
+    """
+
+    audio: Tensor
+    codes: Tensor
+    reason: StopReason | None
+
+
+def stream_speech(
+    decoder: Decoder,
+    codec: Codec,
+    text: str,
+    reference: Reference,
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    max_seconds: float = 30.0,
+    first_seconds: float = 0.2,
+    chunk_seconds: float = 0.5,
+) -> Iterator[SoundChunk]:
+    """Speak a text and give its sound part by part, each as soon as it can be heard.
+
+    Args:
+        decoder: The model, in eval mode, and its window.
+        codec: Its codec; it decodes with a state of its own, so that parts join without a seam where it is causal.
+        text: What is to be said.
+        reference: The voice; see `read_voice`.
+        sampling: The backbone's own way by default.
+        seed: What it draws with.
+        max_seconds: Longest speech allowed.
+        first_seconds: Length of the first part: how soon something is heard.
+        chunk_seconds: Length of every other part.
+
+    Raises:
+        ValueError: If the text cannot be spoken, or the codec needs the whole speech.
+    """
+    backbone = decoder.backbone
+    if codec.needs_latents:
+        raise ValueError(f"{type(codec).__name__} makes sound of a second pass over the whole speech: do not stream it")
+    voice = codec.stream(reference)
+    parts = stream(
+        decoder,
+        backbone.conditioner(text, reference),
+        rules=stop_rules(backbone, codec, max_seconds),
+        sampling=sampling,
+        seed=seed,
+        first_frames=max(1, round(first_seconds * backbone.frame_rate)),
+        frames=max(1, round(chunk_seconds * backbone.frame_rate)),
+    )
+    for part in parts:
+        audio = voice.decode(part.codes).cpu()
+        if part.reason is not None:
+            audio = torch.cat([audio, voice.finish().cpu()])
+        yield SoundChunk(audio, part.codes, part.reason)
+
+
+def sounds_of(
+    backbone: Backbone,
+    codec: Codec,
+    window: AttentionWindow,
+    conditionings: Sequence[Conditioning],
+    codes: Sequence[Tensor],
+    references: Sequence[Reference | None],
+) -> list[Tensor]:
+    """What a model has spoken, as sound.
+
+    Args:
+        backbone: The model, in eval mode.
+        codec: Its codec. One that needs latents gets them from a second pass of the model.
+        window: Under which it spoke, and under which the second pass is run.
+        conditionings: What was to be said, and how.
+        codes: ``[K, F_i]`` each.
+        references: The voices, in codecs whose codes leave them out.
+    """
+    if not codec.needs_latents:
+        return decode_all(codec, codes, references)
+    sounds = []
+    for conditioning, one, reference in zip(conditionings, codes, references, strict=True):
+        batch = make_batch(backbone.conditioner, backbone.layout, [conditioning], [one.cpu()])
+        latents = backbone.speech_latents(batch.to(next(backbone.parameters()).device), window)[0]
+        sounds.append(codec.vocode(latents, reference).cpu() if len(latents) else torch.zeros(0))
+    return sounds
 
 
 def decode(codec: Codec, codes: Tensor, reference: Reference | None = None) -> Tensor:

@@ -25,8 +25,9 @@ from wand.attention import AttentionWindow
 from wand.backbone import DROPOUT_SETTINGS, Backbone, build_backbone
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, make_batch
 from wand.decoding.cache import PrefixWindowCache
-from wand.decoding.decoder import Decoder
+from wand.decoding.decoder import Body, Decoder
 from wand.distillation import IGNORE, cross_entropy, masked_sum, skew_kl
+from wand.fused_distillation import LossTerms, distillation_loss
 from wand.teacher import COPY, build_teacher
 
 Examples = list[tuple[Conditioning, Tensor]]
@@ -255,15 +256,16 @@ class BackboneContract:
 
     # -- decoding ------------------------------------------------------------------------------------------------
 
+    @pytest.mark.parametrize("body", ["transformers", "auto"])
     @pytest.mark.parametrize("cache", ["ring", "full"])
     def test_stepping_equals_one_forward(
-        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow, cache: str
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow, cache: str, body: Body
     ) -> None:
-        """Column by column through either cache gives the logits of training."""
+        """Column by column through either cache gives the logits of training, in the lean body where there is one."""
         at = window if cache == "ring" else AttentionWindow()
         with torch.no_grad():
             expected = backbone(batch, at)
-        decoder = Decoder(backbone, at)
+        decoder = Decoder(backbone, at, body)
         self.close(decoder.prefill(batch), expected[:, 0])
         for step in range(batch.columns.shape[1]):
             self.close(decoder.step(batch.columns[:, step]), expected[:, step + 1])
@@ -294,6 +296,21 @@ class BackboneContract:
         assert [name for name, grad in own.items() if grad is None or not grad.any()] == []
         assert not target.requires_grad
         assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+
+    def test_the_fused_loss_is_that_of_the_logits(
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
+    ) -> None:
+        """A training step never holds all logits; its loss and gradients are those of `forward` all the same."""
+        teacher = build_teacher(COPY, backbone)
+        logits = backbone(batch, window)
+        losses = cross_entropy(logits, batch.labels) + skew_kl(logits, teacher(batch, AttentionWindow()))
+        expected = masked_sum(losses, batch.labels)
+        head_inputs = backbone.head_input(batch, window), teacher.head_input(batch, AttentionWindow())
+        own = distillation_loss(*head_inputs, batch.labels, torch.ones(batch.labels.shape), LossTerms(), chunk=5).loss
+        torch.testing.assert_close(own, expected, atol=0, rtol=self.tolerance)
+        trained = [p for p in backbone.parameters() if p.requires_grad]
+        for mine, other in zip(*(torch.autograd.grad(loss, trained) for loss in (own, expected)), strict=True):
+            assert (mine - other).norm() <= 10 * self.tolerance * other.norm()
 
     def close(self, own: Tensor, expected: Tensor) -> None:
         """Assert that two ways of computing agree."""

@@ -10,17 +10,21 @@ from zlib import crc32
 import pytest
 import torch
 
+from tests.backbones import index_tts
 from tests.backbones.test_causal_lm import make_model, shipped_format, write_model
 from wand.attention import AttentionWindow
 from wand.backbones.causal_lm import CausalSpeechLM
+from wand.backbones.index_tts import IndexTTS
 from wand.conditioning import Reference, make_batch
 from wand.data import prepare as preparation
+from wand.data.audio import write_audio
 from wand.data.manifest import ManifestCorpus
 from wand.data.prepare import prepare
 from wand.data.sampled import TeacherSamples
 from wand.data.shards import Example, read_shard
 from wand.data.source import SPLITS
-from wand.decoding.decoder import generate
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
 from wand.decoding.stopping import StopRules
 
 LETTERS = "abcdefgh"
@@ -78,7 +82,7 @@ def test_what_is_kept_is_what_the_original_says(model: CausalSpeechLM, source: T
         assert torch.equal(example.conditioning["ids"], conditioning["ids"])
         batch = make_batch(model.conditioner, model.layout, [conditioning])
         seed = crc32(f"{example.id}/0".encode())
-        (alone,) = generate(model.eval(), batch, AttentionWindow(), rules=StopRules(200), seeds=[seed])
+        (alone,) = generate(Decoder(model.eval(), AttentionWindow()), batch, rules=StopRules(200), seeds=[seed])
         assert torch.equal(alone.codes, example.codes)
 
 
@@ -118,3 +122,23 @@ def test_what_is_missing_is_told(model: CausalSpeechLM, source: TeacherSamples, 
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match="no text in"):
         TeacherSamples(str(tmp_path / "empty.txt"), source.prompts)
+
+
+def test_a_model_that_only_hears_its_prompts_needs_no_codec(tmp_path: Path) -> None:
+    """IndexTTS: sounds in, its own speech out, and nobody makes codes of the sounds."""
+    state = dict(index_tts.GOLDEN.state)
+    state["mel_head.bias"] = state["mel_head.bias"].clone()
+    state["mel_head.bias"][-1] += 6  # it stops soon
+    model = IndexTTS(pretrained=str(index_tts.write_release(tmp_path / "release", state)))
+    write_audio(tmp_path / "voice.wav", 0.1 * torch.randn(24_000), 24_000)
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"text": "a voice", "audio": "voice.wav"}))
+    (tmp_path / "texts.txt").write_text("\n".join(f"say {a}{b}" for a in LETTERS for b in LETTERS))
+    prompts = ManifestCorpus(str(tmp_path / "prompts.jsonl"), 0.0, 0.0)
+    source = TeacherSamples(str(tmp_path / "texts.txt"), prompts, 0.2, 0.2)
+    examples = read(prepare(source, model, tmp_path / "cache"))
+    assert len(examples) > 10
+    sound = prompts.audio(prompts.utterances("train")[0])
+    for example in examples:
+        expected = model.conditioner(example.text, Reference(torch.zeros(1, 0), sound))
+        assert torch.equal(example.conditioning["mel"], expected["mel"])
+        assert torch.equal(example.conditioning["text"], expected["text"])

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache, LlamaConfig
 
+from wand.attention import AttentionContext, AttentionWindow
 from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, kv_bytes
 
 CONFIG = LlamaConfig(
@@ -172,8 +173,8 @@ def test_shape_comes_from_the_config(body):
         body(
             inputs_embeds=torch.randn(1, 3, body.config.hidden_size),
             use_cache=True,
-            past_key_values=(cache := FullCache()),
-            attention_context=cache.step_context(),
+            past_key_values=FullCache(),
+            attention_context=AttentionContext(AttentionWindow(), 3),
         )
         .past_key_values.layers[0]
         .keys

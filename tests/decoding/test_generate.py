@@ -12,7 +12,8 @@ from tests.conftest import TINY, sharpened
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.conditioning import ConditionedBatch, Reference, make_batch
-from wand.decoding.decoder import Decoder, generate
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
 from wand.decoding.sampling import Sampler, Sampling
 from wand.decoding.stopping import StopReason, StopRules
 
@@ -81,7 +82,7 @@ def brute_force(
 def test_generate(window, sampling):
     lm = speaker()
     rules = StopRules(max_columns=30)
-    spoken = generate(lm, conditioned(lm), window, rules=rules, sampling=sampling, seeds=SEEDS)
+    spoken = generate(Decoder(lm, window), conditioned(lm), rules=rules, sampling=sampling, seeds=SEEDS)
     for row, generation in enumerate(spoken):
         codes, reason = brute_force(lm, row, window, sampling, rules.max_columns)
         assert generation.codes.tolist() == codes
@@ -94,23 +95,25 @@ def test_generate(window, sampling):
 def test_a_row_speaks_the_same_in_any_company():
     lm = speaker()
     rules = StopRules(max_columns=25)
-    together = generate(lm, conditioned(lm), WINDOWS["window"], rules=rules, seeds=SEEDS)
+    together = generate(Decoder(lm, WINDOWS["window"]), conditioned(lm), rules=rules, seeds=SEEDS)
     for row in range(4):
-        (alone,) = generate(lm, conditioned(lm, [row]), WINDOWS["window"], rules=rules, seeds=[SEEDS[row]])
+        (alone,) = generate(Decoder(lm, WINDOWS["window"]), conditioned(lm, [row]), rules=rules, seeds=[SEEDS[row]])
         assert torch.equal(alone.codes, together[row].codes)
         assert alone.reason == together[row].reason
 
 
 def test_a_stop_before_the_first_frame():
     lm = speaker(TINY.codebook_size)
-    for generation in generate(lm, conditioned(lm), WINDOWS["window"], rules=StopRules(max_columns=20)):
+    for generation in generate(Decoder(lm, WINDOWS["window"]), conditioned(lm), rules=StopRules(max_columns=20)):
         assert generation.codes.shape == (3, 0)
         assert generation.reason == StopReason.STOP_TOKEN
 
 
 def test_no_tokens_are_left_in_codes_that_the_codec_does_not_know():
     lm = speaker()
-    for generation in generate(lm, conditioned(lm), WINDOWS["window"], rules=StopRules(max_columns=40), seeds=SEEDS):
+    for generation in generate(
+        Decoder(lm, WINDOWS["window"]), conditioned(lm), rules=StopRules(max_columns=40), seeds=SEEDS
+    ):
         assert (generation.codes < TINY.codebook_size).all()
 
 
@@ -118,7 +121,9 @@ def test_the_length_bound_and_its_callback():
     lm = speaker(1, 2)
     calls: list[None] = []
     rules = StopRules(max_columns=19)
-    spoken = generate(lm, conditioned(lm), WINDOWS["window"], rules=rules, on_column=lambda: calls.append(None))
+    spoken = generate(
+        Decoder(lm, WINDOWS["window"]), conditioned(lm), rules=rules, on_column=lambda: calls.append(None)
+    )
     assert len(calls) == 19
     assert {generation.reason for generation in spoken} == {StopReason.LENGTH}
     assert all(generation.codes.shape == (3, 17) for generation in spoken)
@@ -127,7 +132,7 @@ def test_the_length_bound_and_its_callback():
 def test_the_models_own_bound_holds_as_well():
     lm = speaker(1, 2)
     lm.max_speech_tokens = 7
-    (generation,) = generate(lm, conditioned(lm, [0]), WINDOWS["window"], rules=StopRules(max_columns=19))
+    (generation,) = generate(Decoder(lm, WINDOWS["window"]), conditioned(lm, [0]), rules=StopRules(max_columns=19))
     assert generation.columns.shape == (7, 3)
     assert generation.reason == StopReason.LENGTH
 
@@ -135,7 +140,7 @@ def test_the_models_own_bound_holds_as_well():
 def test_silence_ends_a_row():
     lm = speaker(4)
     rules = StopRules(max_columns=100, silence_columns=12, silent_tokens=frozenset({4}))
-    (generation,) = generate(lm, conditioned(lm, [0]), WINDOWS["window"], rules=rules)
+    (generation,) = generate(Decoder(lm, WINDOWS["window"]), conditioned(lm, [0]), rules=rules)
     assert generation.reason == StopReason.SILENCE
     assert 12 <= len(generation.columns) < 100
 
@@ -145,7 +150,7 @@ def test_a_loop_ends_a_row():
     lm.head.data[1:] = 0  # so that greedy takes the first code of the other codebooks for ever
     rules = StopRules(max_columns=100, loop_columns=8)
     sampling = Sampling(temperature=0)
-    (generation,) = generate(lm, conditioned(lm, [0]), WINDOWS["window"], rules=rules, sampling=sampling)
+    (generation,) = generate(Decoder(lm, WINDOWS["window"]), conditioned(lm, [0]), rules=rules, sampling=sampling)
     assert generation.reason == StopReason.LOOP
     assert len(generation.columns) < 100
 

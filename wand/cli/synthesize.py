@@ -15,11 +15,10 @@ from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
 from wand.data.audio import read_reference, write_audio
+from wand.decoding.decoder import Decoder
 from wand.decoding.sampling import Sampling
 from wand.synthesis import Speech, read_voice, synthesize
 from wand.teacher import COPY
-
-TEXTS_A_BATCH = 8
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -50,6 +49,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="columns in view, or `full`; default: the run's window for the student, full for the teacher",
     )
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longest speech allowed (default: 30)")
+    parser.add_argument(
+        "--split",
+        action="store_true",
+        help="speak long texts in parts, cut at the ends of sentences (default: a text is one pass, however long)",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="multiply by int8 weights, on a CPU: faster, not quite the same numbers"
+    )
     parser.add_argument("--seed", type=int, default=0, help="text i draws with seed + i (default: 0)")
     parser.add_argument("--temperature", type=float, help="0 is greedy (default: the model's own)")
     parser.add_argument(
@@ -89,22 +96,21 @@ def main(arguments: list[str]) -> list[Speech]:
     for text in texts:
         if not text.strip():
             raise ValueError("the text is empty: give at least one word")
-    spoken: list[Speech] = []
+    decoder = Decoder(backbone, window, int8=options.int8)
     columns = TextColumn("[bold]speaking"), TextColumn("{task.completed} columns"), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=None)
-        for first in range(0, len(texts), TEXTS_A_BATCH):
-            spoken += synthesize(
-                backbone,
-                codec,
-                texts[first : first + TEXTS_A_BATCH],
-                reference,
-                window,
-                sampling=sampling,
-                seed=options.seed + first,
-                max_seconds=options.max_seconds,
-                on_column=lambda: progress.advance(bar),
-            )
+        spoken = synthesize(
+            decoder,
+            codec,
+            texts,
+            reference,
+            sampling=sampling,
+            seed=options.seed,
+            max_seconds=options.max_seconds,
+            split=options.split,
+            on_column=lambda: progress.advance(bar),
+        )
     _write(spoken, options.out, codec.sample_rate)
     return spoken
 

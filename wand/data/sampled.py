@@ -17,14 +17,18 @@ from torch import Tensor
 
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone, build_backbone
+from wand.codecs import Codec
 from wand.conditioning import Conditioning, Reference, make_batch
 from wand.data.audio import resample
 from wand.data.encoding import Encoder, check_length, is_coded
 from wand.data.shards import Example, Refusal
 from wand.data.source import SPLITS, SpeechCodes, SpeechSource, Utterance, split_by_name
-from wand.decoding.decoder import generate
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason
 from wand.synthesis import stop_rules
+
+NO_CODES = SpeechCodes(torch.zeros(1, 0, dtype=torch.long))
 
 
 class TeacherSamples:
@@ -109,19 +113,20 @@ class TeacherSpeech:
     Args:
         source: Texts and prompts.
         backbone: The model to be adapted; its original weights are read into another.
+        codec: Of the prompts; None where they bring codes, or the model needs none.
         max_seconds: Longest speech allowed.
 
     Raises:
         ValueError: If the model has no original weights.
     """
 
-    def __init__(self, source: TeacherSamples, backbone: Backbone, max_seconds: float) -> None:
+    def __init__(self, source: TeacherSamples, backbone: Backbone, codec: Codec | None, max_seconds: float) -> None:
         if backbone.pretrained is None:
             raise ValueError("TeacherSamples are spoken by the original model: set backbone.pretrained")
         self.source = source
         self.max_seconds = max_seconds
-        self.codec = None if source.coded else backbone.load_codec()
-        self.encode = lru_cache(maxsize=256)(Encoder(source, self.codec))
+        self.codec = codec
+        self.encode = lru_cache(maxsize=256)(Encoder(source, codec))
         self.model = build_backbone(backbone.spec(), backbone.files)
         self.model.pretrained = backbone.pretrained
         self.model.load_pretrained()
@@ -143,7 +148,7 @@ class TeacherSpeech:
 
     def _condition(self, utterance: Utterance) -> Conditioning | Refusal:
         prompt = self.source.voices[str(utterance.reference)]
-        own = self.encode(prompt)
+        own = self.encode(prompt) if self.source.coded or self.codec is not None else NO_CODES
         if isinstance(own, Refusal):
             return Refusal(utterance.id, "its prompt", own.detail)
         try:
@@ -160,9 +165,8 @@ class TeacherSpeech:
             return
         model = self.model
         spoken = generate(
-            model,
+            Decoder(model, AttentionWindow()),
             make_batch(model.conditioner, model.layout, [conditioning for _, conditioning in conditioned]),
-            AttentionWindow(),
             rules=stop_rules(model, self.codec, self.max_seconds),
             seeds=[crc32(f"{utterance.id}/{self.source.seed}".encode()) for utterance, _ in conditioned],
         )

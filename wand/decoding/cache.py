@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
-
-from wand.attention.dense import dense_attention
 
 
 class StepContext:
@@ -31,8 +30,10 @@ class StepContext:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
         """``[B, H, 1, D]`` over ``[B, G, slots, D]`` to ``[B, 1, H, D]``."""
-        mask = query.new_ones((1, 1, 1, key.shape[2]), dtype=torch.bool) if self.mask is None else self.mask
-        return dense_attention(query, key, value, mask, scaling)
+        # Heads that share a key/value head are queries of one attention: keys are read once, and copied never.
+        folded = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
+        output = scaled_dot_product_attention(folded, key, value, attn_mask=self.mask, scale=scaling)
+        return output.reshape(query.shape[0], 1, -1, query.shape[3])
 
 
 def key_value_shape(config: PretrainedConfig) -> tuple[int, int, int]:
@@ -91,10 +92,14 @@ class PrefixWindowCache(Cache):
         self.positions = torch.zeros(batch_size, dtype=torch.long, device=device)
         # Known here, so that no device has to be asked.
         self.prefilled = False
+        # Prefix slots before this column are filled already; see `wand.decoding.prefixes`.
+        self.loaded = 0
         # A copy, since `restart` writes to it.
         self.starts = torch.zeros_like(self.positions) if starts is None else starts.to(self.positions, copy=True)
-        self._row_index = torch.arange(batch_size, device=device)
-        self.rings = [_RingLayer(self, shape, dtype, device, last=i == layers - 1) for i in range(layers)]
+        # Where the step under way writes: found by the first layer, used by all.
+        self._places = self.positions
+        places = [(i == 0, i == layers - 1) for i in range(layers)]
+        self.rings = [_RingLayer(self, shape, dtype, device, first, last) for first, last in places]
         super().__init__(layers=list(self.rings))
 
     @property
@@ -106,6 +111,12 @@ class PrefixWindowCache(Cache):
         """``[B]`` the slot that each row writes next."""
         speech = self.positions - self.prefix_length
         return torch.where(speech < 0, self.positions, self.prefix_length + speech % self.window)
+
+    def _find_places(self, storage: Tensor) -> Tensor:
+        """``[B * G]`` rows of a layer's storage, seen as ``[B * G * slots, D]``, that the next column goes to."""
+        batch, groups, slots, _ = storage.shape
+        heads = torch.arange(batch * groups, device=storage.device).view(batch, groups)
+        return (heads * slots + self.slots()[:, None]).flatten()
 
     def visible(self) -> Tensor:
         """``[B, P + W]`` slots that the column about to be written sees, its own included."""
@@ -122,19 +133,26 @@ class PrefixWindowCache(Cache):
 
         Args:
             rows: ``[n]`` which rows.
-            prefilled: A cache of n rows with the same P that has just taken the new prefixes.
+            prefilled: A cache of n rows that has just taken the new prefixes, P or fewer columns.
         """
-        if prefilled.prefix_length != self.prefix_length:
+        columns, padding = prefilled.prefix_length, self.prefix_length - prefilled.prefix_length
+        if padding < 0:
             raise ValueError(
-                f"prefix of {prefilled.prefix_length} columns does not fit a cache with {self.prefix_length} "
-                f"prefix slots: pad it"
+                f"a prefix of {columns} columns does not fit a cache with {self.prefix_length} prefix slots"
             )
+        # Keys know their positions, so that a shorter prefix is moved to the boundary as it is.
         for own, new in zip(self.rings, prefilled.rings, strict=True):
-            own.keys[rows, :, : self.prefix_length] = new.keys[:, :, : self.prefix_length]
-            own.values[rows, :, : self.prefix_length] = new.values[:, :, : self.prefix_length]
-        self.positions[rows] = prefilled.positions
-        self.starts[rows] = prefilled.starts
+            own.keys[rows, :, padding : self.prefix_length] = new.keys[:, :, :columns]
+            own.values[rows, :, padding : self.prefix_length] = new.values[:, :, :columns]
+        self.positions[rows] = prefilled.positions + padding
+        self.starts[rows] = prefilled.starts + padding
         self.prefilled = True
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep some rows ``[n]`` only."""
+        self.positions, self.starts = self.positions[rows], self.starts[rows]
+        for ring in self.rings:
+            ring.keys, ring.values = ring.keys[rows], ring.values[rows]
 
 
 class _RingLayer(CacheLayerMixin):
@@ -150,10 +168,12 @@ class _RingLayer(CacheLayerMixin):
         shape: tuple[int, int, int, int],
         dtype: torch.dtype,
         device: torch.device | str,
+        first: bool,
         last: bool,
     ) -> None:
         super().__init__()
         self.cache = cache
+        self.first = first
         self.last = last
         self.keys: Tensor = torch.zeros(shape, dtype=dtype, device=device)
         self.values: Tensor = torch.zeros(shape, dtype=dtype, device=device)
@@ -167,23 +187,33 @@ class _RingLayer(CacheLayerMixin):
         cache = self.cache
         columns = key_states.shape[2]
         if columns == 1 and cache.prefilled:
-            slots = cache.slots()
-            self.keys[cache._row_index, :, slots] = key_states[:, :, 0].to(self.keys.dtype)
-            self.values[cache._row_index, :, slots] = value_states[:, :, 0].to(self.values.dtype)
+            if self.first:
+                cache._places = cache._find_places(self.keys)
+            self._write(self.keys, key_states)
+            self._write(self.values, value_states)
             if self.last:
                 cache.positions += 1
             return self.keys, self.values
-        if columns != cache.prefix_length or cache.prefilled:
+        if columns != cache.prefix_length - cache.loaded or cache.prefilled:
             raise ValueError(
                 f"{columns} columns do not fit this cache: the first call takes the whole prefix of "
                 f"{cache.prefix_length} columns, every later one a single column"
             )
-        self.keys[:, :, :columns] = key_states.to(self.keys.dtype)
-        self.values[:, :, :columns] = value_states.to(self.values.dtype)
+        prefix = slice(cache.loaded, cache.prefix_length)
+        self.keys[:, :, prefix] = key_states.to(self.keys.dtype)
+        self.values[:, :, prefix] = value_states.to(self.values.dtype)
         if self.last:
-            cache.positions += columns
+            cache.positions.fill_(cache.prefix_length)
             cache.prefilled = True
-        return key_states, value_states
+        if cache.loaded == 0:
+            return key_states, value_states
+        return self.keys[:, :, : cache.prefix_length], self.values[:, :, : cache.prefix_length]
+
+    def _write(self, storage: Tensor, column: Tensor) -> None:
+        """One column ``[B, G, 1, D]`` into the slots of the step."""
+        width = storage.shape[-1]
+        rows = column.to(storage.dtype).reshape(-1, width)
+        storage.view(-1, width).index_copy_(0, self.cache._places, rows)
 
     def get_seq_length(self) -> int:
         """Columns written so far, by the first row."""
@@ -204,6 +234,7 @@ class _RingLayer(CacheLayerMixin):
         super().reset()
         self.cache.positions.zero_()
         self.cache.prefilled = False
+        self.cache.loaded = 0
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Refused: beams would need their rings copied at every step."""
@@ -258,6 +289,11 @@ class FullCache(DynamicCache):
         """The next column, ``[1]`` (all rows are in step), where the keys are."""
         tensors = self._tensors()
         return torch.tensor([self.get_seq_length()], device=tensors[0].device if tensors else None)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep some rows ``[n]`` only."""
+        self.batch_select_indices(rows)
+        self.starts = None if self.starts is None else self.starts[rows]
 
     def _tensors(self) -> list[Tensor]:
         pairs = [(layer.keys, layer.values) for layer in self.layers if isinstance(layer, DynamicLayer)]

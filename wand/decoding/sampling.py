@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from wand.decoding.uniform import uniform
+
 # Scores of tokens that may not be drawn. Finite, so that a row with every token filtered still has a softmax.
 MASKED = -1e30
 
@@ -97,18 +99,29 @@ def penalise_repetition(logits: Tensor, spoken: Tensor, penalty: float) -> Tenso
 class Sampler:
     """Draws tokens for B rows; what a row draws depends on its own seed and logits alone, not on its neighbours.
 
+    All state is tensors that are changed in place, where the logits are: nothing waits for the host.
+
     Args:
         sampling: How tokens are drawn.
         seeds: One per row.
         forbidden: Bool ``[K, V]``: tokens that are never drawn; None when all may be.
+        device: Where the logits will be.
     """
 
-    def __init__(self, sampling: Sampling, seeds: Sequence[int], forbidden: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        forbidden: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.sampling = sampling
-        self.forbidden = forbidden
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.forbidden = None if forbidden is None else forbidden.to(device)
+        self._seeds = torch.tensor(list(seeds), dtype=torch.long, device=device)
+        self._calls = torch.zeros_like(self._seeds)
+        self._remembered = torch.zeros_like(self._seeds)
         self._spoken: Tensor | None = None
-        self._lately: list[Tensor] = []
+        self._lately: Tensor | None = None
 
     def __call__(self, logits: Tensor) -> Tensor:
         """``[B, K, V]`` logits to ``[B, K]`` tokens; a call is one step of every row."""
@@ -116,38 +129,72 @@ class Sampler:
         logits = logits.float()
         if settings.repetition_penalty != 1:
             if self._spoken is None:
-                self._spoken = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
-                self._spoken[..., settings.already_spoken] = True
+                self._spoken = self._spoken_before(logits.shape[1:], len(logits))
             logits = penalise_repetition(logits, self._spoken, settings.repetition_penalty)
         if self.forbidden is not None:
             logits = logits.masked_fill(self.forbidden, MASKED)
-        return logits.argmax(-1) if settings.temperature == 0 else self._draw(logits / settings.temperature)
+        if settings.temperature == 0:
+            return logits.argmax(-1)
+        tokens = self._draw(logits / settings.temperature)
+        self._calls += 1
+        return tokens
 
     def remember(self, columns: Tensor) -> None:
         """Count the column ``[B, K]`` that was spoken, for the rules against repetition."""
         if self._spoken is not None:
             self._spoken.scatter_(-1, columns[..., None], True)
-        if self.sampling.repetition is not None:
-            self._lately = [*self._lately, columns][-self.sampling.repetition.window :]
+        if (rule := self.sampling.repetition) is not None:
+            if self._lately is None:
+                self._lately = columns.new_full((len(columns), rule.window, columns.shape[1]), -1)
+            place = (self._remembered % rule.window)[:, None, None].expand(-1, 1, columns.shape[1])
+            self._lately.scatter_(1, place, columns[:, None])
+            self._remembered += 1
+
+    def restart(self, rows: Tensor, seeds: Sequence[int]) -> None:
+        """Let some rows ``[n]`` begin another speech; the others go on undisturbed."""
+        self._seeds[rows] = torch.tensor(list(seeds), dtype=torch.long, device=self._seeds.device)
+        self._calls[rows] = 0
+        self._remembered[rows] = 0
+        if self._spoken is not None:
+            self._spoken[rows] = self._spoken_before(self._spoken.shape[1:], len(rows))
+        if self._lately is not None:
+            self._lately[rows] = -1
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep some rows ``[n]`` only."""
+        self._seeds, self._calls, self._remembered = self._seeds[rows], self._calls[rows], self._remembered[rows]
+        self._spoken = None if self._spoken is None else self._spoken[rows]
+        self._lately = None if self._lately is None else self._lately[rows]
+
+    def state(self) -> list[Tensor]:
+        """The tensors that a step changes."""
+        own = (self._calls, self._remembered, self._spoken, self._lately)
+        return [tensor for tensor in own if tensor is not None]
+
+    def _spoken_before(self, shape: torch.Size, rows: int) -> Tensor:
+        spoken = torch.zeros(rows, *shape, dtype=torch.bool, device=self._seeds.device)
+        spoken[..., self.sampling.already_spoken] = True
+        return spoken
 
     def _draw(self, logits: Tensor) -> Tensor:
         settings = self.sampling
+        # Always two a codebook, so that a row's numbers do not depend on what it said.
+        numbers = uniform(self._seeds, self._calls, 2 * logits.shape[1]).view(len(logits), 2, -1)
         if settings.repetition is None:
-            return self._pick(keep_top_p(keep_top_k(logits, settings.top_k), settings.top_p))
+            return _pick(keep_top_p(keep_top_k(logits, settings.top_k), settings.top_p), numbers[:, 0])
         likely = keep_top_k(logits, settings.top_k) > MASKED
-        tokens = self._pick(keep_top_p(logits, settings.top_p).masked_fill(~likely, MASKED))
-        # Always drawn, so that a row's random numbers do not depend on what it said.
+        tokens = _pick(keep_top_p(logits, settings.top_p).masked_fill(~likely, MASKED), numbers[:, 0])
         others = logits.scatter(-1, tokens[..., None], MASKED) if settings.repetition.exclude else logits
-        return torch.where(self._is_repeated(tokens, settings.repetition), self._pick(others), tokens)
+        return torch.where(self._is_repeated(tokens, settings.repetition), _pick(others, numbers[:, 1]), tokens)
 
     def _is_repeated(self, tokens: Tensor, rule: RepetitionAware) -> Tensor:
-        if not self._lately:
+        if self._lately is None:
             return torch.zeros_like(tokens, dtype=torch.bool)
-        return (torch.stack(self._lately) == tokens).sum(0) >= rule.window * rule.share
+        return (self._lately == tokens[:, None]).sum(1) >= rule.window * rule.share
 
-    def _pick(self, logits: Tensor) -> Tensor:
-        cumulative = logits.double().softmax(-1).cumsum(-1)
-        # Inverse of the distribution function: one uniform number per row and codebook.
-        uniform = torch.stack([torch.rand(logits.shape[1], generator=g, dtype=torch.float64) for g in self._generators])
-        threshold = uniform.to(logits.device)[..., None] * cumulative[..., -1:]
-        return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+
+def _pick(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Inverse of the distribution function at numbers ``[B, K]`` in [0, 1)."""
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    threshold = numbers[..., None] * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)

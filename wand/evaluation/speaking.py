@@ -11,15 +11,15 @@ from torch import Tensor
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.codecs import Codec
-from wand.columns import ColumnLayout
-from wand.conditioning import Reference, make_batch
+from wand.conditioning import Reference
 from wand.data.shards import Example
-from wand.decoding.decoder import Generation, generate
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import Request, generate_all
 from wand.decoding.sampling import Sampling
-from wand.decoding.stopping import StopReason
+from wand.decoding.slots import Generation
 from wand.evaluation.quality import Take, judge
 from wand.recognition import Recogniser
-from wand.synthesis import decode_all, stop_rules
+from wand.synthesis import sounds_of, stop_rules
 
 # Speech may last this many times the recorded sentence, and half a second more.
 PATIENCE = 1.5
@@ -35,7 +35,7 @@ def speak_examples(
     seed: int = 0,
     rows: int = 64,
     sampling: Sampling | None = None,
-    on_batch: Callable[[int], object] | None = None,
+    on_done: Callable[[int], object] | None = None,
 ) -> list[Generation]:
     """Speak the sentences of examples in the voices of their references.
 
@@ -45,39 +45,32 @@ def speak_examples(
         examples: Prepared utterances; their codes only tell how long to wait for a stop.
         window: Hard window, or full attention.
         seed: A sentence draws from this and its own id, whatever its neighbours.
-        rows: Sentences spoken at once, those of like length together.
+        rows: Sentences spoken side by side; where one ends, the next begins.
         sampling: How tokens are drawn; the backbone's own way by default.
-        on_batch: Called with the number of sentences that are done.
+        on_done: Called with the number of sentences that are done.
 
     Returns:
         One `Generation` per example, in their order.
     """
     order = sorted(range(len(examples)), key=lambda i: -examples[i].codes.shape[1])
-    spoken: dict[int, Generation] = {}
-    for start in range(0, len(order), rows):
-        chosen = order[start : start + rows]
-        conditionings = [examples[i].conditioning for i in chosen]
-        bounds = [PATIENCE * examples[i].codes.shape[1] / backbone.frame_rate + GRACE for i in chosen]
-        made = generate(
-            backbone,
-            make_batch(backbone.conditioner, backbone.layout, conditionings),
-            window,
-            rules=stop_rules(backbone, codec, max(bounds)),
-            sampling=sampling,
-            seeds=[crc32(f"{examples[i].id}/{seed}".encode()) for i in chosen],
+    bounds = [round(PATIENCE * e.codes.shape[1] + GRACE * backbone.frame_rate) for e in examples]
+    requests = [
+        Request(
+            examples[i].conditioning,
+            seed=crc32(f"{examples[i].id}/{seed}".encode()),
+            max_columns=backbone.layout.columns_of(bounds[i]),
         )
-        for i, bound, one in zip(chosen, bounds, made, strict=True):
-            spoken[i] = _bounded(one, round(bound * backbone.frame_rate), backbone.layout)
-        if on_batch is not None:
-            on_batch(len(spoken))
-    return [spoken[i] for i in range(len(examples))]
-
-
-def _bounded(spoken: Generation, frames: int, layout: ColumnLayout) -> Generation:
-    """What was spoken within a sentence's own bound: its neighbours may have kept the batch going."""
-    if spoken.codes.shape[1] <= frames:
-        return spoken
-    return Generation(spoken.codes[:, :frames], spoken.columns[: layout.columns_of(frames)], StopReason.LENGTH)
+        for i in order
+    ]
+    spoken = generate_all(
+        Decoder(backbone, window),
+        requests,
+        rules=stop_rules(backbone, codec, max(bounds) / backbone.frame_rate),
+        rows=rows,
+        sampling=sampling,
+        on_done=on_done,
+    )
+    return [generation for _, generation in sorted(zip(order, spoken, strict=True), key=lambda pair: pair[0])]
 
 
 def speak_takes(
@@ -90,7 +83,7 @@ def speak_takes(
     voice: Callable[[Example], Reference | None] | None = None,
     seed: int = 0,
     rows: int = 64,
-    on_batch: Callable[[int], object] | None = None,
+    on_done: Callable[[int], object] | None = None,
 ) -> dict[str, tuple[Take, Tensor]]:
     """Speak examples, listen to them and compare; several processes share the sentences, and all get all.
 
@@ -103,7 +96,7 @@ def speak_takes(
         voice: Gives the voice of an example, for codecs whose codes leave it out.
         seed: As in `speak_examples`.
         rows: As in `speak_examples`.
-        on_batch: Called with the number of sentences that are done, here and (about) elsewhere.
+        on_done: Called with the number of sentences that are done, here and (about) elsewhere.
 
     Returns:
         Take and codes ``[K, F]`` by the example's id.
@@ -112,10 +105,12 @@ def speak_takes(
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
     order = sorted(range(len(examples)), key=lambda i: examples[i].codes.shape[1])
     share = [examples[i] for i in order[rank::world]]
-    tell = None if on_batch is None else lambda done: on_batch(done * world)
-    spoken = speak_examples(backbone, codec, share, window, seed=seed, rows=rows, on_batch=tell)
-    voices = None if voice is None else [voice(example) for example in share]
-    heard = recogniser.transcribe(decode_all(codec, [one.codes for one in spoken], voices), codec.sample_rate)
+    tell = None if on_done is None else lambda done: on_done(done * world)
+    spoken = speak_examples(backbone, codec, share, window, seed=seed, rows=rows, on_done=tell)
+    voices = [None if voice is None else voice(example) for example in share]
+    conditionings, codes = [example.conditioning for example in share], [one.codes for one in spoken]
+    sounds = sounds_of(backbone, codec, window, conditionings, codes, voices)
+    heard = recogniser.transcribe(sounds, codec.sample_rate)
     own = {
         example.id: (judge(example, one, text, seed, backbone.frame_rate), one.codes)
         for example, one, text in zip(share, spoken, heard, strict=True)
