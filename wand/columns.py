@@ -35,6 +35,11 @@ class ColumnLayout:
         return 1
 
     @property
+    def rows_of_codes(self) -> int:
+        """Rows of codes ``[rows, F]``: K, or the slots of a flattened frame."""
+        return self.num_codebooks
+
+    @property
     def flush_columns(self) -> int:
         """Columns beyond the frames, in which delayed codebooks end."""
         return self.num_codebooks - 1
@@ -117,6 +122,11 @@ class FlattenedLayout(ColumnLayout):
 
     @property
     def columns_per_frame(self) -> int:
+        """S, the slots."""
+        return len(self.sizes)
+
+    @property
+    def rows_of_codes(self) -> int:
         """S, the slots."""
         return len(self.sizes)
 

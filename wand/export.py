@@ -16,13 +16,13 @@ from wand.backbone import Backbone, build_backbone
 from wand.checkpoints import codec_of_run, load_backbone_and_settings, read_checkpoint, run_folder
 from wand.codecs import Codec
 from wand.conditioning import Reference
-from wand.data.audio import read_reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.prefixes import PrefixMemory
 from wand.decoding.sampling import Sampling
-from wand.synthesis import SoundChunk, Speech, read_voice, stream_speech, synthesize
+from wand.synthesis import SoundChunk, Speech, stream_speech, synthesize
 from wand.tokenizers import read_files
 from wand.version import __version__
+from wand.voices import open_voice
 from wand.weights import read_json
 
 ABOUT = "wand.json"
@@ -80,16 +80,13 @@ class Synthesizer:
         return Decoder(self.backbone, self.window, int8=self.int8, memory=PrefixMemory())
 
     def read_voice(self, path: str | Path, text: str | None = None) -> Reference:
-        """A sound file as a reference, to be given again and again.
+        """A sound file, or one of `wand.voices.save_voice`, as a reference to be given again and again.
 
         Args:
             path: The file.
             text: What is said in it, where that is known.
         """
-        if self.codec is None and not self.backbone.hears_references:
-            self.backbone.load_codec()  # raises, and says what to do
-        rate = self.backbone.sample_rate if self.codec is None else self.codec.sample_rate
-        return read_voice(self.codec, read_reference(path, rate), rate, text)
+        return open_voice(path, self.backbone, self.codec, text)
 
     def generate(
         self,
@@ -107,7 +104,7 @@ class Synthesizer:
 
         Args:
             texts: One or several.
-            reference: The voice: a sound file, or a `Reference` (`read_voice`, or codes where there is no codec).
+            reference: The voice: a sound file, a saved voice, or a `Reference` (see `read_voice`).
             reference_text: What is said in the sound file, where that is known.
             sampling: The model's own way by default.
             seed: Text i draws with seed + i.

@@ -63,26 +63,6 @@ def _silent_tokens(codec: Codec) -> frozenset[int]:
     return frozenset(silence[0, 0].tolist())
 
 
-def read_voice(
-    codec: Codec | None, audio: Tensor, sample_rate: int, text: str | None = None, speaker: str | None = None
-) -> Reference:
-    """A sound as a reference.
-
-    Args:
-        codec: The model's; without one there are no codes.
-        audio: Float32 ``[N]`` at `sample_rate`.
-        sample_rate: In Hz; the codec's, if there is one.
-        text: What is said in it, where that is known.
-        speaker: Name of the voice, for models that know voices by name.
-    """
-    if codec is None:
-        return Reference(torch.zeros(1, 0, dtype=torch.long), audio, text, None, speaker)
-    sound = audio[None, None]
-    voice = codec.global_codes(sound, sample_rate)
-    codes = codec.encode(sound, sample_rate)[0]
-    return Reference(codes, audio, text, None if voice is None else voice[0], speaker)
-
-
 def synthesize(
     decoder: Decoder,
     codec: Codec | None,
@@ -102,7 +82,7 @@ def synthesize(
         decoder: The model, in eval mode, and its window (or full attention).
         codec: Its codec; without one there are codes and no sound.
         texts: What is to be said.
-        reference: The voice; see `read_voice`.
+        reference: The voice; see `wand.voices`.
         sampling: The backbone's own way by default.
         seed: Text i draws with seed + i.
         max_seconds: Longest speech allowed, of a part where texts are split.
@@ -180,7 +160,7 @@ def stream_speech(
         decoder: The model, in eval mode, and its window.
         codec: Its codec; it decodes with a state of its own, so that parts join without a seam where it is causal.
         text: What is to be said.
-        reference: The voice; see `read_voice`.
+        reference: The voice; see `wand.voices`.
         sampling: The backbone's own way by default.
         seed: What it draws with.
         max_seconds: Longest speech allowed.

@@ -14,11 +14,12 @@ from rich.table import Table
 from wand.attention import AttentionWindow
 from wand.backbone import Backbone
 from wand.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
-from wand.data.audio import read_reference, write_audio
+from wand.data.audio import write_audio
 from wand.decoding.decoder import Decoder
 from wand.decoding.sampling import Sampling
-from wand.synthesis import Speech, read_voice, synthesize
+from wand.synthesis import Speech, synthesize
 from wand.teacher import COPY
+from wand.voices import open_voice, save_voice
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -31,7 +32,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--reference",
         type=Path,
         required=True,
-        help="sound file of the voice to be cloned",
+        help="sound file of the voice to be cloned, or a saved voice",
+    )
+    parser.add_argument(
+        "--save_voice", type=Path, help="file (*.safetensors) to save the voice in, to be given as --reference later"
     )
     parser.add_argument("--reference_text", help="what is said in it, for models that continue a reference")
     parser.add_argument("--speaker", help="name of the voice, for models that know voices by name")
@@ -90,8 +94,9 @@ def main(arguments: list[str]) -> list[Speech]:
     backbone = backbone.to(options.device).eval()
     backbone.codec = codec_of_run(options.ckpt_path)
     codec = backbone.load_codec().to(options.device)
-    sound = read_reference(options.reference, codec.sample_rate)
-    reference = read_voice(codec, sound, codec.sample_rate, options.reference_text, options.speaker)
+    reference = open_voice(options.reference, backbone, codec, options.reference_text, options.speaker)
+    if options.save_voice is not None:
+        save_voice(reference, options.save_voice)
     sampling = _sampling(backbone.sampling, options)
     for text in texts:
         if not text.strip():

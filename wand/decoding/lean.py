@@ -144,6 +144,7 @@ class LeanBody:
 
 def _grown(cache: Cache, layers: int) -> list[Any]:
     """Layers of a cache that makes them when they are first needed."""
+    assert cache.layer_class_to_replicate is not None
     while len(cache.layers) < layers:
         cache.layers.append(cache.layer_class_to_replicate())
     return list(cache.layers)
