@@ -19,7 +19,7 @@ from wand.backbone import Backbone
 from wand.conditioning import ConditionedBatch
 from wand.prompts import PromptConditioner, SpeechFormat
 from wand.tokenizers import Files, TextTokenizer, read_files, write_files
-from wand.weights import folder_digest, load_exactly, read_weight_folder, stored_dtype, write_weight_folder
+from wand.weights import check_fit, folder_digest, read_json, read_weight_folder, stored_dtype, write_weight_folder
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -131,13 +131,15 @@ class CausalSpeechLM(Backbone):
         state = read_weight_folder(self._folder)
         if self.tied:
             state.pop("lm_head.weight", None)
+        state = {name: tensor for name, tensor in state.items() if not name.endswith("rotary_emb.inv_freq")}
+        check_fit(self._upstream_state(), state, self._folder)
         prefix = self._body_prefix()
-        own = {
-            name.replace(prefix, "decoder.", 1) if name.startswith(prefix) else name: tensor
-            for name, tensor in state.items()
-            if not name.endswith("rotary_emb.inv_freq")
-        }
-        load_exactly(self, own, self._folder)
+        self.load_state_dict(
+            {
+                name.replace(prefix, "decoder.", 1) if name.startswith(prefix) else name: tensor
+                for name, tensor in state.items()
+            }
+        )
 
     def pretrained_digest(self) -> str:
         """SHA-256 of the weights' files."""
@@ -148,12 +150,7 @@ class CausalSpeechLM(Backbone):
         write_files(self.files, folder)
         folder = folder / self.subfolder
         folder.mkdir(parents=True, exist_ok=True)
-        prefix = self._body_prefix()
-        state = {
-            name.replace("decoder.", prefix, 1) if name.startswith("decoder.") else name: tensor
-            for name, tensor in self.state_dict().items()
-        }
-        write_weight_folder(state, folder, dtype or self.stored_dtype)
+        write_weight_folder(self._upstream_state(), folder, dtype or self.stored_dtype)
         config = {**self.architecture()["config"], "architectures": [self._causal_class().__name__]}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
@@ -161,6 +158,13 @@ class CausalSpeechLM(Backbone):
         """``rswa_window`` in ``config.json``: the key by which vLLM (0.25) applies prefix and window."""
         path = folder / self.subfolder / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "rswa_window": window}, indent=2) + "\n")
+
+    def _upstream_state(self) -> dict[str, Tensor]:
+        prefix = self._body_prefix()
+        return {
+            name.replace("decoder.", prefix, 1) if name.startswith("decoder.") else name: tensor
+            for name, tensor in self.state_dict().items()
+        }
 
     def _causal_class(self) -> Any:
         return MODEL_FOR_CAUSAL_LM_MAPPING[type(self.decoder.config)]
@@ -207,15 +211,14 @@ def _read_config(folder: Path) -> PretrainedConfig:
             f"no model of transformers at {folder}: it should hold config.json, *.safetensors and the tokenizer "
             f"(hf download NAME --local-dir FOLDER)"
         )
+    values = read_json(folder / "config.json")
     try:
-        values = json.loads((folder / "config.json").read_text())
         if "auto_map" in values:
             raise ValueError("it brings code of its own, which is not run here")
         config = AutoConfig.for_model(values.pop("model_type"), **values)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise ValueError(f"{type(config).__name__} has no causal language model")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / 'config.json'} is no causal language model of transformers: {str(error).splitlines()[0]}"
-        ) from error
+    except Exception as error:  # transformers checks its configs in many ways
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder / 'config.json'} is no causal language model of transformers: {reason}") from error
     return config

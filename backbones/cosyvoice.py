@@ -21,7 +21,7 @@ from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
 from wand.decoding.sampling import RepetitionAware, Sampling
 from wand.tokenizers import Files, TextTokenizer, read_files, write_files
-from wand.weights import file_digest, load_exactly, read_weights
+from wand.weights import check_fit, file_digest, read_json, read_weights
 
 WEIGHTS = "llm.pt"
 QWEN = "CosyVoice-BlankEN"
@@ -227,6 +227,9 @@ class CosyVoice2(Backbone):
         self.files = files
         plain = {name.removeprefix(f"{QWEN}/"): content for name, content in files.items()}
         tokenizer = TextTokenizer.from_files(plain, SPECIAL_TOKENS) if files else None
+        if tokenizer is not None and len(tokenizer) > self.shape.text_vocab_size:
+            rows = self.shape.text_vocab_size
+            raise ValueError(f"the tokenizer of {QWEN} has {len(tokenizer)} tokens, the model {rows} embeddings")
         self.conditioner = CosyVoiceConditioner(self.shape, tokenizer)
 
     def load_pretrained(self) -> None:
@@ -236,7 +239,8 @@ class CosyVoice2(Backbone):
         tied = state.pop("llm.model.lm_head.weight", None)
         if tied is None or not torch.equal(tied, state.get("llm.model.model.embed_tokens.weight", tied.new_empty(0))):
             raise ValueError(f"{path} is no llm.pt of CosyVoice: its text head is missing or not tied to the embedding")
-        load_exactly(self, {_own_name(name): tensor for name, tensor in state.items()}, path)
+        check_fit({_upstream_name(name): tensor for name, tensor in self.state_dict().items()}, state, path)
+        self.load_state_dict({_own_name(name): tensor for name, tensor in state.items()})
 
     def pretrained_digest(self) -> str:
         """SHA-256 of ``llm.pt``."""
@@ -294,11 +298,11 @@ def _read_architecture(folder: Path) -> CosyVoiceArchitecture:
     config_file, weights = folder / QWEN / "config.json", folder / WEIGHTS
     if not (config_file.is_file() and weights.is_file()):
         raise ValueError(f"no CosyVoice at {folder}: it should hold {WEIGHTS} and {QWEN}/config.json")
-    try:
-        config = json.loads(config_file.read_text())
-        sizes = {name: config[key] for name, key in CONFIG_KEYS.items()}
-    except (json.JSONDecodeError, KeyError) as error:
-        raise ValueError(f"{config_file} does not describe a Qwen2 decoder: {error}") from error
+    config = read_json(config_file)
+    sizes: dict[str, Any] = {name: config.get(key) for name, key in CONFIG_KEYS.items()}
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{config_file} does not describe a Qwen2 decoder: {CONFIG_KEYS[name]} is {size!r}")
     state = read_weights(weights)
     rows = state.get("speech_embedding.weight")
     if rows is None:

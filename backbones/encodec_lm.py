@@ -29,7 +29,7 @@ from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
 from wand.decoding.sampling import Sampling
 from wand.text import FRONT_ENDS, SYMBOLS, FrontEnd
-from wand.weights import file_digest, load_exactly, read_weights
+from wand.weights import file_digest, load_exactly, read_json, read_weights
 
 
 @dataclass(frozen=True)
@@ -334,7 +334,7 @@ def _read_architecture(folder: Path) -> EncodecLMArchitecture:
     path = folder / "config.json"
     if not (path.is_file() and (folder / "model.safetensors").is_file()):
         raise ValueError(f"no EncodecLM at {folder}: it should hold config.json and model.safetensors")
-    config = json.loads(path.read_text())
+    config = read_json(path)
     if config.pop("model_type", None) != "encodec_lm":
         raise ValueError(f"{path} describes another model (model_type is not encodec_lm)")
     known = {entry.name for entry in fields(EncodecLMArchitecture)}

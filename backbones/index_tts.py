@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
-from yaml import YAMLError
 
 from wand.attention import AttentionContext, AttentionWindow
 from wand.backbone import Backbone
@@ -95,7 +92,7 @@ class IndexTTS(Backbone):
     frame_rate = SAMPLE_RATE / SAMPLES_A_CODE
     sample_rate = SAMPLE_RATE
     num_codebooks = 1
-    hears_references = True
+    hears_references, reads_references = True, False
 
     def __init__(
         self,
@@ -256,7 +253,7 @@ class IndexTTS(Backbone):
 
     @torch.no_grad()
     def speech_latents(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
-        """What upstream's vocoder takes: a second pass over all that was spoken, ``[B, T, D]``, one latent a code.
+        """What upstream's vocoder takes: a second pass over all that was spoken, ``[B, T, D]``.
 
         Upstream runs it with the positions of training, whichever its inference had, and under full attention.
 
@@ -280,6 +277,11 @@ def _upstream_name(name: str) -> str:
 
 
 def _read_architecture(folder: Path) -> IndexTTSArchitecture:
+    # Here, so that a model with random weights needs torch and transformers alone.
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
     if missing := [name for name in (WEIGHTS, CONFIG, PIECES) if not (folder / name).is_file()]:
         raise ValueError(
             f"no IndexTTS at {folder}: it should hold {WEIGHTS}, {CONFIG} and {PIECES} ({', '.join(missing)} missing)"

@@ -20,8 +20,14 @@ def read_files(folder: Path, names: Sequence[str]) -> Files:
 
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """Put files back under their relative names."""
+    """Put files back under their relative names.
+
+    Raises:
+        ValueError: If a name leads out of the folder; they may come from another's checkpoint.
+    """
     for name, content in files.items():
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"a file of the model is called {name!r}, which leads out of its folder: not written")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
@@ -55,9 +61,9 @@ class TextTokenizer:
                 made = AutoTokenizer.from_pretrained(folder, local_files_only=True)
                 made.add_special_tokens({"additional_special_tokens": list(extra_tokens)})
                 return cls(made.backend_tokenizer.to_str())
-            except (OSError, ValueError, AttributeError, KeyError) as error:
-                found = ", ".join(sorted(files)) or "nothing"
-                raise ValueError(f"no tokenizer can be made of {found}: {str(error).splitlines()[0]}") from error
+            except Exception as error:  # tokenizers raises nothing narrower
+                found, reason = ", ".join(sorted(files)) or "nothing", str(error).partition("\n")[0].rstrip(" :")
+                raise ValueError(f"no tokenizer can be made of {found}: {reason}") from error
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -72,6 +78,9 @@ class TextTokenizer:
         """Ids of a text; special tokens written in it are recognised, none are added."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def __len__(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
 
     def token_id(self, token: str) -> int:
         """The id of one token.

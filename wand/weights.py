@@ -7,6 +7,7 @@ import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import torch
@@ -14,6 +15,9 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+# How a file begins that git fetched without its content.
+LFS_POINTER = b"version https://git-lfs"
 
 
 def read_weights(path: Path, below: str | None = None) -> dict[str, Tensor]:
@@ -32,13 +36,39 @@ def read_weights(path: Path, below: str | None = None) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, BadZipFile, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} cannot be read as weights: it is damaged, or holds code, which is never run"
+        ) from error
+    except (SafetensorError, EOFError, BadZipFile, RuntimeError, OSError) as error:
+        raise _unreadable(path) from error
     if below is not None and isinstance(state, dict):
         state = state.get(below, state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a dict of tensors: it holds another kind of checkpoint")
     return state
+
+
+def _unreadable(path: Path) -> ValueError:
+    with path.open("rb") as file:
+        is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+    reason = "it is a pointer, run `git lfs pull`" if is_pointer else "it is damaged or cut off, fetch it anew"
+    return ValueError(f"{path} cannot be read as weights: {reason}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a small file of a model says: the object of a JSON file.
+
+    Raises:
+        ValueError: If it is damaged, or no object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no text, or no JSON
+        raise ValueError(f"{path} is no JSON ({error}): fetch it anew") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no JSON object: it is another file, fetch it anew")
+    return values
 
 
 def check_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
@@ -90,9 +120,9 @@ def weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         raise ValueError(f"no weights at {folder}: it should hold {SINGLE}, or {INDEX} and the parts that it names")
     try:
-        parts = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder / INDEX} is damaged: {error}") from error
+        parts = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{folder / INDEX} names no parts (weight_map): fetch it anew") from error
     for part in parts:
         if not (folder / part).is_file():
             raise ValueError(f"the weights at {folder} are incomplete: {part} is missing")
@@ -112,7 +142,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
             name = min(file.keys(), key=lambda key: file.get_slice(key).get_shape())
             return file.get_tensor(name).dtype
     except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        raise _unreadable(path) from error
 
 
 def write_weight_folder(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:

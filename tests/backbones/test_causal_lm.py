@@ -15,7 +15,8 @@ from tests.backbones.tokenizers import write_tokenizer
 from wand.attention import AttentionWindow
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.conditioning import Reference, make_batch
-from wand.decoding.decoder import generate
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
 from wand.decoding.stopping import StopRules
 from wand.prompts import SpeechFormat, SpeechTokens
 from wand.testing import BackboneContract, Examples
@@ -148,7 +149,7 @@ def test_orpheus_speaks_whole_frames_in_snacs_order(tmp_path: Path) -> None:
     assert model.layout.to_columns(frame)[:, 0].tolist() == rows
     conditionings = [model.conditioner("hello.", voice("orpheus")), model.conditioner("no", voice("orpheus"))]
     batch = make_batch(model.conditioner, model.layout, conditionings)
-    for one in generate(model, batch, AttentionWindow(14), rules=StopRules(7 * 30)):
+    for one in generate(Decoder(model, AttentionWindow(14)), batch, rules=StopRules(7 * 30)):
         assert one.codes.shape[0] == 7
         assert len(one.columns) % 7 == 0
         slots = torch.arange(len(one.columns)) % 7

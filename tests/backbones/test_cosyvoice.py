@@ -14,7 +14,8 @@ from tests.backbones.goldens import Golden, close, greedy
 from wand.attention import AttentionWindow
 from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, make_batch
-from wand.decoding.decoder import generate
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason, StopRules
 from wand.distillation import IGNORE, cross_entropy, masked_sum
 from wand.testing import BackboneContract, Examples, explicit_mask
@@ -115,7 +116,7 @@ def test_a_batch_speaks_as_each_alone_and_within_its_bounds(model: CosyVoice2) -
     chosen = prompts(model)
     batch = make_batch(model.conditioner, model.layout, list(chosen.values()))
     sampling = replace(model.sampling, temperature=0.0)
-    spoken = generate(model, batch, AttentionWindow(), rules=StopRules(500), sampling=sampling)
+    spoken = generate(Decoder(model, AttentionWindow()), batch, rules=StopRules(500), sampling=sampling)
     for mode, one in zip(chosen, spoken, strict=True):
         assert one.codes[0].tolist() == GOLDEN.expected[f"infer_{mode}_ids"].tolist()
         assert one.reason == StopReason.STOP_TOKEN

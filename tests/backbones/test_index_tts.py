@@ -26,7 +26,9 @@ from wand.backbones.index_tts import IndexTTS, IndexTTSArchitecture, MelPosition
 from wand.backbones.index_tts_conditioning import LATENTS
 from wand.conditioning import ConditionedBatch, make_batch
 from wand.decoding.cache import PrefixWindowCache, kv_bytes
-from wand.decoding.decoder import Decoder, Generation, generate
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
+from wand.decoding.slots import Generation
 from wand.decoding.stopping import StopReason, StopRules
 from wand.testing import BackboneContract, Examples, explicit_mask
 
@@ -116,7 +118,7 @@ def test_steps_have_upstreams_positions(cached: IndexTTS, row: int) -> None:
 
 def speak_greedily(model: IndexTTS, batch: ConditionedBatch, **settings: Any) -> list[Generation]:
     sampling = replace(model.sampling, temperature=0.0, **settings)
-    return generate(model, batch, FULL, rules=StopRules(LONGEST), sampling=sampling)
+    return generate(Decoder(model, FULL), batch, rules=StopRules(LONGEST), sampling=sampling)
 
 
 @pytest.mark.parametrize("row", [0, 1])
@@ -183,7 +185,7 @@ def test_the_start_is_never_spoken(model: IndexTTS) -> None:
     with torch.no_grad():
         model.mel_head.bias[START] += 100
     batch = make_batch(model.conditioner, model.layout, [conditioning(model, 0)])
-    (spoken,) = generate(model, batch, FULL, rules=StopRules(20))
+    (spoken,) = generate(Decoder(model, FULL), batch, rules=StopRules(20))
     assert START not in spoken.codes
 
 
@@ -193,7 +195,7 @@ def test_two_thousand_columns_end_at_the_learned_positions(release: Path, positi
     with torch.no_grad():
         model.mel_head.bias[STOP] = -100
     batch = make_batch(model.conditioner, model.layout, [conditioning(model, 0)])
-    (spoken,) = generate(model, batch, AttentionWindow(4), rules=StopRules(2000))
+    (spoken,) = generate(Decoder(model, AttentionWindow(4)), batch, rules=StopRules(2000))
     assert spoken.reason == StopReason.LENGTH
     assert spoken.codes.shape[1] == model.max_speech_tokens == 60
     decoder = Decoder(model, AttentionWindow(4))
@@ -206,7 +208,6 @@ def test_two_thousand_columns_end_at_the_learned_positions(release: Path, positi
     assert sizes == {kv_bytes(model.decoder.config, batch.prefix_length + 4)}
 
 
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable.*:FutureWarning")
 def test_gradient_checkpointing_changes_nothing(model: IndexTTS) -> None:
     """Also without a table of inputs in the body."""
     batch = speech(model, 0, codes(0))
@@ -217,7 +218,7 @@ def test_gradient_checkpointing_changes_nothing(model: IndexTTS) -> None:
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     plain = gradients()
-    model.decoder.gradient_checkpointing_enable({"use_reentrant": False})
+    model.decoder.activation_checkpointing_enable({"use_reentrant": False})
     for one, other in zip(plain, gradients(), strict=True):
         close(one, other)
 

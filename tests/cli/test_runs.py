@@ -10,6 +10,7 @@ import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.cli.test_adapters import SHAPES
 from tests.workplace import Workplace
 from wand import WandModule
 from wand.backbones.encodec_lm import EncodecLM
@@ -21,7 +22,7 @@ QUIET = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoin
 
 
 def test_every_shipped_config_is_tested() -> None:
-    assert set(shipped_configs()) == {"quickstart", *OVERLAYS}
+    assert set(shipped_configs()) == {"quickstart", *SHAPES, *OVERLAYS}
 
 
 def test_quickstart_leaves_table_sound_and_checkpoints(run: Workplace) -> None:
@@ -45,7 +46,8 @@ def test_tensorboard_shows_the_method(run: Workplace) -> None:
     tags = events.Tags()
     losses = {"train/loss", "train/ce", "train/kd", "train/kl", "train/agreement"}
     schedule = {"train/window", "train/tau", "train/masked_share"}
-    machine = {"train/grad_norm", "train/learning_rate", "train/columns_per_second", "train/memory_gib"}
+    speed = {"train/columns_per_second", "train/padding", "train/memory_gib"}
+    machine = {"train/grad_norm", "train/learning_rate"} | speed
     assert losses | schedule | machine <= set(tags["scalars"])
     assert {"val/agreement", "val/kl", "val/ce"} <= set(tags["scalars"])
     assert {"attention_mask", "schedule"} <= set(tags["images"])

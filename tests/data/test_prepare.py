@@ -12,6 +12,7 @@ from transformers import EncodecConfig, EncodecModel
 
 from tests.conftest import TINY
 from wand.backbones.encodec_lm import EncodecLM
+from wand.codecs.worker import WorkerCodec
 from wand.data import prepare as preparation
 from wand.data.audio import resample
 from wand.data.prepare import cache_fingerprint, prepare, shard_cache
@@ -138,6 +139,18 @@ def test_another_sample_rate_is_brought_to_the_codecs(lm, tmp_path):
     (example,) = read(cache.folder, "test", cache.fingerprint)
     audio = resample(source.audio(source.utterances("test")[0]), 24_000, 16_000)
     assert torch.equal(example.codes, lm.load_codec().encode(audio[None, None], 16_000)[0])
+
+
+def test_a_codec_that_does_not_work_ends_the_preparation_at_once(lm, tmp_path):
+    """Not a refusal of every utterance."""
+    weights = tmp_path / "BiCodec" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"")
+    lm.codec = WorkerCodec("spark_tts", "/no/python", str(tmp_path))
+    source = Tones()
+    with pytest.raises(ValueError, match="/no/python cannot be started"):
+        prepare(source, lm, tmp_path, workers=0)
+    assert source.asked == ["train-0"]
 
 
 def test_a_corpus_of_which_nothing_can_be_used_is_refused(lm, tmp_path):

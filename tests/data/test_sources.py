@@ -148,7 +148,37 @@ def test_a_missing_or_empty_manifest_is_an_error(tmp_path: Path) -> None:
         ManifestCorpus(write_manifest(tmp_path, [])).utterances("train")
 
 
-def test_lhotse_says_what_to_install(tmp_path: Path) -> None:
+def test_the_cuts_of_lhotse(tmp_path: Path) -> None:
+    """Runs where lhotse is installed (the extra `lhotse`)."""
+    lhotse = pytest.importorskip("lhotse")
+    cuts = []
+    for i in range(4):
+        tone(tmp_path / f"{i}.wav", 16_000)
+        recording = lhotse.Recording.from_file(tmp_path / f"{i}.wav")
+        said = lhotse.SupervisionSegment(f"s{i}", recording.id, 0, 0.5, text=f"line {i}", speaker="x")
+        cuts.append(recording.to_cut())
+        cuts[-1].supervisions = [said]
+    lhotse.CutSet.from_cuts(cuts).to_file(tmp_path / "cuts.jsonl.gz")
+    corpus = LhotseCorpus(str(tmp_path / "cuts.jsonl.gz"), 0.0, 0.0)
+    assert isinstance(corpus, SpeechSource)
+    train = corpus.utterances("train")
+    assert [(u.text, u.speaker) for u in train] == [(f"line {i}", "x") for i in range(4)]
+    assert pickle.loads(pickle.dumps(corpus)).fingerprint == corpus.fingerprint
+    assert corpus.audio(train[0]).shape == (12_000,)  # brought to 24 kHz
+    (tmp_path / "1.wav").unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        corpus.audio(train[1])
+    cuts[0].supervisions = []
+    lhotse.CutSet.from_cuts(cuts).to_file(tmp_path / "cuts.jsonl.gz")
+    with pytest.raises(ValueError, match="has 0 supervisions, not one"):
+        LhotseCorpus(str(tmp_path / "cuts.jsonl.gz")).utterances("train")
+    (tmp_path / "cuts.jsonl").write_text("nothing")
+    with pytest.raises(ValueError, match="holds no cuts"):
+        LhotseCorpus(str(tmp_path / "cuts.jsonl")).utterances("train")
+
+
+def test_lhotse_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wand.data.lhotse.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"wand-tts\[lhotse\]"):
         LhotseCorpus(str(tmp_path / "cuts.jsonl.gz"))
 

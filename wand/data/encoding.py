@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wand.backbone import Backbone
-from wand.codecs import Codec
+from wand.codecs.base import Codec, CodecUnavailable
 from wand.conditioning import Conditioner, Reference
 from wand.data.audio import resample
 from wand.data.shards import Example, Refusal
@@ -68,7 +68,11 @@ class Encoder:
         self.codec = codec
 
     def __call__(self, utterance: Utterance) -> SpeechCodes | Refusal:
-        """Its codes, or why there are none."""
+        """Its codes, or why there are none.
+
+        Raises:
+            CodecUnavailable: If that is not the utterance's fault.
+        """
         try:
             if self.codec is None:
                 assert isinstance(self.source, CodedSource)
@@ -77,6 +81,8 @@ class Encoder:
             audio = resample(self.source.audio(utterance), self.source.sample_rate, rate)[None, None]
             voice = self.codec.global_codes(audio, rate)
             return SpeechCodes(self.codec.encode(audio, rate)[0], None if voice is None else voice[0])
+        except CodecUnavailable:
+            raise
         except ValueError as error:
             return Refusal(utterance.id, "its sound or codes", str(error))
 

@@ -40,8 +40,22 @@ class LhotseCorpus:
 
     @cached_property
     def cuts(self) -> dict[str, Any]:
-        """The cuts by id."""
-        return {cut.id: cut for cut in import_module("lhotse").CutSet.from_file(self.path)}
+        """The cuts by id.
+
+        Raises:
+            ValueError: If the file holds none, or a cut has not one supervision.
+        """
+        try:
+            found = {cut.id: cut for cut in import_module("lhotse").CutSet.from_file(self.path)}
+        except Exception as error:  # whatever its readers raise
+            raise ValueError(f"{self.path} holds no cuts of lhotse: {error}".partition("\n")[0]) from error
+        for name, cut in found.items():
+            if (count := len(cut.supervisions)) != 1:
+                raise ValueError(
+                    f"the cut {name!r} of {self.path} has {count} supervisions, not one: cut them apart with "
+                    f"CutSet.trim_to_supervisions"
+                )
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -62,5 +76,8 @@ class LhotseCorpus:
     def audio(self, utterance: Utterance) -> Tensor:
         """The sound of one utterance: float32 ``[N]``; channels are averaged."""
         cut = self.cuts[utterance.id]
-        sound = torch.from_numpy(cut.load_audio()).float().mean(0)
+        try:
+            sound = torch.from_numpy(cut.load_audio()).float().mean(0)
+        except Exception as error:  # whatever its backends raise
+            raise ValueError(f"the sound of cut {cut.id!r} cannot be read: {error}".partition("\n")[0]) from error
         return resample(sound, cut.sampling_rate, self.sample_rate)

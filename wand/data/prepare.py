@@ -54,9 +54,20 @@ class ShardCache:
         return [self.shard(split, i) for i in range(-(-utterances // UTTERANCES_PER_SHARD))]
 
 
+def codec_for(source: SpeechSource, backbone: Backbone) -> Codec | None:
+    """The codec that a preparation needs; None where codes are there, or not needed.
+
+    Raises:
+        ValueError: If it is needed and not at hand.
+    """
+    if is_coded(source) or (isinstance(source, TeacherSamples) and not backbone.reads_references):
+        return None
+    return backbone.load_codec()
+
+
 def shard_cache(source: SpeechSource, backbone: Backbone, root: Path, max_seconds: float = 30.0) -> ShardCache:
     """The cache of a corpus for a backbone, made or not."""
-    codec = None if is_coded(source) else backbone.load_codec()
+    codec = codec_for(source, backbone)
     fingerprint = cache_fingerprint(source, backbone.conditioner, codec, max_seconds)
     if isinstance(source, TeacherSamples):
         fingerprint += backbone.pretrained_digest()[:8]
@@ -117,7 +128,7 @@ class ShardMaker:
         self.backbone = backbone
         self.fingerprint = fingerprint
         self.max_seconds = max_seconds
-        self.codec = None if is_coded(source) else backbone.load_codec()
+        self.codec = codec_for(source, backbone)
         self.encoder = Encoder(source, self.codec)
 
     def make(self, todo: Sequence[tuple[Path, list[Utterance]]], workers: int) -> None:
@@ -126,7 +137,7 @@ class ShardMaker:
         with Progress(*columns) as progress:
             bar = progress.add_task("", total=sum(len(part) for _, part in todo))
             if isinstance(self.source, TeacherSamples):
-                speech = TeacherSpeech(self.source, self.backbone, self.max_seconds)
+                speech = TeacherSpeech(self.source, self.backbone, self.codec, self.max_seconds)
                 for path, part in todo:
                     made = speech.speak(part, lambda done: progress.advance(bar, done))
                     self._write(path, made)
