@@ -94,24 +94,27 @@ def test_int8_is_the_body_with_rounded_weights(body):
             module.weight.copy_(quantize(module.weight.T.contiguous()).unpacked().T)
     inputs = torch.randn(len(STARTS), PREFIX + STEPS, body.config.hidden_size)
     expected = run(rounded, rounded, WINDOW, inputs)
-    own = run(LeanBody(body, int8=True), body, WINDOW, inputs)
-    torch.testing.assert_close(own, expected, atol=1e-4, rtol=1e-4)
-    exact = run(body, body, WINDOW, inputs)
+    own, exact = run(LeanBody(body, int8=True), body, WINDOW, inputs), run(body, body, WINDOW, inputs)
+    # What is multiplied is rounded to bfloat16 on the way.
+    assert float((own - expected).norm() / expected.norm()) < 0.02
     assert 0 < float((own - exact).norm() / exact.norm()) < 0.05
 
 
 @given(st.integers(1, 2 * FEW_ROWS), st.sampled_from([torch.float32, torch.bfloat16]), st.integers(0, 99))
 def test_quantised_weights(rows, dtype, seed):
     generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(16, 32, generator=generator).to(dtype) * torch.logspace(-3, 2, 16)[:, None].to(dtype)
+    weight = (torch.randn(16, 32, generator=generator) * torch.logspace(-3, 2, 16)[:, None]).to(dtype)
     made = quantize(weight)
-    # Half a step of the scale, and what the scale itself is rounded by.
-    slack = 0.5 * made.scales.float() + weight.float().abs().amax(1) * torch.finfo(dtype).eps
-    assert ((made.unpacked().float() - weight.float()).abs() <= 1.01 * slack[:, None]).all()
-    given_ = torch.randn(rows, 32, generator=generator).to(dtype)
-    expected = given_.double() @ (made.values.double() * made.scales.double()[:, None]).T
-    size = given_.double().abs() @ (made.values.double() * made.scales.double()[:, None]).abs().T
-    assert ((made.multiply(given_).double() - expected).abs() <= 2 * torch.finfo(dtype).eps * size).all()
+    # Half a step of the scale; the largest also by what the scale is rounded by.
+    eps = torch.finfo(torch.bfloat16).eps
+    slack = 0.5 * made.scales.float() + weight.float().abs().amax(1) * eps
+    assert ((made.unpacked() - weight.float()).abs() <= 1.01 * slack[:, None]).all()
+    factors = torch.randn(rows, 32, generator=generator).to(dtype)
+    product = made.multiply(factors)
+    assert product.dtype == dtype
+    exact = made.values.double() * made.scales.double()[:, None]
+    size = factors.double().abs() @ exact.abs().T
+    assert ((product.double() - factors.double() @ exact.T).abs() <= 2 * eps * size).all()
 
 
 def test_a_row_of_zeros_stays_zero():

@@ -19,6 +19,7 @@ commands:
   validate     measure a run on its validation split
   test         compare teacher, untrained window and student on the test split
   synthesize   speak:                    wand synthesize "some text" --ckpt_path RUN --reference voice.wav --out out.wav
+  benchmark    time, memory and FLOPs of a step: wand benchmark --ckpt_path RUN, or --shape cosyvoice2
   export       write a student as its original is published: wand export --ckpt_path RUN --out FOLDER
   backbones    list the models that can be adapted
 
@@ -67,6 +68,10 @@ def _run(command: str, rest: list[str]) -> int:
         from wand.cli.synthesize import main as run_synthesize
 
         run_synthesize(rest)
+    elif command == "benchmark":
+        from wand.cli.benchmark import main as run_benchmark
+
+        run_benchmark(rest)
     elif command == "export":
         from wand.cli.export import main as run_export
 
@@ -77,7 +82,7 @@ def _run(command: str, rest: list[str]) -> int:
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")
     else:
-        known = ", ".join((*TRAINING, "prepare", "synthesize", "export", "backbones"))
+        known = ", ".join((*TRAINING, "prepare", "synthesize", "benchmark", "export", "backbones"))
         raise ValueError(f"unknown command {command!r}: known are {known}")
     return 0
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Beyond so many rows it is faster to unpack the weight once and multiply in the dtype of the activations.
-FEW_ROWS = 8
+# Beyond so many rows it is faster to make bfloat16 of the weight first.
+FEW_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,24 +18,24 @@ class Int8Weight:
 
     Args:
         values: int8 ``[N, D]``.
-        scales: ``[N]``, in the dtype of the activations.
+        scales: bfloat16 ``[N]``: what is multiplied is rounded to bfloat16, for which kernels are fast.
     """
 
     values: Tensor
     scales: Tensor
 
     def multiply(self, given: Tensor) -> Tensor:
-        """``[..., D]`` times the transposed weight: ``[..., N]``."""
-        rows = given.reshape(-1, given.shape[-1])
+        """``[..., D]`` times the transposed weight: ``[..., N]``, in the dtype of what is given."""
+        rows = given.reshape(-1, given.shape[-1]).to(torch.bfloat16)
         if len(rows) <= FEW_ROWS:
             product = torch._weight_int8pack_mm(rows, self.values, self.scales)
         else:
-            product = functional.linear(rows, self.unpacked())
-        return product.view(*given.shape[:-1], -1)
+            product = functional.linear(rows, self.values.to(torch.bfloat16)) * self.scales
+        return product.to(given.dtype).view(*given.shape[:-1], -1)
 
     def unpacked(self) -> Tensor:
-        """The weight ``[N, D]`` that the values stand for."""
-        return self.values.to(self.scales.dtype) * self.scales[:, None]
+        """The weight ``[N, D]`` that the values stand for, in float32."""
+        return self.values.float() * self.scales.float()[:, None]
 
 
 def quantize(weight: Tensor) -> Int8Weight:
@@ -44,8 +44,8 @@ def quantize(weight: Tensor) -> Int8Weight:
     Args:
         weight: ``[N, D]``.
     """
-    scales = weight.detach().float().abs().amax(dim=1).clamp(min=1e-12) / 127
-    # Rounded first, so that values fit the scale that is kept.
-    kept = scales.to(weight.dtype)
-    values = (weight.detach().float() / kept.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
-    return Int8Weight(values.contiguous(), kept)
+    full = weight.detach().float()
+    scales = (full.abs().amax(dim=1).clamp(min=1e-12) / 127).to(torch.bfloat16)
+    # Divided by the scale as it is kept; the largest values may then lie a little outside.
+    values = (full / scales.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return Int8Weight(values.contiguous(), scales)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -25,6 +27,78 @@ def cache_bytes(backbone: Backbone, prefix: int, seconds: float, window: int | N
     return kv_bytes(backbone.decoder.config, prefix + kept, itemsize)
 
 
+def filled_cache(
+    backbone: Backbone, prefix: int, columns: int, window: int | None, rows: int = 1
+) -> PrefixWindowCache | FullCache:
+    """A cache as it is after so many columns of speech, with random keys and values: time does not depend on them.
+
+    Args:
+        backbone: The model that will step on from it.
+        prefix: P.
+        columns: Speech columns that were spoken.
+        window: W; None is full attention.
+        rows: B.
+    """
+    config = backbone.decoder.config
+    parameter = next(backbone.decoder.parameters())
+    dtype, device = parameter.dtype, parameter.device
+    layers, heads, width = key_value_shape(config)
+    if window is None:
+        full = FullCache()
+        # One layer's for all: drawing gigabytes would take longer than what is measured.
+        keys, values = torch.randn(2, rows, heads, prefix + columns, width, dtype=dtype, device=device)
+        for layer in range(layers):
+            full.update(keys, values, layer)
+        return full
+    cache = PrefixWindowCache(config, prefix_length=prefix, window=window, batch_size=rows, dtype=dtype, device=device)
+    for ring in cache.rings:
+        ring.keys.normal_()
+        ring.values.normal_()
+    cache.positions += prefix + columns
+    cache.prefilled = True
+    return cache
+
+
+def interleaved_milliseconds(
+    calls: Sequence[Callable[[], object]],
+    device: torch.device,
+    repeats: int = 30,
+    warmup: int = 3,
+    budget: float = float("inf"),
+) -> list[float]:
+    """Median time of each of several calls, which take turns: whatever else the machine does falls on all of them.
+
+    Args:
+        calls: What is timed.
+        device: Waited for before and after every call.
+        repeats: Rounds timed.
+        warmup: Rounds before them.
+        budget: Seconds after which no further round begins (after a quarter of them no further one to warm up); one of
+            each there always is.
+
+    Returns:
+        Milliseconds, in the order of `calls`.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    begin = time.perf_counter()
+    for _ in range(warmup):
+        for call in calls:
+            call()
+        _synchronise(device)
+        if time.perf_counter() - begin > budget / 4:
+            break
+    for done in range(repeats):
+        if done and time.perf_counter() - begin > budget:
+            break
+        for call, measured in zip(calls, times, strict=True):
+            _synchronise(device)
+            start = time.perf_counter()
+            call()
+            _synchronise(device)
+            measured.append((time.perf_counter() - start) * 1000)
+    return [statistics.median(measured) for measured in times]
+
+
 @torch.inference_mode()
 def step_milliseconds(
     backbone: Backbone,
@@ -35,9 +109,6 @@ def step_milliseconds(
     warmup: int = 3,
 ) -> list[float]:
     """Median time of one decoding step of one row that has already spoken `columns` columns.
-
-    The caches are filled with random keys and values (time does not depend on them); the windows take turns, so that
-    whatever else the machine does falls on all of them.
 
     Args:
         backbone: The model, in eval mode.
@@ -53,37 +124,9 @@ def step_milliseconds(
     device = next(backbone.parameters()).device
     decoders = [Decoder(backbone, AttentionWindow(window)) for window in windows]
     for decoder, window in zip(decoders, windows, strict=True):
-        decoder.go_on_from(_filled_cache(backbone, prefix, columns, window), prefix)
+        decoder.go_on_from(filled_cache(backbone, prefix, columns, window), prefix)
     token = torch.zeros(1, backbone.num_codebooks, dtype=torch.long, device=device)
-    times: list[list[float]] = [[] for _ in windows]
-    for _ in range(warmup + repeats):
-        for decoder, measured in zip(decoders, times, strict=True):
-            _synchronise(device)
-            begin = time.perf_counter()
-            decoder.step(token)
-            _synchronise(device)
-            measured.append((time.perf_counter() - begin) * 1000)
-    return [statistics.median(measured[warmup:]) for measured in times]
-
-
-def _filled_cache(backbone: Backbone, prefix: int, columns: int, window: int | None) -> PrefixWindowCache | FullCache:
-    config = backbone.decoder.config
-    parameter = next(backbone.decoder.parameters())
-    dtype, device = parameter.dtype, parameter.device
-    if window is None:
-        full = FullCache()
-        layers, heads, width = key_value_shape(config)
-        for layer in range(layers):
-            keys, values = torch.randn(2, 1, heads, prefix + columns, width, dtype=dtype, device=device)
-            full.update(keys, values, layer)
-        return full
-    cache = PrefixWindowCache(config, prefix_length=prefix, window=window, dtype=dtype, device=device)
-    for ring in cache.rings:
-        ring.keys.normal_()
-        ring.values.normal_()
-    cache.positions += prefix + columns
-    cache.prefilled = True
-    return cache
+    return interleaved_milliseconds([partial(decoder.step, token) for decoder in decoders], device, repeats, warmup)
 
 
 def _synchronise(device: torch.device) -> None:

@@ -1,0 +1,145 @@
+"""`wand benchmark`: what a step costs under full attention and under the window."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from wand.backbone import Backbone
+from wand.codecs import Codec
+from wand.evaluation.benchmark.console import progress, show_table
+from wand.evaluation.benchmark.figure import curve_seconds, save_latency
+from wand.evaluation.benchmark.machine import describe, read_bandwidth
+from wand.evaluation.benchmark.measure import Bench, Place, columns_a_second
+from wand.evaluation.benchmark.paper import LEGEND, paper_table
+from wand.evaluation.benchmark.paths import compared_systems
+from wand.evaluation.benchmark.report import Report, save, show
+from wand.evaluation.benchmark.shapes import SHAPES
+
+DTYPES = ("float32", "bfloat16")
+# Where neither model nor user say otherwise: about two seconds of reference and a sentence.
+PREFIX, WINDOW = 192, 32
+# Seconds that the systems of one point of the curve may take together.
+CURVE_BUDGET = 4.0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="wand benchmark",
+        description="Time, memory and FLOPs of a decoding step, full attention and window in one run, taking turns. "
+        "Needs nothing but torch and transformers with --shape (python -m wand.evaluation.benchmark).",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--shape", choices=sorted(SHAPES), help="a released model's dimensions, with random weights")
+    what.add_argument("--ckpt_path", help="run folder, checkpoint file, or `last`: the student of a run")
+    what.add_argument("--paper", action="store_true", help="the paper's efficiency figures, computed; measures nothing")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and cache (default: float32)")
+    parser.add_argument("--int8", action="store_true", help="also the lean path with int8 weights (on a CPU)")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, help="of a CPU (default: as torch does)")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[10, 60, 600], help="of speech before the step (default: 10 60 600)"
+    )
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="rows (default: 1 8 64)")
+    parser.add_argument("--prefix", type=int, help="prefix columns (default: as in the paper's figures, else 192)")
+    parser.add_argument("--window", type=int, help="columns in view (default: the run's, or the paper's)")
+    parser.add_argument("--repeats", type=int, default=20, help="steps timed at most (default: 20)")
+    parser.add_argument("--out", type=Path, help="folder of results (default: RUN/benchmark, or runs/benchmark-SHAPE)")
+    options = parser.parse_args(arguments)
+    for name in ("threads", "prefix", "window", "repeats"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value} is not positive")
+    for name in ("seconds", "batch"):
+        if wrong := [value for value in getattr(options, name) if value <= 0]:
+            raise ValueError(f"--{name} {wrong[0]:g} is not positive")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {options.device}: there is no GPU here, or torch was built without CUDA; give cpu")
+    return options
+
+
+def main(arguments: list[str]) -> Report | None:
+    """Measure, print, and write ``benchmark.json``, ``latency.png`` and TensorBoard's file."""
+    options = parse(arguments)
+    if options.paper:
+        show_table("Table 1 of the paper, computed and as published (10 s of speech)", *paper_table())
+        print(LEGEND)
+        return None
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    model, backbone, codec, prefix, window, folder = _open(options)
+    report = run(model, backbone, codec, prefix, window, options)
+    show(report)
+    written = save(report, folder)
+    for missing in save_latency(report, folder):
+        print(missing)
+    print(f"written: {written.parent}")
+    return report
+
+
+def run(
+    model: str, backbone: Backbone, codec: Codec | None, prefix: int, window: int, options: argparse.Namespace
+) -> Report:
+    """Measure a model at every length and batch."""
+    device = torch.device(options.device)
+    places = [Place(seconds, rows) for rows in options.batch for seconds in options.seconds]
+    bench = Bench(backbone, compared_systems(window, options.int8), prefix, options.repeats)
+    curve = curve_seconds(bench.longest(max(options.seconds)))
+    with progress(len(places) + len(curve) + 2) as begin:
+        begin("memory")
+        bandwidth = read_bandwidth(device)
+        begin("prefix, codec")
+        speech = bench.speech(codec)
+        steps = []
+        for place in places:
+            begin(f"{place.seconds:g} s, batch {place.rows}")
+            steps += bench.steps(place)
+        points = []
+        for seconds in curve:
+            begin(f"curve, {seconds:g} s")
+            points += bench.steps(Place(seconds), CURVE_BUDGET)
+    return Report(
+        model=model,
+        machine=describe(device),
+        dtype=options.dtype,
+        prefix=prefix,
+        window=window,
+        columns_a_second=columns_a_second(backbone),
+        tokens_a_column=backbone.num_codebooks,
+        bandwidth=bandwidth,
+        steps=steps,
+        curve=points,
+        speech=speech,
+    )
+
+
+def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int, int, Path]:
+    """Name, model, codec, P, W and folder of what is to be measured."""
+    dtype = getattr(torch, options.dtype)
+    if options.shape is not None:
+        shape = SHAPES[options.shape]
+        backbone = shape.build(options.device, dtype)
+        prefix, window = options.prefix or shape.prefix, options.window or shape.window
+        folder = options.out or Path("runs") / f"benchmark-{options.shape}"
+        return f"{shape.title} (random weights)", backbone, None, prefix, window, folder
+    # Here, since shapes alone need torch and transformers only.
+    from wand.checkpoints import codec_of_run, find_checkpoint, load_backbone_and_settings, run_folder
+
+    student, settings = load_backbone_and_settings(options.ckpt_path)
+    student.codec = codec_of_run(options.ckpt_path)
+    codec = student.find_codec()
+    checkpoint = find_checkpoint(options.ckpt_path)
+    beside = run_folder(checkpoint) or checkpoint.parent
+    return (
+        f"{type(student).__name__} of {beside}",
+        student.to(options.device, dtype).requires_grad_(False),
+        None if codec is None else codec.to(options.device),
+        options.prefix or PREFIX,
+        options.window or settings["window"] or WINDOW,
+        options.out or beside / "benchmark",
+    )
