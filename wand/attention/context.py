@@ -5,10 +5,15 @@ Shapes: B rows, S = P + T columns, H query heads, G key/value heads, D the width
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from wand.attention.band import band_attention
 from wand.attention.dense import dense_attention
+from wand.attention.dispatch import Kernel, choose_kernel
+from wand.attention.flex import FlexProgram, flex_attention_under, make_program
 from wand.attention.window import AttentionWindow
 
 
@@ -16,22 +21,36 @@ class AttentionContext:
     """Travels through ``model.forward(attention_context=...)`` to every layer, and is constant within a forward.
 
     Forward and the recompute of gradient checkpointing see the same object, so nothing here changes once it is
-    built; masks are made on first use and shared by all layers. A plain class: FSDP2 rebuilds dataclass inputs and
-    casts their tensors.
+    built; masks are made on first use, of the kernel's own kind, and shared by all layers. A plain class: FSDP2
+    rebuilds dataclass inputs and casts their tensors.
 
     Args:
         window: The policy for speech columns.
         boundary: P, the column where speech starts, the same for every row. Prefixes are left-padded.
         starts: ``[B]`` first real column of every row, or None when no row is padded.
+        kernel: Which one computes the attention; "auto" is the fastest. All give the same.
+
+    Raises:
+        ValueError: If the boundary is negative, or the kernel cannot compute this window.
     """
 
-    def __init__(self, window: AttentionWindow, boundary: int, starts: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        window: AttentionWindow,
+        boundary: int,
+        starts: Tensor | None = None,
+        kernel: Literal["auto"] | Kernel = "auto",
+    ) -> None:
         if boundary < 0:
             raise ValueError(f"boundary {boundary} is negative: it is the number of prefix columns")
+        if kernel == "band" and (window.is_full or window.tau is not None):
+            raise ValueError(f"kernel band computes hard windows only, not {window}: take dense, flex or auto")
         self.window = window
         self.boundary = boundary
         self.starts = starts
+        self.kernel = kernel
         self._masks: dict[tuple[int, torch.device, torch.dtype | None], Tensor] = {}
+        self._programs: dict[tuple[int, int, torch.device], FlexProgram] = {}
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
         """Attention of all columns over all columns.
@@ -45,13 +64,15 @@ class AttentionContext:
         Returns:
             ``[B, S, H, D]``.
         """
-        columns = query.shape[2]
-        if self.window.is_full and self.starts is None:
-            return dense_attention(query, key, value, None, scaling)
-        soft = self.window.tau is not None
-        return dense_attention(
-            query, key, value, self.mask(columns, query.device, query.dtype if soft else None), scaling
-        )
+        query, key, value = _autocast(query, key, value)
+        kernel = self.kernel
+        if kernel == "auto":
+            kernel = choose_kernel(query, self.window, self.boundary, self.starts is not None)
+        if kernel == "flex":
+            return flex_attention_under(self._program(query), query, key, value, scaling)
+        if kernel == "band":
+            return self._band(query, key, value, scaling)
+        return self._dense(query, key, value, scaling)
 
     def visible(self, columns: int, device: torch.device) -> Tensor:
         """Which keys a query sees under the hard mask: bool ``[1 or B, S, S]``, queries by keys."""
@@ -79,6 +100,33 @@ class AttentionContext:
             self._masks[columns, device, bias_dtype] = made
         return made
 
+    def _dense(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        if self.window.is_full and self.starts is None:
+            return dense_attention(query, key, value, None, scaling)
+        bias_dtype = None if self.window.tau is None else query.dtype
+        return dense_attention(query, key, value, self.mask(query.shape[2], query.device, bias_dtype), scaling)
+
+    def _band(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        assert self.window.size is not None
+        return band_attention(
+            query,
+            key,
+            value,
+            size=self.window.size,
+            boundary=self.boundary,
+            starts=self.starts,
+            prefix_mask=None if self.starts is None else self.mask(self.boundary, query.device),
+            scaling=scaling,
+        )
+
+    def _program(self, query: Tensor) -> FlexProgram:
+        rows, columns = query.shape[0], query.shape[2]
+        made = self._programs.get((rows, columns, query.device))
+        if made is None:
+            made = make_program(self.window, self.boundary, self.starts, rows, columns, query.device)
+            self._programs[rows, columns, query.device] = made
+        return made
+
     def _make_mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None) -> Tensor:
         if bias_dtype is None:
             return self.visible(columns, device)
@@ -102,3 +150,11 @@ class AttentionContext:
         # Padding columns keep their own key, so that no row of the softmax is empty.
         own = torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
         return seen & (real[:, None, :] | own)
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """In the dtype of the autocast in force, if any: rotary embeddings may leave queries and keys in float32."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)

@@ -1,0 +1,47 @@
+"""Timing on one thread of a processor, what it is, and tables: shared by the benchmarks of training."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+
+def processor_seconds(calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 1) -> dict[str, float]:
+    """Median processor time of each of several calls, which take turns: other load on the machine does not count."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(warmup + repeats):
+        for name, call in calls.items():
+            begin = time.process_time()
+            call()
+            if turn >= warmup:
+                times[name].append(time.process_time() - begin)
+    return {name: statistics.median(measured) for name, measured in times.items()}
+
+
+def machine() -> str:
+    """What computed, in one line."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return (
+        f"{names[0] if names else platform.processor() or platform.machine()} "
+        f"({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} thread(s), processor time; "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
+    )
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As people write it: ``float32``."""
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,127 @@
+"""Prefix + window attention as a FlexAttention program: for CUDA, hard, soft and full, with padding.
+
+Window, boundary, starts and tau enter as tensors, so that the same compiled kernel serves a whole curriculum. Tiles of
+keys that no query of a tile sees are skipped; which ones these are follows from the layout alone, without a mask of
+columns by columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from wand.attention.window import AttentionWindow
+
+# Columns of a tile: FlexAttention's own.
+TILE = 128
+
+
+@dataclass(frozen=True)
+class FlexProgram:
+    """What a forward gives FlexAttention, the same for all layers."""
+
+    block_mask: BlockMask
+    """Tiles to skip, to compute whole, and to compute under the mask."""
+    score_mod: Callable[..., Tensor] | None
+    """The soft mask's penalty; None while the mask is hard."""
+
+
+def make_program(
+    window: AttentionWindow, boundary: int, starts: Tensor | None, rows: int, columns: int, device: torch.device
+) -> FlexProgram:
+    """The mask of a batch.
+
+    Args:
+        window: The policy for speech columns.
+        boundary: P, the column where speech starts.
+        starts: ``[B]`` first real column of every row; None when no row is padded.
+        rows: B.
+        columns: S.
+        device: Where it is needed.
+    """
+    first = torch.zeros(rows, dtype=torch.int32, device=device) if starts is None else starts.to(device, torch.int32)
+    # While soft, the window hides nothing: it lowers logits.
+    hidden_from = columns if window.size is None or window.tau is not None else window.size
+    size, speech = _scalar(hidden_from, device), _scalar(boundary, device)
+
+    def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        near = (key < speech) | (query - key < size)
+        # Padding columns see themselves, so that no row of the softmax is empty.
+        return (key <= query) & near & ((key >= first[row]) | (key == query))
+
+    return FlexProgram(_block_mask(seen, first, speech, size, columns), _penalty(window, speech, device))
+
+
+def flex_attention_under(
+    program: FlexProgram, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None
+) -> Tensor:
+    """Attention of all columns: ``[B, H, S, D]`` over ``[B, G, S, D]`` to ``[B, S, H, D]``.
+
+    Compiled on first use on a GPU. Elsewhere it runs without its kernel, for comparison only, and has no gradient on
+    a CPU.
+    """
+    attend: Any = _compiled() if query.is_cuda else flex_attention
+    grouped = query.shape[1] != key.shape[1]
+    output: Tensor = attend(
+        query,
+        key,
+        value,
+        score_mod=program.score_mod,
+        block_mask=program.block_mask,
+        scale=scaling,
+        enable_gqa=grouped,
+    )
+    return output.transpose(1, 2).contiguous()
+
+
+@cache
+def _compiled() -> Callable[..., Any]:
+    # Rows and columns differ from batch to batch.
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def _scalar(value: float, device: torch.device) -> Tensor:
+    dtype = torch.int32 if isinstance(value, int) else torch.float32
+    return torch.full((), value, dtype=dtype, device=device)
+
+
+def _penalty(window: AttentionWindow, speech: Tensor, device: torch.device) -> Callable[..., Tensor] | None:
+    if window.tau is None:
+        return None
+    assert window.size is not None
+    size, tau = _scalar(window.size, device), _scalar(float(window.tau), device)
+
+    def penalise(score: Tensor, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return torch.where((key >= speech) & (query - key >= size), score - tau, score)
+
+    return penalise
+
+
+def _block_mask(seen: Callable[..., Tensor], starts: Tensor, boundary: Tensor, size: Tensor, columns: int) -> BlockMask:
+    """Sort the tiles ``[B, 1, queries, keys]`` into skipped, whole and masked ones."""
+    low = torch.arange(0, columns, TILE, device=starts.device)
+    high = low + TILE - 1
+    query_low, query_high, key_low, key_high = low[:, None], high[:, None], low, high
+    start = starts[:, None, None, None]
+    causal = key_low <= query_high
+    prefix = (key_low < boundary) & (torch.minimum(key_high, boundary - 1) >= start)
+    near = (key_high >= boundary) & (query_low - key_high < size)
+    some = causal & (prefix | near | (query_low == key_low))
+    every = (key_high <= query_low) & (key_low >= start) & ((key_high < boundary) | (query_high - key_low < size))
+    # The last tile may reach beyond the columns: never whole.
+    every = every & (query_high < columns)
+    return BlockMask.from_kv_blocks(
+        *_listed(some & ~every), *_listed(every), BLOCK_SIZE=TILE, mask_mod=seen, seq_lengths=(columns, columns)
+    )
+
+
+def _listed(tiles: Tensor) -> tuple[Tensor, Tensor]:
+    """How many tiles of keys every tile of queries has, and which: these first, in order."""
+    counts = tiles.sum(-1, dtype=torch.int32)
+    return counts, tiles.int().argsort(dim=-1, descending=True, stable=True).int()
