@@ -20,6 +20,7 @@ from wand.codecs import Codec
 from wand.conditioning import Reference
 from wand.data.audio import write_audio
 from wand.data.shards import Example
+from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.speaking import speak_examples
 from wand.evaluation.systems import System, compared_systems
@@ -70,7 +71,7 @@ def table(
     titles = ["system", "W", *(f"{i * SLICE:g}-{(i + 1) * SLICE:g} s" for i in range(slices))]
     lines = [[*titles, "duration", "ended by"], ["---"] * (len(titles) + 2)]
     for system, backbone in systems:
-        spoken = speak_examples(backbone, codec, [example for example, _ in long], system.window)
+        spoken = speak_examples(Decoder(backbone, system.window), codec, [example for example, _ in long])
         audio = decode_all(codec, [one.codes for one in spoken])
         wrong, letters = [0] * slices, [0] * slices
         for heard, (_, parts) in zip(recogniser.transcribe(audio, codec.sample_rate), long, strict=True):

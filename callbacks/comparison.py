@@ -20,6 +20,7 @@ from wand.attention import AttentionWindow
 from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import Example
+from wand.decoding.decoder import Decoder
 from wand.evaluation.comparison import Row, WonBack, save, show, won_back_codes
 from wand.evaluation.cost import cache_bytes, columns_of, step_milliseconds
 from wand.evaluation.pictures import draw_spectrograms
@@ -187,11 +188,10 @@ class ComparisonTable(Callback):
                 for seed in range(seeds[system.name]):
                     progress.update(bar, description=system.name, completed=done)
                     spoken = speak_takes(
-                        weights,
+                        Decoder(weights, system.window),
                         codec,
                         listener,
                         chosen,
-                        system.window,
                         voice=data.voice,
                         seed=seed,
                         rows=self.rows,

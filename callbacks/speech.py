@@ -15,6 +15,7 @@ from wand.codecs import Codec
 from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import Example
+from wand.decoding.decoder import Decoder
 from wand.evaluation.quality import error_rate
 from wand.evaluation.speaking import speak_examples, speak_takes, spread
 from wand.loggers import tensorboard
@@ -94,12 +95,12 @@ class SpeechLogger(Callback):
         system = "student" if backbone is module.backbone else "teacher"
         if self.recogniser is None:
             if trainer.is_global_zero:
-                spoken = speak_examples(backbone, codec, kept, window, rows=self.rows)
+                spoken = speak_examples(Decoder(backbone, window), codec, kept, rows=self.rows)
                 codes = [one.codes for one in spoken]
                 self._log_sounds(trainer, data, backbone, codec, window, system, kept, codes)
             return
         listener = open_recogniser(self.recogniser, str(module.device))
-        takes = speak_takes(backbone, codec, listener, chosen, window, voice=data.voice, rows=self.rows)
+        takes = speak_takes(Decoder(backbone, window), codec, listener, chosen, voice=data.voice, rows=self.rows)
         cer = error_rate([take for take, _ in takes.values()])
         name = "val/cer" if system == "student" else f"val/{system}_cer"
         module.log(name, cer, prog_bar=system == "student", sync_dist=True)

@@ -15,6 +15,7 @@ from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.conditioning import Reference
 from wand.data.shards import Example
+from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.speaking import speak_examples
 from wand.recognition.network import LogMel
@@ -62,7 +63,7 @@ def table(lm: EncodecLM, sentences: int) -> str:
         for name, codes in own.items()
         for i, text in enumerate(texts)
     ]
-    spoken = speak_examples(lm, codec, examples, AttentionWindow())
+    spoken = speak_examples(Decoder(lm, AttentionWindow()), codec, examples)
     lines = ["| voice | F0 recorded, Hz | F0 spoken, Hz | recognised |", "|---|---|---|---|"]
     right_in_all = 0
     for name, codes in own.items():

@@ -10,6 +10,7 @@ from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.conditioning import Reference
 from wand.data.shards import Example
+from wand.decoding.decoder import Decoder
 from wand.decoding.stopping import StopReason
 from wand.evaluation.speaking import GRACE, PATIENCE, speak_examples, speak_takes, spread
 
@@ -36,20 +37,20 @@ def examples(lm) -> list[Example]:
 @pytest.mark.parametrize("size", [None, 8])
 def test_neighbours_do_not_matter(lm, examples, size):
     codec, window = lm.load_codec(), AttentionWindow(size)
-    together = speak_examples(lm, codec, examples, window, seed=3)
+    together = speak_examples(Decoder(lm, window), codec, examples, seed=3)
     for i, example in enumerate(examples):
-        alone = speak_examples(lm, codec, [example], window, seed=3)[0]
+        alone = speak_examples(Decoder(lm, window), codec, [example], seed=3)[0]
         assert torch.equal(alone.codes, together[i].codes)
         assert alone.reason == together[i].reason
     done: list[int] = []
-    in_pairs = speak_examples(lm, codec, examples, window, seed=3, rows=2, on_done=done.append)
+    in_pairs = speak_examples(Decoder(lm, window), codec, examples, seed=3, rows=2, on_done=done.append)
     assert all(torch.equal(a.codes, b.codes) for a, b in zip(together, in_pairs, strict=True))
     assert done == sorted(done)
     assert done[-1] == len(examples)
 
 
 def test_each_sentence_has_its_own_bound(lm, examples):
-    spoken = speak_examples(lm, lm.load_codec(), examples, AttentionWindow(8))
+    spoken = speak_examples(Decoder(lm, AttentionWindow(8)), lm.load_codec(), examples)
     for frames, one in zip(FRAMES, spoken, strict=True):
         bound = round((PATIENCE * frames / lm.frame_rate + GRACE) * lm.frame_rate)
         assert one.codes.shape[1] <= bound
@@ -59,7 +60,7 @@ def test_each_sentence_has_its_own_bound(lm, examples):
 
 def test_seeds_make_takes(lm, examples):
     codec, window = lm.load_codec(), AttentionWindow(8)
-    first, again, other = (speak_examples(lm, codec, examples, window, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (speak_examples(Decoder(lm, window), codec, examples, seed=seed) for seed in (0, 0, 1))
     assert all(torch.equal(a.codes, b.codes) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a.codes, b.codes) for a, b in zip(first, other, strict=True))
 
@@ -72,7 +73,7 @@ class Deaf:
 
 
 def test_takes_come_with_their_codes(lm, examples):
-    takes = speak_takes(lm, lm.load_codec(), Deaf(), examples, AttentionWindow(8), seed=2)
+    takes = speak_takes(Decoder(lm, AttentionWindow(8)), lm.load_codec(), Deaf(), examples, seed=2)
     assert set(takes) == {example.id for example in examples}
     for example in examples:
         take, codes = takes[example.id]

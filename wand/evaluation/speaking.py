@@ -8,8 +8,6 @@ from zlib import crc32
 import torch.distributed
 from torch import Tensor
 
-from wand.attention import AttentionWindow
-from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.conditioning import Reference
 from wand.data.shards import Example
@@ -27,10 +25,9 @@ GRACE = 0.5
 
 
 def speak_examples(
-    backbone: Backbone,
+    decoder: Decoder,
     codec: Codec,
     examples: Sequence[Example],
-    window: AttentionWindow,
     *,
     seed: int = 0,
     rows: int = 64,
@@ -40,10 +37,9 @@ def speak_examples(
     """Speak the sentences of examples in the voices of their references.
 
     Args:
-        backbone: The model, in eval mode.
+        decoder: The model, in eval mode, and its window (or full attention).
         codec: Its codec, for the rule that ends silence.
         examples: Prepared utterances; their codes only tell how long to wait for a stop.
-        window: Hard window, or full attention.
         seed: A sentence draws from this and its own id, whatever its neighbours.
         rows: Sentences spoken side by side; where one ends, the next begins.
         sampling: How tokens are drawn; the backbone's own way by default.
@@ -52,6 +48,7 @@ def speak_examples(
     Returns:
         One `Generation` per example, in their order.
     """
+    backbone = decoder.backbone
     order = sorted(range(len(examples)), key=lambda i: -examples[i].codes.shape[1])
     bounds = [round(PATIENCE * e.codes.shape[1] + GRACE * backbone.frame_rate) for e in examples]
     requests = [
@@ -63,7 +60,7 @@ def speak_examples(
         for i in order
     ]
     spoken = generate_all(
-        Decoder(backbone, window),
+        decoder,
         requests,
         rules=stop_rules(backbone, codec, max(bounds) / backbone.frame_rate),
         rows=rows,
@@ -74,11 +71,10 @@ def speak_examples(
 
 
 def speak_takes(
-    backbone: Backbone,
+    decoder: Decoder,
     codec: Codec,
     recogniser: Recogniser,
     examples: Sequence[Example],
-    window: AttentionWindow,
     *,
     voice: Callable[[Example], Reference | None] | None = None,
     seed: int = 0,
@@ -88,11 +84,10 @@ def speak_takes(
     """Speak examples, listen to them and compare; several processes share the sentences, and all get all.
 
     Args:
-        backbone: The model, in eval mode.
+        decoder: The model, in eval mode, and its window (or full attention).
         codec: Its codec.
         recogniser: Who listens.
         examples: The sentences.
-        window: Hard window, or full attention.
         voice: Gives the voice of an example, for codecs whose codes leave it out.
         seed: As in `speak_examples`.
         rows: As in `speak_examples`.
@@ -106,13 +101,13 @@ def speak_takes(
     order = sorted(range(len(examples)), key=lambda i: examples[i].codes.shape[1])
     share = [examples[i] for i in order[rank::world]]
     tell = None if on_done is None else lambda done: on_done(done * world)
-    spoken = speak_examples(backbone, codec, share, window, seed=seed, rows=rows, on_done=tell)
+    spoken = speak_examples(decoder, codec, share, seed=seed, rows=rows, on_done=tell)
     voices = [None if voice is None else voice(example) for example in share]
     conditionings, codes = [example.conditioning for example in share], [one.codes for one in spoken]
-    sounds = sounds_of(backbone, codec, window, conditionings, codes, voices)
+    sounds = sounds_of(decoder.backbone, codec, decoder.window, conditionings, codes, voices)
     heard = recogniser.transcribe(sounds, codec.sample_rate)
     own = {
-        example.id: (judge(example, one, text, seed, backbone.frame_rate), one.codes)
+        example.id: (judge(example, one, text, seed, decoder.backbone.frame_rate), one.codes)
         for example, one, text in zip(share, spoken, heard, strict=True)
     }
     if not several:

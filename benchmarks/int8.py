@@ -1,0 +1,74 @@
+"""Whether int8 weights cost understanding: ``python -m benchmarks.int8 runs/quickstart``.
+
+The student speaks test sentences with its own weights and with int8 ones, with the same seeds; both are listened to.
+Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from wand.attention import AttentionWindow
+from wand.backbone import Backbone
+from wand.checkpoints import load_backbone_and_settings
+from wand.data.datamodule import default_cache_dir
+from wand.data.prepare import prepare
+from wand.data.shards import Example, read_shard
+from wand.decoding.decoder import Decoder
+from wand.demo.corpus import EspeakCorpus
+from wand.evaluation.quality import Take, counts, summarise
+from wand.evaluation.speaking import speak_takes
+from wand.metrics.intervals import interval, resampled_sums
+from wand.recognition import EmbeddedRecogniser
+
+
+def test_examples(backbone: Backbone, cache: Path, sentences: int) -> list[Example]:
+    """So many test sentences, and those of the voice that was never trained on, prepared."""
+    corpus = EspeakCorpus(hours=0.01, test_sentences=sentences)
+    shards = prepare(corpus, backbone, cache, splits=("test",))
+    files = shards.shards("test", len(corpus.utterances("test")))
+    return [example for file in files for example in read_shard(file, shards.fingerprint)]
+
+
+def difference(first: Sequence[Take], second: Sequence[Take]) -> tuple[float, tuple[float, float]]:
+    """How much higher the second CER is, and its 95 % interval, sentences resampled together."""
+    sums = resampled_sums(torch.cat([counts(first)[:, :2], counts(second)[:, :2]], dim=1))
+    both = torch.cat([counts(first)[:, :2], counts(second)[:, :2]], dim=1).sum(0)
+    rate = both[2] / both[3] - both[0] / both[1]
+    return float(rate), interval(sums[:, 2] / sums[:, 3] - sums[:, 0] / sums[:, 1])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run of the quickstart")
+    parser.add_argument("--sentences", type=int, default=104)
+    parser.add_argument("--seeds", type=int, default=2)
+    arguments = parser.parse_args()
+    student, settings = load_backbone_and_settings(arguments.run)
+    window, codec = AttentionWindow(settings["window"]), student.load_codec()
+    examples = test_examples(student, default_cache_dir(), arguments.sentences)
+    takes: dict[str, list[Take]] = {}
+    for name, int8 in (("float", False), ("int8", True)):
+        decoder = Decoder(student, window, int8=int8)
+        for seed in range(arguments.seeds):
+            spoken = speak_takes(decoder, codec, EmbeddedRecogniser(), examples, seed=seed)
+            takes.setdefault(name, []).extend(take for take, _ in spoken.values())
+    print("| weights | CER % [95 %] | WER % [95 %] | duration | early % | no stop % |\n|---|---|---|---|---|---|")
+    for name, own in takes.items():
+        made = summarise(own)
+        cells = [_percent(made.cer, made.cer_interval), _percent(made.wer, made.wer_interval), f"{made.duration:.2f}"]
+        print(f"| {name} | {' | '.join(cells)} | {100 * made.early:.1f} | {100 * made.missing:.1f} |")
+    print(f"\nint8 above float: {_percent(*difference(takes['float'], takes['int8']))} points of CER, all voices")
+
+
+def _percent(rate: float, bounds: tuple[float, float]) -> str:
+    return f"{100 * rate:.1f} [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+
+
+if __name__ == "__main__":
+    main()
