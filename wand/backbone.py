@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
@@ -21,6 +20,7 @@ from wand.codecs.base import Codec
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioner
 from wand.decoding.sampling import Sampling
+from wand.fused_distillation import HeadInput
 from wand.tokenizers import Files
 
 # Adapters that come with wand, and the modules they live in; other packages announce theirs as entry points.
@@ -61,7 +61,8 @@ class Backbone(nn.Module, ABC):
         codec: What the user gives where the adapter brings none of its own (`own_codec`).
         cut_references: Whether preparation makes references of parts of recordings, from a point on that is drawn,
             without their words; whole recordings with their words otherwise.
-        hears_references: Whether the conditioner needs a reference's sound beside its codes.
+        hears_references: Whether the conditioner needs a reference's sound.
+        reads_references: Whether the conditioner needs a reference's codes.
         licence: What the licence of the original weights asks for, for the card of an export.
     """
 
@@ -81,6 +82,7 @@ class Backbone(nn.Module, ABC):
     codec: Codec | None = None
     cut_references: bool = False
     hears_references: bool = False
+    reads_references: bool = True
     licence: str = "The licence of the original weights applies to these, which are derived from them."
 
     # -- what every adapter defines ------------------------------------------------------------------------------
@@ -166,6 +168,15 @@ class Backbone(nn.Module, ABC):
         """
         return None
 
+    def speech_latents(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
+        """The model's own states ``[B, T, D]`` of what was spoken, for codecs that need them (`Codec.needs_latents`).
+
+        Args:
+            batch: Conditioning and spoken codes.
+            window: What this pass sees.
+        """
+        raise ValueError(f"{type(self).__name__} gives no latents: its codec must make sound of codes")
+
     def forbidden_tokens(self) -> Tensor | None:
         """Bool ``[K, V]``: rows that are never spoken, or None."""
         return None
@@ -184,8 +195,12 @@ class Backbone(nn.Module, ABC):
 
     def forward(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
         """Logits of every step under a window: ``[B, T + 1, K, V]``, to be held against ``batch.labels``."""
-        hidden = self.hidden_states(batch, window)
-        return self.logits(hidden[:, batch.prefix_length - 1 :])
+        return self.head_input(batch, window).logits()
+
+    def head_input(self, batch: ConditionedBatch, window: AttentionWindow) -> HeadInput:
+        """What `forward` makes its logits of, for losses that never hold all of them: hidden ``[B, T + 1, D]``."""
+        hidden = self.hidden_states(batch, window)[:, batch.prefix_length - 1 :]
+        return HeadInput(self.project(hidden), *self.speech_head())
 
     def hidden_states(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
         """Decoder outputs of all columns: ``[B, S, D]``."""
@@ -203,12 +218,7 @@ class Backbone(nn.Module, ABC):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Decoder outputs ``[B, n, D]`` to logits ``[B, n, K, V]``."""
-        weight, bias = self.speech_head()
-        codebooks, rows, width = weight.shape
-        flat = functional.linear(
-            self.project(hidden), weight.reshape(-1, width), None if bias is None else bias.reshape(-1)
-        )
-        return flat.view(*hidden.shape[:-1], codebooks, rows)
+        return HeadInput(self.project(hidden), *self.speech_head()).logits()
 
     def find_codec(self) -> Codec | None:
         """The codec whose codes this model speaks, if it is at hand."""

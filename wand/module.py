@@ -16,8 +16,9 @@ from wand.backbone import Backbone
 from wand.checkpoints import load_backbone_and_settings
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch
-from wand.distillation import IGNORE, agreement, cross_entropy, skew_kl
+from wand.distillation import IGNORE
 from wand.evaluation.systems import System, compared_systems
+from wand.fused_distillation import LossTerms, distillation_loss
 from wand.metrics.tokens import TokenMetrics
 from wand.teacher import COPY, build_teacher
 
@@ -183,24 +184,21 @@ class WandModule(LightningModule):
 
     def training_step(self, batch: ConditionedBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, normalised by its labels on all ranks."""
-        weights = self.hparams
-        logits = self.backbone(batch, self.window)
-        labels = batch.labels
-        importance = self._label_weights(labels)
-        count = importance.sum()
+        settings = self.hparams
+        importance = self._label_weights(batch.labels)
         # A mean over ranks (DDP's of gradients, Lightning's of logs) of sums scaled like this is exact.
-        scale = self.trainer.world_size / self._sum_over_ranks(count).clamp(min=1)
-        ce = (cross_entropy(logits, labels) * importance).sum() * scale
-        loss = weights["ce_weight"] * ce
-        logs = {"train/ce": ce.detach()}
+        scale = self.trainer.world_size / self._sum_over_ranks(importance.sum()).clamp(min=1)
+        expected = None
         if self.teacher is not None:
             with torch.no_grad():
-                teacher = self.teacher(batch, AttentionWindow())
-                kl = (skew_kl(logits.detach(), teacher, 0.0) * importance).sum() * scale
-                agreed = (agreement(logits, teacher) * importance).sum() * scale
-            kd = (skew_kl(logits, teacher, weights["skew"], weights["temperature"]) * importance).sum() * scale
-            loss = loss + weights["kd_weight"] * kd
-            logs |= {"train/kd": kd.detach(), "train/kl": kl, "train/agreement": agreed}
+                expected = self.teacher.head_input(batch, AttentionWindow())
+        terms = LossTerms(settings["ce_weight"], settings["kd_weight"], settings["skew"], settings["temperature"])
+        student = self.backbone.head_input(batch, self.window)
+        sums = distillation_loss(student, expected, batch.labels, importance, terms)
+        loss = sums.loss * scale
+        logs = {"train/ce": sums.ce * scale}
+        if expected is not None:
+            logs |= {f"train/{name}": getattr(sums, name) * scale for name in ("kd", "kl", "agreement")}
         logs |= {"train/loss": loss.detach(), "train/masked_share": masked_share(batch.lengths, self.window)}
         self.log_dict(logs, sync_dist=True, batch_size=len(batch))
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))

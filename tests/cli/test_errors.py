@@ -46,6 +46,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         pytest.param(["--recogniser=nowhere/whisper"], ["nowhere/whisper", "cannot be opened"], id="recogniser"),
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
+        pytest.param(["--data.columns_per_batch=-1"], ["columns_per_batch -1"], id="columns"),
         pytest.param(["--ckpt_path=runs/none"], ["no checkpoint at runs/none"], id="checkpoint"),
     ],
 )
@@ -76,6 +77,12 @@ def test_files_that_are_no_checkpoint(workplace: Workplace, kind: str, capsys: p
     speak = ["synthesize", "yes.", "--ckpt_path", str(path), "--reference", "none.wav"]
     last = refused(speak, capsys)
     assert "bad.ckpt" in last
+
+
+def test_an_utterance_above_the_columns_of_a_batch(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    last = refused(["fit", "--config", "quickstart", *workplace.fit, "--data.columns_per_batch=50"], capsys)
+    assert "data.columns_per_batch 50 cannot hold utterance" in last
+    assert "data.max_seconds" in last
 
 
 def test_window_longer_than_the_speech_warns(workplace: Workplace) -> None:

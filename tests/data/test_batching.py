@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from itertools import chain, islice
 
 import pytest
@@ -12,13 +14,14 @@ from hypothesis import strategies as st
 from wand.backbones.encodec_lm import SymbolConditioner
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Reference
-from wand.data.batching import BatchLoader, plan_epoch
+from wand.data.batching import BatchBounds, BatchLoader, Length, make_buckets, plan_epoch
 from wand.data.shards import Example
 from wand.distillation import IGNORE
 
 LAYOUT = ColumnLayout(1, 900, 901)
 CONDITIONER = SymbolConditioner(LAYOUT, "letters", "ab ", 4)
-lengths = st.lists(st.integers(1, 60), min_size=1, max_size=120)
+lengths = st.lists(st.builds(Length, st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=120)
+bounds = st.builds(BatchBounds, st.integers(1, 5), st.none() | st.integers(120, 400))
 
 
 def corpus(count: int = 23, longer: int = 0) -> list[Example]:
@@ -28,8 +31,10 @@ def corpus(count: int = 23, longer: int = 0) -> list[Example]:
     return [Example(str(i), "a", "s", conditioning, torch.full((1, frames[i]), i)) for i in range(count)]
 
 
-def loader(count: int = 23, batch_size: int = 4, longer: int = 0, **settings: int) -> BatchLoader:
-    return BatchLoader(corpus(count, longer), CONDITIONER, LAYOUT, batch_size, **settings)
+def loader(
+    count: int = 23, batch_size: int = 4, longer: int = 0, columns: int | None = None, **settings: int
+) -> BatchLoader:
+    return BatchLoader(corpus(count, longer), CONDITIONER, LAYOUT, BatchBounds(batch_size, columns), **settings)
 
 
 def learned(batch: ConditionedBatch) -> list[int]:
@@ -50,28 +55,76 @@ def epoch(batches: BatchLoader) -> list[list[int]]:
     return [learned(batch) for batch in batches]
 
 
-@given(lengths, st.integers(1, 5), st.integers(0, 3), st.integers(0, 3), st.booleans())
-def test_every_utterance_once(lengths, batch_size, seed, epoch, shuffle):
-    plan = plan_epoch(lengths, batch_size, seed, epoch, shuffle)
+def padded(lengths: list[Length], share: list[int]) -> int:
+    """Columns of a batch: rows times the longest on each side."""
+    return len(share) * (max(lengths[i].prefix for i in share) + max(lengths[i].speech for i in share))
+
+
+@given(lengths, bounds, st.integers(1, 3), st.integers(0, 3), st.integers(0, 3), st.booleans())
+def test_every_utterance_once_and_no_rank_above_its_bounds(lengths, bounds, world, seed, epoch, shuffle):
+    buckets = make_buckets(lengths, bounds, world)
+    plan = plan_epoch(buckets, seed, epoch, shuffle)
     assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
-    assert all(1 <= len(batch) <= batch_size for batch in plan)
-    assert plan == plan_epoch(lengths, batch_size, seed, epoch, shuffle)
+    assert plan == plan_epoch(make_buckets(lengths, bounds, world), seed, epoch, shuffle)
+    assert len(plan) == len(plan_epoch(buckets, seed, epoch + 1))
+    for share in (batch[rank::world] for batch in plan for rank in range(world)):
+        assert len(share) <= bounds.utterances
+        assert not share or bounds.columns is None or padded(lengths, share) <= bounds.columns
+    if bounds.columns is None:
+        assert len(plan) == math.ceil(len(lengths) / (bounds.utterances * world))
 
 
-@given(lengths, st.integers(1, 5))
-def test_without_shuffling_batches_go_by_length(lengths, batch_size):
-    plan = plan_epoch(lengths, batch_size, 0, 0, shuffle=False)
-    ordered = [lengths[i] for batch in plan for i in batch]
-    assert ordered == sorted(lengths)
-    assert plan == plan_epoch(lengths, batch_size, 1, 5, shuffle=False)
+@given(lengths, bounds)
+def test_buckets_hold_what_they_say(lengths, bounds):
+    for bucket in make_buckets(lengths, bounds):
+        assert bucket.longest.prefix == max(lengths[i].prefix for i in bucket.indices)
+        assert bucket.longest.speech == max(lengths[i].speech for i in bucket.indices)
+        assert max(map(len, bucket.cut(bucket.indices))) == bucket.rows(world=1)
 
 
-def test_batches_are_even_and_epochs_differ():
-    lengths = [1 + (37 * i) % 101 for i in range(400)]
-    plans = [plan_epoch(lengths, 8, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
-    assert len({str(plan) for plan in plans}) == 3
-    spread = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in plans[0]]
-    assert max(spread) <= 10
+def test_an_utterance_above_the_bound_is_a_batch_of_its_own():
+    lengths = [Length(5, 5), Length(90, 90), Length(5, 6)]
+    plan = plan_epoch(make_buckets(lengths, BatchBounds(8, 100)), 0, 0)
+    assert [1] in plan
+
+
+def test_without_shuffling_every_epoch_is_the_same():
+    lengths = [Length(1 + (7 * i) % 31, 1 + (37 * i) % 101) for i in range(400)]
+    buckets = make_buckets(lengths, BatchBounds(8))
+    plan = plan_epoch(buckets, 0, 0, shuffle=False)
+    assert plan == plan_epoch(buckets, 1, 5, shuffle=False)
+
+
+def test_epochs_and_seeds_draw_other_batches_from_the_same_buckets():
+    lengths = [Length(10, 20 + i % 2) for i in range(400)]
+    buckets = make_buckets(lengths, BatchBounds(8))
+    plans = [plan_epoch(buckets, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert len({str(sorted(map(sorted, plan))) for plan in plans}) == 3
+
+
+def speech_corpus(frame_rate: int, count: int = 4000) -> list[Length]:
+    """Lengths as LibriTTS's: 1 to 20 s, half of them below 5 s, four text tokens a second, references of 2 to 10 s."""
+    rng = random.Random(0)
+    made = []
+    while len(made) < count:
+        seconds = math.exp(rng.gauss(math.log(5), 0.7))
+        if 1 <= seconds <= 20:
+            text, reference = seconds * 4 * rng.uniform(0.8, 1.2), frame_rate * rng.uniform(2, 10)
+            made.append(Length(round(text) + round(reference), round(seconds * frame_rate)))
+    return made
+
+
+@pytest.mark.parametrize("frame_rate", [25, 50])
+@pytest.mark.parametrize("columns", [None, 320])
+def test_little_of_a_batch_is_padding(frame_rate, columns):
+    lengths = speech_corpus(frame_rate)
+    bounds = BatchBounds(16) if columns is None else BatchBounds(64, columns * frame_rate)
+    plan = plan_epoch(make_buckets(lengths, bounds), 0, 0)
+    real = sum(map(sum, lengths))
+    assert 1 - real / sum(padded(lengths, batch) for batch in plan) <= 0.08
+    if columns is not None:
+        # The bound is used: what is left of it is what the last batch of a bucket lacks.
+        assert real >= 0.7 * len(plan) * bounds.columns
 
 
 def test_an_epoch_taken_by_its_length_is_over():
@@ -102,11 +155,33 @@ def test_ranks_together_are_the_single_process(count, batch_size, world, shuffle
         assert max(map(len, together)) <= batch_size
 
 
-@given(st.integers(0, 17))
-def test_going_on_from_anywhere(taken):
-    undisturbed = loader()
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(20, 60))
+def test_ranks_with_a_bound_of_columns_share_an_epoch(count, world, columns):
+    loaders = [loader(count, 8, columns=columns, rank=rank, world=world) for rank in range(world)]
+    rows, longest = loaders[0].largest()
+    shares = [list(one) for one in loaders]
+    assert {len(share) for share in shares} == {len(loaders[0])}
+    assert sorted(i for share in shares for batch in share for i in learned(batch)) == list(range(count))
+    sizes = [(len(b), b.prefix_length + b.columns.shape[1]) for share in shares for b in share]
+    assert all(height * width <= columns for height, width in sizes)
+    assert max(height * width for height, width in sizes) <= rows * sum(longest)
+
+
+def test_padding_is_that_of_the_batches():
+    batches = loader(columns=60)
+    taken = list(batches)
+    real = sum(int(batch.prefix_lengths.sum() + batch.lengths.sum()) for batch in taken)
+    made = sum(len(batch) * (batch.prefix_length + batch.columns.shape[1]) for batch in taken)
+    assert batches.padding() == pytest.approx(1 - real / made)
+    shared = [loader(columns=60, rank=rank, world=3).padding() for rank in range(3)]
+    assert shared == [shared[0]] * 3
+
+
+@given(st.integers(0, 17), st.sampled_from([None, 60]))
+def test_going_on_from_anywhere(taken, columns):
+    undisturbed = loader(columns=columns)
     expected = [*chain(*(epoch(undisturbed) for _ in range(4)))]
-    before, after = loader(), loader()
+    before, after = loader(columns=columns), loader(columns=columns)
     seen: list[list[int]] = []
     while len(seen) < taken:
         for batch in before:
@@ -132,7 +207,16 @@ def test_what_a_batch_holds():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"count": 24}, {"count": 40}, {"longer": 1}, {"batch_size": 5}, {"batch_size": 8}, {"seed": 1}, {"world": 2}],
+    [
+        {"count": 24},
+        {"count": 40},
+        {"longer": 1},
+        {"batch_size": 5},
+        {"batch_size": 8},
+        {"seed": 1},
+        {"world": 2},
+        {"columns": 100},
+    ],
     ids=str,
 )
 def test_other_data_are_refused(changed):
@@ -144,3 +228,11 @@ def test_other_data_are_refused(changed):
 def test_the_same_batches_on_more_processes_are_the_same():
     state = loader(batch_size=4).progress()
     loader(batch_size=2, world=2).resume(state)
+
+
+def test_a_bound_of_columns_is_of_its_ranks():
+    state = loader(batch_size=4, columns=100).progress()
+    loader(batch_size=4, columns=100).resume(state)
+    for changed in ({"columns": 50, "batch_size": 2, "world": 2}, {"columns": 100, "batch_size": 2, "world": 2}):
+        with pytest.raises(ValueError, match="batches were others"):
+            loader(**changed).resume(state)

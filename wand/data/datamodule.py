@@ -13,13 +13,13 @@ from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.conditioning import Reference
 from wand.data.audio import resample
-from wand.data.batching import BatchLoader
+from wand.data.batching import BatchBounds, BatchLoader
 from wand.data.prepare import ShardCache, prepare, shard_cache
 from wand.data.sampled import TeacherSamples
 from wand.data.shards import Example, read_shard
 from wand.data.source import SPLITS, SpeechSource
 from wand.module import WandModule
-from wand.synthesis import read_voice
+from wand.voices import read_voice
 
 
 def default_cache_dir() -> Path:
@@ -34,7 +34,9 @@ class SpeechDataModule(LightningDataModule):
 
     Args:
         source: The corpus.
-        batch_size: Utterances a step and device.
+        batch_size: Utterances a step and device, at most.
+        columns_per_batch: Columns a step and device, at most: prefix and speech of all utterances, padding included.
+            Short utterances then come in larger batches than long ones (raise `batch_size` with it); null has no bound.
         seed: Of the order of batches.
         cache_dir: Where prepared speech is kept; ``$WAND_CACHE`` or the user's cache folder by default.
         workers: Processes that make, read and encode the sound during preparation.
@@ -42,7 +44,7 @@ class SpeechDataModule(LightningDataModule):
         max_seconds: Longer recordings are left out.
 
     Raises:
-        ValueError: If the batch size is not positive.
+        ValueError: If the batch size or the columns are not positive.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class SpeechDataModule(LightningDataModule):
         workers: int = 2,
         codec: Codec | None = None,
         max_seconds: float = 30.0,
+        columns_per_batch: int | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size {batch_size} is not positive")
+        for name, value in (("batch_size", batch_size), ("columns_per_batch", columns_per_batch)):
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} {value} is not positive")
         self.source = source
-        self.batch_size = batch_size
+        self.bounds = BatchBounds(batch_size, columns_per_batch)
         self.seed = seed
         self.cache_dir = default_cache_dir() if cache_dir is None else cache_dir
         self.workers = workers
@@ -105,6 +109,17 @@ class SpeechDataModule(LightningDataModule):
                 self.examples[split] = [e for file in files for e in read_shard(file, cache.fingerprint)]
         if stage == "fit":
             self._warn_if_window_never_acts()
+            self._train_loader = self._loader("train", shuffle=True)
+            self._check_columns(self._train_loader)
+
+    def _check_columns(self, loader: BatchLoader) -> None:
+        columns = self.bounds.columns
+        for example, length in zip(loader.examples, loader.lengths, strict=True):
+            if columns is not None and sum(length) > columns:
+                raise ValueError(
+                    f"data.columns_per_batch {columns} cannot hold utterance {example.id!r} ({length.prefix} + "
+                    f"{length.speech} columns): raise it, or lower data.max_seconds"
+                )
 
     def _warn_if_window_never_acts(self) -> None:
         window = self._module.final_window.size
@@ -115,12 +130,17 @@ class SpeechDataModule(LightningDataModule):
                 f"nothing, the student can only equal the teacher"
             )
 
+    @property
+    def train_loader(self) -> BatchLoader:
+        """Of the fit that was set up last."""
+        assert self._train_loader is not None, "set up for no fit"
+        return self._train_loader
+
     def train_dataloader(self) -> BatchLoader:
         """Shuffled by epoch; goes on where a checkpoint left it."""
-        self._train_loader = self._loader("train", shuffle=True)
         if self._progress is not None:
-            self._train_loader.resume(self._progress)
-        return self._train_loader
+            self.train_loader.resume(self._progress)
+        return self.train_loader
 
     def val_dataloader(self) -> BatchLoader:
         """By length."""
@@ -164,7 +184,7 @@ class SpeechDataModule(LightningDataModule):
             self.examples[split],
             backbone.conditioner,
             backbone.layout,
-            self.batch_size,
+            self.bounds,
             seed=self.seed,
             shuffle=shuffle,
             rank=self.trainer.global_rank,

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig
 
 from wand.backbone import Backbone
+from wand.fused_distillation import chunk_rows
 
-# A step keeps of every label's row of logits: the student's, the teacher's, and what the losses save of both.
-COPIES_OF_LOGITS = 5
+# Tensors of a chunk's logits that live at once: of both models, their logarithms, their probabilities, the mixture,
+# two on the way to the sum, this chunk's gradient and the last one's.
+CHUNK_TENSORS = 11
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class StepMemory:
         optimiser: The two moments of AdamW.
         teacher: Its weights, and their copies.
         activations: What the layers keep for the way back.
-        logits: Of student and teacher, and what the losses keep.
+        losses: A chunk of both models' logits, what is made of it, and the gradients of the head and its input.
     """
 
     weights: int
@@ -30,7 +32,7 @@ class StepMemory:
     optimiser: int
     teacher: int
     activations: int
-    logits: int
+    losses: int
 
     @property
     def total(self) -> int:
@@ -51,6 +53,7 @@ def step_memory(
     mixed: bool,
     with_teacher: bool = True,
     checkpointing: bool = False,
+    device: str = "cpu",
 ) -> StepMemory:
     """Count the memory of a step in which a teacher looks on; a fifth more or less is normal.
 
@@ -62,6 +65,7 @@ def step_memory(
         mixed: Whether layers compute in bfloat16.
         with_teacher: Whether there is a teacher.
         checkpointing: Whether layers keep their inputs only.
+        device: Type of the device.
     """
     count = sum(parameter.numel() for parameter in backbone.parameters())
     trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
@@ -71,15 +75,33 @@ def step_memory(
     kept = layer * config.num_hidden_layers
     if checkpointing:
         kept = 4 * config.hidden_size * config.num_hidden_layers + layer
-    logits = 4 * backbone.num_codebooks * backbone.speech_vocab_size * COPIES_OF_LOGITS
     return StepMemory(
         weights=(4 + copies) * count,
         gradients=4 * trained,
         optimiser=8 * trained,
         teacher=(4 + copies) * count if with_teacher else 0,
         activations=kept * rows * columns,
-        logits=logits * rows * labels,
+        losses=loss_bytes(
+            backbone.num_codebooks * backbone.speech_vocab_size, config.hidden_size, rows * labels, mixed, device
+        ),
     )
+
+
+def loss_bytes(logits: int, width: int, rows: int, mixed: bool, device: str) -> int:
+    """What the fused losses hold at their peak: `wand.fused_distillation`.
+
+    Args:
+        logits: K * V, of a row.
+        width: D.
+        rows: With labels.
+        mixed: Whether the heads are multiplied in bfloat16.
+        device: Type of the device.
+    """
+    chunk = min(rows, chunk_rows(logits, device))
+    gradients = 4 * width * (rows + logits)
+    heads = 4 * width * logits if mixed else 0  # both of them in bfloat16
+    # The way back makes the gradients once more, scaled.
+    return gradients + max(heads + 4 * CHUNK_TENSORS * chunk * logits, gradients)
 
 
 def layer_bytes(config: PretrainedConfig, mixed: bool) -> int:

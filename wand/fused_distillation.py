@@ -1,0 +1,242 @@
+"""The losses of `wand.distillation` from hidden states: chunk by chunk, gradients made on the way.
+
+The logits of a step, ``[N, K, V]``, are its largest tensors, and autograd keeps several of their size. Here a chunk of
+rows is multiplied by both heads, scored and differentiated before the next one begins (as in Liger Kernel, Hsu et al.
+2024), so that nothing of their size outlives a chunk; the way back only scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from wand.distillation import IGNORE, agreement
+
+# Logits of a chunk: on a CPU few enough for its caches, elsewhere enough to keep the device busy.
+CHUNK_LOGITS = {"cpu": 2**20}
+CHUNK_LOGITS_ELSEWHERE = 2**23
+# Every chunk reads the head and adds to its gradient: with fewer rows, that would take longer than the products.
+LEAST_ROWS = 128
+# Stands for -inf, so that 0 * (-inf - -inf) is 0.
+IMPOSSIBLE = -1e30
+
+
+class HeadInput(NamedTuple):
+    """All that a model's logits are made of.
+
+    Args:
+        hidden: ``[..., D]``, as the head takes it.
+        weight: Of the head, ``[K, V, D]``.
+        bias: Of the head, ``[K, V]`` or None.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+    def logits(self) -> Tensor:
+        """``[..., K, V]``."""
+        bias = None if self.bias is None else self.bias.flatten()
+        return functional.linear(self.hidden, self.weight.flatten(0, 1), bias).unflatten(-1, self.weight.shape[:2])
+
+    def rows(self, index: Tensor) -> HeadInput:
+        """Some rows of hidden states ``[N, D]``."""
+        return self._replace(hidden=self.hidden[index])
+
+    def to(self, dtype: torch.dtype) -> HeadInput:
+        """The same in another type."""
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return HeadInput(self.hidden.to(dtype), self.weight.to(dtype), bias)
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """What the loss is made of: ``ce_weight * CE + kd_weight * skew KL``.
+
+    Args:
+        ce_weight: Of the cross-entropy.
+        kd_weight: Of the skew KL.
+        skew: The teacher's share in the mixture, in ``[0, 1)``.
+        temperature: Of both models inside the skew KL.
+    """
+
+    ce_weight: float = 1.0
+    kd_weight: float = 1.0
+    skew: float = 0.1
+    temperature: float = 1.0
+
+
+class LossSums(NamedTuple):
+    """Sums over labels, each label times its weight; the loss alone has a gradient.
+
+    Args:
+        loss: What is learned from.
+        ce: Cross-entropy.
+        kd: Skew KL at its temperature.
+        kl: KL at temperature 1.
+        agreement: Labels at which both models would pick the same token.
+    """
+
+    loss: Tensor
+    ce: Tensor
+    kd: Tensor
+    kl: Tensor
+    agreement: Tensor
+
+
+def distillation_loss(
+    student: HeadInput,
+    teacher: HeadInput | None,
+    labels: Tensor,
+    label_weights: Tensor,
+    terms: LossTerms,
+    chunk: int | None = None,
+) -> LossSums:
+    """What the losses of `wand.distillation` sum up to, without the logits of more than a chunk at a time.
+
+    Under autocast the heads are multiplied in its type; losses and sums are float32.
+
+    Args:
+        student: ``[..., D]`` hidden states and the head; gradients flow into all of them.
+        teacher: The same of the teacher, without gradients; None leaves kd, kl and agreement at 0.
+        labels: ``[..., K]``, `IGNORE` where nothing is learned.
+        label_weights: ``[..., K]`` of every label.
+        terms: Of the loss.
+        chunk: Rows at a time; chosen by the size of the head by default.
+    """
+    device = student.hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else student.hidden.dtype
+    if chunk is None:
+        chunk = chunk_rows(student.weight[..., 0].numel(), device)
+    sums = _FusedDistillation.apply(
+        student.hidden.flatten(0, -2),
+        student.weight,
+        student.bias,
+        None if teacher is None else teacher._replace(hidden=teacher.hidden.flatten(0, -2)).to(dtype),
+        labels.flatten(0, -2),
+        label_weights.flatten(0, -2),
+        terms,
+        chunk,
+        dtype,
+    )
+    return LossSums(*sums)
+
+
+def chunk_rows(logits: int, device: str) -> int:
+    """Rows of a chunk on a type of device, for K * V logits a row."""
+    return max(LEAST_ROWS, CHUNK_LOGITS.get(device, CHUNK_LOGITS_ELSEWHERE) // logits)
+
+
+class _FusedDistillation(torch.autograd.Function):
+    """The sums of `LossSums`; the gradients of the first are made beside them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        teacher: HeadInput | None,
+        labels: Tensor,
+        label_weights: Tensor,
+        terms: LossTerms,
+        chunk: int,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, ...]:
+        inputs = hidden, weight, bias
+        d_hidden, d_weight, d_bias = (
+            x.new_zeros(x.shape, dtype=_wide(x.dtype)) if needed and x is not None else None
+            for x, needed in zip(inputs, ctx.needs_input_grad[:3], strict=True)
+        )
+        student = HeadInput(*inputs).to(dtype)
+        label_weights = label_weights * (labels != IGNORE)
+        totals = []
+        for index in label_weights.any(-1).nonzero().squeeze(-1).split(chunk):
+            rows = student.rows(index)
+            expected = None if teacher is None else teacher.rows(index).logits()
+            sums, slope = _score(rows.logits(), expected, labels[index], label_weights[index], terms)
+            totals.append(sums)
+            slope = slope.flatten(1)
+            if d_bias is not None:
+                d_bias += slope.sum(0).view_as(d_bias)
+            slope = slope.to(dtype)
+            if d_hidden is not None:
+                d_hidden[index] = (slope @ student.weight.flatten(0, 1)).to(d_hidden.dtype)
+            if d_weight is not None:
+                _add_product(d_weight.flatten(0, 1), slope.T, rows.hidden)
+        made = zip((d_hidden, d_weight, d_bias), inputs, strict=True)
+        ctx.save_for_backward(*(None if d is None or x is None else d.to(x.dtype) for d, x in made))
+        ce, kd, kl, agreed = torch.stack(totals).sum(0)
+        ctx.mark_non_differentiable(ce, kd, kl, agreed)
+        return terms.ce_weight * ce + terms.kd_weight * kd, ce, kd, kl, agreed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = (None if d is None else d * scale.to(d.dtype) for d in ctx.saved_tensors)
+        return *gradients, None, None, None, None, None, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """``total += left @ right``, where factors in half precision have a total in single."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """At least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _score(
+    student: Tensor, teacher: Tensor | None, labels: Tensor, label_weights: Tensor, terms: LossTerms
+) -> tuple[Tensor, Tensor]:
+    """A chunk's sums ``[4]`` (ce, kd, kl, agreement), and the gradient of its loss by the student's logits."""
+    targets = labels.clamp(min=0)[..., None]
+    log_q = _log_softmax(student)
+    ce = -log_q.gather(-1, targets).squeeze(-1)
+    q = log_q.exp()
+    slope = q * terms.ce_weight
+    slope.scatter_add_(-1, targets, torch.full_like(slope[..., :1], -terms.ce_weight))
+    if teacher is None:
+        kd = kl = agreed = torch.zeros_like(ce)
+    else:
+        agreed = agreement(student, teacher).to(ce.dtype)
+        log_p = _log_softmax(teacher)
+        p = log_p.exp()
+        kl = torch.linalg.vecdot(p, log_p - log_q)
+        if terms.temperature != 1:
+            log_q, log_p = (torch.log_softmax(x / terms.temperature, -1) for x in (log_q, log_p))
+            q, p = log_q.exp(), log_p.exp()
+        kd, kd_slope = _skew_kl(log_p, log_q, p, q, terms.skew)
+        slope.add_(kd_slope, alpha=terms.kd_weight / terms.temperature)
+    sums = (torch.stack([ce, kd, kl, agreed]) * label_weights).flatten(1).sum(1)
+    return sums, slope.mul_(label_weights[..., None])
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits.to(_wide(logits.dtype)).clamp(min=IMPOSSIBLE), dim=-1)
+
+
+def _skew_kl(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor, skew: float) -> tuple[Tensor, Tensor]:
+    """Skew KL ``[...]`` and its gradient by the logits of q ``[..., V]``.
+
+    With m = s p + (1 - s) q and r = -p q (1 - s) / m, the gradient is r - q sum(r). m is no smaller than s p, so
+    that it needs no log space unless s is 0.
+    """
+    if skew == 0:
+        value = torch.linalg.vecdot(p, log_p - log_q)
+        # No gradient flows into what q forbids (a temperature may have made it a little less impossible).
+        part = p.neg().masked_fill_(log_q < IMPOSSIBLE * 1e-6, 0)
+    else:
+        mixture = torch.lerp(q, p, skew).clamp_(min=torch.finfo(p.dtype).tiny)
+        value = torch.linalg.vecdot(p, log_p - mixture.log())
+        part = mixture.reciprocal_().mul_(q).mul_(p).mul_(skew - 1)
+    return value, part.addcmul_(q, part.sum(-1, keepdim=True), value=-1)
