@@ -91,7 +91,7 @@ class WandModule(LightningModule):
         self._set_hparams(settings)
         self.backbone = backbone
         if gradient_checkpointing:
-            backbone.decoder.gradient_checkpointing_enable({"use_reentrant": False})
+            backbone.decoder.activation_checkpointing_enable({"use_reentrant": False})
         self.teacher: Backbone | None = None
         self._original_loaded = False
         self.window = self.final_window

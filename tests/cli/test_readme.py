@@ -48,6 +48,8 @@ def test_command(run: Workplace, command: list[str], tmp_path: Path, monkeypatch
             assert main([*command, *(run.fit if command[0] == "fit" else [quiet])]) == 0
     elif command[0] == "export":
         assert main(command) == 0
+    elif command[0] == "benchmark":
+        assert main([*command, "--seconds", "1", "--batch", "1", "--repeats", "1"]) == 0
     else:
         Path("texts.txt").write_text("one.\ntwo.\n")
         assert main([*command, "--max_seconds", "0.5"]) == 0
