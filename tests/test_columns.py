@@ -61,13 +61,14 @@ def test_what_is_fed_back_while_decoding_is_what_training_saw(k, f):
     for step in range(len(columns)):
         tokens = labels[step].where(labels[step] != IGNORE, torch.tensor(7))[None]
         stopped = torch.tensor([f if step >= f else 10**6])
-        assert torch.equal(layout.settle(tokens, step, stopped)[0], columns[step])
+        assert torch.equal(layout.settle(tokens, torch.tensor([step]), stopped)[0], columns[step])
 
 
 def test_settle_treats_rows_apart():
     layout = ColumnLayout(2, STOP, FILLER)
-    settled = layout.settle(torch.tensor([[1, 2], [STOP, 4], [5, 6]]), 3, torch.tensor([10**6, 3, 2]))
-    assert settled.tolist() == [[1, 2], [FILLER, 4], [FILLER, FILLER]]
+    tokens = torch.tensor([[1, 2], [STOP, 4], [5, 6], [8, 9]])
+    settled = layout.settle(tokens, torch.tensor([3, 3, 3, 0]), torch.tensor([10**6, 3, 2, 10**6]))
+    assert settled.tolist() == [[1, 2], [FILLER, 4], [FILLER, FILLER], [8, FILLER]]
 
 
 @given(codebooks, frames, st.integers(0, 8))
