@@ -207,6 +207,7 @@ def test_what_was_just_spoken_is_drawn_once_more(rule: RepetitionAware, k: int, 
     rows = 40_000
     probabilities = torch.tensor([0.35, 0.25, 0.2, 0.1, 0.1], dtype=torch.float64)
     sampler = Sampler(Sampling(top_k=k, top_p=p, repetition=rule), range(rows))
+    sampler.prepare(1, 5)
     lately = [0, 3, 3, 1, 0, 3, 3, 3, 4, 3, 0, 2, 0]
     for token in lately:
         sampler.remember(torch.full((rows, 1), token))

@@ -13,7 +13,7 @@ from wand.conditioning import Conditioning, Reference, make_batch
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import Request, generate, generate_all, stream
 from wand.decoding.sampling import RepetitionAware, Sampling
-from wand.decoding.slots import Generation
+from wand.decoding.slots import Generation, Slots
 from wand.decoding.stopping import StopReason, StopRules
 
 RULES = StopRules(max_columns=40, loop_columns=12)
@@ -119,3 +119,32 @@ def test_limits_end_with_their_reason():
     spoken = generate_all(Decoder(lm, AttentionWindow(4)), wanted, rules=StopRules(100), rows=2)
     assert [len(own.columns) for own in spoken] == [5, 19, 8]
     assert {own.reason for own in spoken} == {StopReason.LENGTH}
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+def test_what_a_captured_step_is_warmed_up_with_leaves_no_trace(sampling):
+    """Steps before a capture change nothing but what `_state` lists; keys and values are written again."""
+    lm = speaker()
+    request = requests(lm)[3]
+    batch = make_batch(lm.conditioner, lm.layout, [request.conditioning])
+
+    def slots() -> Slots:
+        made = Decoder(lm, WINDOWS["window"])
+        return Slots(made, batch, seeds=[5], limits=[40], rules=RULES, sampling=sampling)
+
+    warmed, fresh = slots(), slots()
+    state = warmed._state()
+    kept = [tensor.clone() for tensor in state]
+    with torch.inference_mode():
+        for _ in range(3):
+            warmed._draw()
+            warmed._feed()
+        assert [id(tensor) for tensor in warmed._state()] == [id(tensor) for tensor in state]
+        for tensor, value in zip(state, kept, strict=True):
+            tensor.copy_(value)
+    for _ in range(15):
+        warmed.draw()
+        fresh.draw()
+        assert torch.equal(warmed.newest, fresh.newest)
+        warmed.feed()
+        fresh.feed()

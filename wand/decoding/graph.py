@@ -38,15 +38,12 @@ def _captured(
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         kept = [tensor.clone() for tensor in state()]
-        # Libraries choose their kernels, and what is made on first use is made.
+        # Libraries choose their kernels and get their workspaces.
         for _ in range(3):
             first()
             second()
-        changed = state()
-        for tensor, value in zip(changed, kept, strict=False):
+        for tensor, value in zip(state(), kept, strict=True):
             tensor.copy_(value)
-        for tensor in changed[len(kept) :]:
-            tensor.zero_()
     torch.cuda.current_stream().wait_stream(side)
     graphs = []
     pool = torch.cuda.graph_pool_handle()

@@ -126,10 +126,9 @@ class Sampler:
     def __call__(self, logits: Tensor) -> Tensor:
         """``[B, K, V]`` logits to ``[B, K]`` tokens; a call is one step of every row."""
         settings = self.sampling
+        self.prepare(*logits.shape[1:])
         logits = logits.float()
-        if settings.repetition_penalty != 1:
-            if self._spoken is None:
-                self._spoken = self._spoken_before(logits.shape[1:], len(logits))
+        if self._spoken is not None:
             logits = penalise_repetition(logits, self._spoken, settings.repetition_penalty)
         if self.forbidden is not None:
             logits = logits.masked_fill(self.forbidden, MASKED)
@@ -139,13 +138,19 @@ class Sampler:
         self._calls += 1
         return tokens
 
+    def prepare(self, codebooks: int, tokens: int) -> None:
+        """Make what the rules against repetition need for logits ``[B, K, V]``, unless it is there."""
+        rows, settings = len(self._seeds), self.sampling
+        if self._spoken is None and settings.repetition_penalty != 1:
+            self._spoken = self._spoken_before(codebooks, tokens, rows)
+        if self._lately is None and settings.repetition is not None:
+            self._lately = self._seeds.new_full((rows, settings.repetition.window, codebooks), -1)
+
     def remember(self, columns: Tensor) -> None:
         """Count the column ``[B, K]`` that was spoken, for the rules against repetition."""
         if self._spoken is not None:
             self._spoken.scatter_(-1, columns[..., None], True)
-        if (rule := self.sampling.repetition) is not None:
-            if self._lately is None:
-                self._lately = columns.new_full((len(columns), rule.window, columns.shape[1]), -1)
+        if self._lately is not None and (rule := self.sampling.repetition) is not None:
             place = (self._remembered % rule.window)[:, None, None].expand(-1, 1, columns.shape[1])
             self._lately.scatter_(1, place, columns[:, None])
             self._remembered += 1
@@ -156,7 +161,8 @@ class Sampler:
         self._calls[rows] = 0
         self._remembered[rows] = 0
         if self._spoken is not None:
-            self._spoken[rows] = self._spoken_before(self._spoken.shape[1:], len(rows))
+            _, codebooks, tokens = self._spoken.shape
+            self._spoken[rows] = self._spoken_before(codebooks, tokens, len(rows))
         if self._lately is not None:
             self._lately[rows] = -1
 
@@ -167,12 +173,12 @@ class Sampler:
         self._lately = None if self._lately is None else self._lately[rows]
 
     def state(self) -> list[Tensor]:
-        """The tensors that a step changes."""
+        """The tensors that a step changes; after `prepare`, always the same ones."""
         own = (self._calls, self._remembered, self._spoken, self._lately)
         return [tensor for tensor in own if tensor is not None]
 
-    def _spoken_before(self, shape: torch.Size, rows: int) -> Tensor:
-        spoken = torch.zeros(rows, *shape, dtype=torch.bool, device=self._seeds.device)
+    def _spoken_before(self, codebooks: int, tokens: int, rows: int) -> Tensor:
+        spoken = torch.zeros(rows, codebooks, tokens, dtype=torch.bool, device=self._seeds.device)
         spoken[..., self.sampling.already_spoken] = True
         return spoken
 

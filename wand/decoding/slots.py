@@ -85,6 +85,7 @@ class Slots:
         self._sampler = Sampler(sampling or backbone.sampling, seeds, backbone.forbidden_tokens(), self.device)
         batch = batch.to(self.device)
         self._logits = decoder.prefill(batch)
+        self._sampler.prepare(*self._logits.shape[1:])
         self._columns = torch.zeros(self._logits.shape[:2], dtype=torch.long, device=self.device)
         self._steps = torch.zeros(len(batch), dtype=torch.long, device=self.device)
         self._frames = torch.full_like(self._steps, SPEAKING)

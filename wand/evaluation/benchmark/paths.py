@@ -131,6 +131,7 @@ class DecoderSteps:
         device = next(backbone.parameters()).device
         sampler = Sampler(backbone.sampling, range(rows), backbone.forbidden_tokens(), device)
         logits = torch.randn(rows, backbone.num_codebooks, backbone.speech_vocab_size, device=device)
+        sampler.prepare(*logits.shape[1:])
         tokens = torch.zeros(logits.shape[:2], dtype=torch.long, device=device)
 
         @torch.inference_mode()
