@@ -197,7 +197,8 @@ class CausalSpeechLM(Backbone):
         version = -1 if weight.is_inference() else weight._version
         state = (weight.data_ptr(), version, weight.dtype)
         if self._allowed is None or self._allowed[0] != state:
-            self._allowed = state, weight.detach()[self.speech_ids][None]
+            with torch.inference_mode(False):  # what speaks now may be trained later
+                self._allowed = state, weight.detach()[self.speech_ids][None]
         return self._allowed[1], None
 
     def full_logits(self, hidden: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from tests.workplace import SHAPE, Workplace
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
+from wand.codecs import EncodecCodec
 from wand.conditioning import Reference
 from wand.data.audio import write_audio
 from wand.decoding.stopping import StopReason
@@ -34,7 +35,7 @@ def sound(tmp_path: Path) -> Path:
 
 def test_a_saved_voice_is_the_voice(model: Synthesizer, sound: Path, tmp_path: Path) -> None:
     voice = model.read_voice(sound, "what is said")
-    save_voice(voice, tmp_path / "voices" / "anna.safetensors")
+    save_voice(voice, tmp_path / "voices" / "anna.safetensors", model.codec)
     again = model.read_voice(tmp_path / "voices" / "anna.safetensors")
     assert torch.equal(again.codes, voice.codes)
     assert voice.audio is not None
@@ -48,11 +49,14 @@ def test_files_that_are_no_voice_are_refused(model: Synthesizer, tmp_path: Path)
     path.write_bytes(b"no voice")
     with pytest.raises(ValueError, match="cannot be read as a saved voice"):
         model.read_voice(path)
-    save_voice(Reference(torch.zeros(2, 5, dtype=torch.long)), path)
+    save_voice(Reference(torch.zeros(2, 5, dtype=torch.long)), path, None)
     with pytest.raises(ValueError, match="another model: its codes have 2 rows, EncodecLM has 4"):
         open_voice(path, model.backbone, None)
     with pytest.raises(ValueError, match=r"is named \*\.safetensors"):
-        save_voice(Reference(torch.zeros(4, 5, dtype=torch.long)), tmp_path / "voice.wav")
+        save_voice(Reference(torch.zeros(4, 5, dtype=torch.long)), tmp_path / "voice.wav", None)
+    save_voice(Reference(torch.zeros(4, 5, dtype=torch.long)), path, EncodecCodec(num_codebooks=3))
+    with pytest.raises(ValueError, match="a voice in another codec"):
+        model.read_voice(path)
 
 
 def test_a_text_in_parts_is_its_parts_with_pauses_between(model: Synthesizer, sound: Path) -> None:

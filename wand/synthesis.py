@@ -84,7 +84,7 @@ def synthesize(
         texts: What is to be said.
         reference: The voice; see `wand.voices`.
         sampling: The backbone's own way by default.
-        seed: Text i draws with seed + i.
+        seed: Text i draws with seed + i; where texts are split, part i of all their parts.
         max_seconds: Longest speech allowed, of a part where texts are split.
         rows: Texts that are spoken side by side.
         split: Speak long texts in parts, cut at the ends of sentences, with a short pause between them; else a text is

@@ -37,7 +37,7 @@ def read_voice(
     sound = audio[None, None]
     voice = codec.global_codes(sound, sample_rate)
     codes = codec.encode(sound, sample_rate)[0]
-    return Reference(codes, audio, text, None if voice is None else voice[0], speaker)
+    return Reference(codes.cpu(), audio, text, None if voice is None else voice[0].cpu(), speaker)
 
 
 def open_voice(
@@ -56,33 +56,36 @@ def open_voice(
         ValueError: If the file cannot be used, or a codec is needed and missing.
     """
     if Path(path).suffix == SAVED:
-        return _read_saved(Path(path), backbone)
+        return _read_saved(Path(path), backbone, codec)
     if codec is None and not backbone.hears_references:
         codec = backbone.load_codec()  # raises, and says what to do
     rate = backbone.sample_rate if codec is None else codec.sample_rate
     return read_voice(codec, read_reference(path, rate), rate, text, speaker)
 
 
-def save_voice(reference: Reference, path: str | Path) -> None:
+def save_voice(reference: Reference, path: str | Path, codec: Codec | None) -> None:
     """Write a voice, so that it can be used without its sound file and without the codec's encoder.
 
     Args:
         reference: The voice.
         path: File to write, named ``*.safetensors``.
+        codec: Whose codes they are; another's voices are refused where a codec is at hand.
     """
     if Path(path).suffix != SAVED:
         raise ValueError(f"a saved voice is named *{SAVED}, not {Path(path).name!r}")
     tensors = {name: getattr(reference, name) for name in TENSORS if getattr(reference, name) is not None}
     words = {name: getattr(reference, name) for name in WORDS}
+    about = {"voice": json.dumps(words), "codec": "" if codec is None else codec.fingerprint}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, path, metadata={"voice": json.dumps(words)})
+    save_file(kept, path, metadata=about)
 
 
-def _read_saved(path: Path, backbone: Backbone) -> Reference:
+def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Reference:
     try:
         with safe_open(path, framework="pt") as file:
-            words = json.loads((file.metadata() or {})["voice"])
+            about = file.metadata() or {}
+            words, made_by = json.loads(about["voice"]), about["codec"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         voice = Reference(**tensors, **words)
     except (OSError, SafetensorError, KeyError, TypeError) as error:
@@ -93,4 +96,6 @@ def _read_saved(path: Path, backbone: Backbone) -> Reference:
             f"{path} is the voice of another model: its codes have {rows} rows, {type(backbone).__name__} has "
             f"{backbone.layout.rows_of_codes}"
         )
+    if made_by and codec is not None and made_by != codec.fingerprint:
+        raise ValueError(f"{path} is a voice in another codec ({made_by}, not {codec.fingerprint}): save it anew")
     return voice

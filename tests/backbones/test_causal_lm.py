@@ -167,6 +167,16 @@ def test_the_head_is_gathered_again_when_the_weights_move(tmp_path: Path) -> Non
     assert model.speech_head()[0].requires_grad
 
 
+def test_a_head_that_spoke_can_stay_frozen_in_a_training(tmp_path: Path) -> None:
+    model = make_model(tmp_path, "llasa", tied=False)
+    model.lm_head.requires_grad_(False)
+    batch = make_batch(model.conditioner, model.layout, [model.conditioner("hello.", voice("llasa"))])
+    with torch.inference_mode():
+        model.speech_head()
+    model(batch, AttentionWindow(4)).sum().backward()
+    assert model.decoder.norm.weight.grad is not None
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_is_written_opens_in_transformers(tmp_path: Path, tied: bool) -> None:
     model = make_model(tmp_path / "one", "llasa", tied)

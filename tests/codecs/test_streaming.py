@@ -126,6 +126,14 @@ def test_streams_at_a_time_know_nothing_of_each_other(codecs: dict[str, EncodecC
             assert same(torch.cat([*sounds, stream.finish()]), codec.decode(codes[None])[0, 0])
 
 
+def test_sound_may_be_changed_in_place(codecs: dict[str, EncodecCodec]) -> None:
+    codec = next(iter(codecs.values()))
+    codes = codec.encode(torch.randn(1, 1, codec.sample_rate // 10), codec.sample_rate)
+    stream = codec.stream()
+    for made in (codec.decode(codes), stream.decode(codes[0]), stream.finish()):
+        made.mul_(0.5)
+
+
 def test_fewer_codebooks() -> None:
     codec = EncodecCodec(num_codebooks=2)
     codes = draw_codes(codec, 30)

@@ -153,3 +153,27 @@ def test_other_bodies_are_refused_with_the_reason():
         assert reason in str(reason_against_lean(decoder))
         with pytest.raises(ValueError, match=f"no lean decoder.*{reason}"):
             LeanBody(decoder)
+
+
+class _Adapted(nn.Linear):
+    """Stands for LoRA and its like: a linear layer that computes something else than its weight says."""
+
+
+def test_layers_with_foreign_modules_are_refused():
+    decoder = LlamaModel(LlamaConfig(**SIZES))
+    assert reason_against_lean(decoder) is None
+    decoder.layers[1].mlp.down_proj = _Adapted(48, 32, bias=False)
+    assert "_Adapted" in str(reason_against_lean(decoder))
+
+
+def test_a_body_that_spoke_in_inference_mode_can_be_trained():
+    decoder = LlamaModel(LlamaConfig(**SIZES))
+    optimizer = torch.optim.SGD(decoder.parameters(), lr=1.0)
+    with torch.inference_mode():
+        lean = LeanBody(decoder)
+    query = decoder.layers[0].self_attn.q_proj.weight
+    before = query.detach().clone()
+    decoder(inputs_embeds=torch.randn(1, 5, 32)).last_hidden_state.sum().backward()
+    optimizer.step()
+    assert not torch.equal(query, before)
+    torch.testing.assert_close(lean.layers[0].qkv(torch.eye(32))[:, :32].T, query)

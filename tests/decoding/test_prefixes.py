@@ -77,6 +77,20 @@ def test_voices_are_kept_apart_and_the_oldest_is_forgotten(lm):
     assert computed_columns(lm, decoder, batch) == batch.prefix_length
 
 
+def test_a_voice_that_begins_like_another_is_remembered_too(lm):
+    decoder = Decoder(lm, AttentionWindow(4), "transformers", memory=PrefixMemory())
+    alike = VOICES[0].clone()
+    alike[:, 10:] = 3
+    text = "a rather long text, so that the little which both voices share is a small part"
+    decoder.prefill(batch_of(lm, [text]))
+
+    def batch() -> ConditionedBatch:
+        return make_batch(lm.conditioner, lm.layout, [lm.conditioner(text, Reference(alike))])
+
+    assert computed_columns(lm, decoder, batch()) == batch().prefix_length - 10
+    assert computed_columns(lm, decoder, batch()) == 1
+
+
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=9), st.lists(st.integers(0, 2), min_size=1, max_size=9))
 def test_what_two_prefixes_have_in_common(first, second):
     known = KnownPrefix(torch.tensor(first).float()[:, None].expand(-1, 3), [], [])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +16,7 @@ from wand.conditioning import Conditioning, Reference, make_batch
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import Request, generate, generate_all, stream
 from wand.decoding.sampling import RepetitionAware, Sampling
-from wand.decoding.slots import Generation, Slots
+from wand.decoding.slots import LOOK_EVERY, LOOK_EVERY_ELSEWHERE, Generation, Slots
 from wand.decoding.stopping import StopReason, StopRules
 
 RULES = StopRules(max_columns=40, loop_columns=12)
@@ -46,7 +49,8 @@ def alone(lm: EncodecLM, request: Request, window: AttentionWindow, sampling: Sa
 @pytest.mark.parametrize("rows", [1, 2, 3, 20])
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
-def test_every_request_is_spoken_as_if_alone(rows, window, sampling):
+def test_every_request_is_spoken_as_if_alone(monkeypatch, rows, window, sampling):
+    monkeypatch.setattr("wand.decoding.slots.FORGET_AFTER", 5)
     lm = speaker()
     wanted = requests(lm)
     done: list[int] = []
@@ -148,3 +152,51 @@ def test_what_a_captured_step_is_warmed_up_with_leaves_no_trace(sampling):
         assert torch.equal(warmed.newest, fresh.newest)
         warmed.feed()
         fresh.feed()
+
+
+@pytest.mark.parametrize("allowed", [(), (1, 2)], ids=["free", "silent"])
+@pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
+def test_late_looks_change_nothing(monkeypatch, allowed, window):
+    lm = speaker(*allowed)
+    wanted = [Request(one.conditioning, one.seed, 3 + 7 * i) for i, one in enumerate(requests(lm))]
+    rules = StopRules(60, loop_columns=12, silence_columns=5, silent_tokens=frozenset(allowed))
+    expected = generate_all(Decoder(lm, window), wanted, rules=rules, rows=3)
+    monkeypatch.setitem(LOOK_EVERY, "cpu", LOOK_EVERY_ELSEWHERE)  # as on a GPU
+    late = generate_all(Decoder(lm, window), wanted, rules=rules, rows=3)
+    for one, other in zip(late, expected, strict=True):
+        assert torch.equal(one.codes, other.codes)
+        assert one.reason == other.reason
+    # A row that began beside others is judged in turns of its own.
+    assert ({one.reason for one in late} == {StopReason.LENGTH, StopReason.SILENCE}) == bool(allowed)
+
+
+@pytest.mark.parametrize(("first", "frames"), [(1, 1), (4, 7), (5, 3)])
+def test_late_looks_let_nothing_beyond_the_end_into_a_stream(first, frames):
+    lm = speaker()
+    for request in requests(lm):
+        expected = alone(lm, Request(request.conditioning, request.seed), AttentionWindow(4), lm.sampling)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(LOOK_EVERY, "cpu", LOOK_EVERY_ELSEWHERE)
+            parts = stream(
+                Decoder(lm, AttentionWindow(4)),
+                request.conditioning,
+                rules=RULES,
+                seed=request.seed,
+                first_frames=first,
+                frames=frames,
+            )
+            assert torch.equal(torch.cat([part.codes for part in parts], dim=1), expected.codes)
+
+
+def test_memory_is_given_back_at_once():
+    """Nothing of a decode waits for the garbage collector: caches are large."""
+    decoder = Decoder(speaker(), AttentionWindow(4))
+    gc.collect()
+    gc.disable()
+    try:
+        generate_all(decoder, requests(speaker())[:3], rules=RULES, rows=2)
+        cache = weakref.ref(decoder.cache)
+        decoder.cache = None
+        assert cache() is None
+    finally:
+        gc.enable()

@@ -49,6 +49,10 @@ def test_neighbours_do_not_matter(lm, examples, size):
     assert done[-1] == len(examples)
 
 
+def test_a_process_without_a_share_says_nothing(lm):
+    assert speak_examples(Decoder(lm, AttentionWindow(8)), lm.load_codec(), []) == []
+
+
 def test_each_sentence_has_its_own_bound(lm, examples):
     spoken = speak_examples(Decoder(lm, AttentionWindow(8)), lm.load_codec(), examples)
     for frames, one in zip(FRAMES, spoken, strict=True):

@@ -15,7 +15,7 @@ Kernel = Literal["dense", "band", "flex"]
 # On a processor, `benchmarks/attention.py`: a logit of the band kernel costs at most this much more than a dense one,
 BAND_LOGIT = 1.2
 # and what it does apart from them takes about as long, in every row, as so many dense logits.
-BAND_OVERHEAD = 150_000
+BAND_OVERHEAD = 350_000
 BAND_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 FLEX_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # FlexAttention's kernel knows no narrower heads.

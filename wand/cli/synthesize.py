@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> list[Speech]:
     codec = backbone.load_codec().to(options.device)
     reference = open_voice(options.reference, backbone, codec, options.reference_text, options.speaker)
     if options.save_voice is not None:
-        save_voice(reference, options.save_voice)
+        save_voice(reference, options.save_voice, codec)
     sampling = _sampling(backbone.sampling, options)
     for text in texts:
         if not text.strip():

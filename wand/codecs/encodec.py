@@ -67,18 +67,18 @@ class EncodecCodec(Codec):
         """Short digest of the weights and the number of codebooks."""
         return self._fingerprint
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio ``[B, 1, N]`` to codes ``[B, K, F]``, F = ceil(N / hop)."""
         if sample_rate != self.sample_rate:
             raise ValueError(f"audio at {sample_rate} Hz given to a codec of {self.sample_rate} Hz: resample it")
         embeddings = self.model.encoder(audio.to(self.model.device))
-        return self.model.quantizer.encode(embeddings)[: self.num_codebooks].transpose(0, 1).clone()
+        return self.model.quantizer.encode(embeddings)[: self.num_codebooks].transpose(0, 1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
         """Codes ``[B, K, F]`` to audio ``[B, 1, F * hop]``; they hold the voice too."""
-        return self.model.decoder(self.embed(codes)).clone()
+        return self.model.decoder(self.embed(codes))
 
     def embed(self, codes: Tensor) -> Tensor:
         """Codes ``[B, K, F]`` to what the decoder reads, ``[B, D, F]``."""
@@ -112,7 +112,7 @@ class EncodecStream(CodecStream):
         self._needed = _reflected_frames(model.decoder) if model.config.pad_mode == "reflect" else 1
         self._waiting = torch.zeros(codec.num_codebooks, 0, dtype=torch.long, device=model.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """The next codes ``[K, n]`` to their samples ``[n * hop]``; fewer frames than the beginning needs wait."""
         waiting = torch.cat([self._waiting, codes.to(self._waiting.device)], dim=1)
@@ -123,7 +123,7 @@ class EncodecStream(CodecStream):
         hidden = self._codec.embed(waiting[None])
         for layer in self._layers:
             hidden = layer(hidden)
-        return hidden[0, 0].cpu().clone()
+        return hidden[0, 0].cpu()
 
     def finish(self) -> Tensor:
         """The samples ``[N]`` of an utterance shorter than what its beginning needs; else none."""

@@ -88,19 +88,39 @@ class PrefixWindowCache(Cache):
         shape = (batch_size, groups, prefix_length + window, width)
         self.prefix_length = prefix_length
         self.window = window
-        # The column that each row writes next. It is 0 until the prefix is in.
-        self.positions = torch.zeros(batch_size, dtype=torch.long, device=device)
-        # Known here, so that no device has to be asked.
-        self.prefilled = False
-        # Prefix slots before this column are filled already; see `wand.decoding.prefixes`.
-        self.loaded = 0
+        self._clock = clock = _Clock(prefix_length, window, torch.zeros(batch_size, dtype=torch.long, device=device))
         # A copy, since `restart` writes to it.
         self.starts = torch.zeros_like(self.positions) if starts is None else starts.to(self.positions, copy=True)
-        # Where the step under way writes: found by the first layer, used by all.
-        self._places = self.positions
         places = [(i == 0, i == layers - 1) for i in range(layers)]
-        self.rings = [_RingLayer(self, shape, dtype, device, first, last) for first, last in places]
+        self.rings = [_RingLayer(clock, shape, dtype, device, first, last) for first, last in places]
         super().__init__(layers=list(self.rings))
+
+    @property
+    def positions(self) -> Tensor:
+        """``[B]`` the column that each row writes next; 0 until the prefix is in."""
+        return self._clock.positions
+
+    @positions.setter
+    def positions(self, positions: Tensor) -> None:
+        self._clock.positions = positions
+
+    @property
+    def prefilled(self) -> bool:
+        """Whether the prefix is in; known here, so that no device has to be asked."""
+        return self._clock.prefilled
+
+    @prefilled.setter
+    def prefilled(self, prefilled: bool) -> None:
+        self._clock.prefilled = prefilled
+
+    @property
+    def loaded(self) -> int:
+        """Prefix slots before this column are filled already; see `wand.decoding.prefixes`."""
+        return self._clock.loaded
+
+    @loaded.setter
+    def loaded(self, column: int) -> None:
+        self._clock.loaded = column
 
     @property
     def nbytes(self) -> int:
@@ -109,14 +129,7 @@ class PrefixWindowCache(Cache):
 
     def slots(self) -> Tensor:
         """``[B]`` the slot that each row writes next."""
-        speech = self.positions - self.prefix_length
-        return torch.where(speech < 0, self.positions, self.prefix_length + speech % self.window)
-
-    def _find_places(self, storage: Tensor) -> Tensor:
-        """``[B * G]`` rows of a layer's storage, seen as ``[B * G * slots, D]``, that the next column goes to."""
-        batch, groups, slots, _ = storage.shape
-        heads = torch.arange(batch * groups, device=storage.device).view(batch, groups)
-        return (heads * slots + self.slots()[:, None]).flatten()
+        return self._clock.slots()
 
     def visible(self) -> Tensor:
         """``[B, P + W]`` slots that the column about to be written sees, its own included."""
@@ -155,8 +168,40 @@ class PrefixWindowCache(Cache):
             ring.keys, ring.values = ring.keys[rows], ring.values[rows]
 
 
+class _Clock:
+    """Where every row stands, for all layers.
+
+    Cache and layers hold it, and not each other: memory is given back as soon as a cache is let go.
+
+    Args:
+        prefix_length: P.
+        window: W.
+        positions: ``[B]`` the column that each row writes next.
+    """
+
+    def __init__(self, prefix_length: int, window: int, positions: Tensor) -> None:
+        self.prefix_length = prefix_length
+        self.window = window
+        self.positions = positions
+        self.prefilled = False
+        self.loaded = 0
+        # Where the step under way writes: found by the first layer, used by all.
+        self.places = positions
+
+    def slots(self) -> Tensor:
+        """``[B]`` the slot that each row writes next."""
+        speech = self.positions - self.prefix_length
+        return torch.where(speech < 0, self.positions, self.prefix_length + speech % self.window)
+
+    def find_places(self, storage: Tensor) -> None:
+        """Find the rows ``[B * G]`` of a layer's storage, seen as ``[B * G * slots, D]``, for the next column."""
+        batch, groups, slots, _ = storage.shape
+        heads = torch.arange(batch * groups, device=storage.device).view(batch, groups)
+        self.places = (heads * slots + self.slots()[:, None]).flatten()
+
+
 class _RingLayer(CacheLayerMixin):
-    """Keys and values of one layer; slots and positions are the cache's, shared by all layers."""
+    """Keys and values of one layer."""
 
     # Without this transformers skips the mask of single queries and they would see empty slots.
     is_compileable = True
@@ -164,7 +209,7 @@ class _RingLayer(CacheLayerMixin):
 
     def __init__(
         self,
-        cache: PrefixWindowCache,
+        clock: _Clock,
         shape: tuple[int, int, int, int],
         dtype: torch.dtype,
         device: torch.device | str,
@@ -172,7 +217,7 @@ class _RingLayer(CacheLayerMixin):
         last: bool,
     ) -> None:
         super().__init__()
-        self.cache = cache
+        self.clock = clock
         self.first = first
         self.last = last
         self.keys: Tensor = torch.zeros(shape, dtype=dtype, device=device)
@@ -184,46 +229,46 @@ class _RingLayer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write ``[B, G, n, D]``: the whole prefix (n = P) into an empty cache, or one column (n = 1)."""
-        cache = self.cache
+        clock = self.clock
         columns = key_states.shape[2]
-        if columns == 1 and cache.prefilled:
+        if columns == 1 and clock.prefilled:
             if self.first:
-                cache._places = cache._find_places(self.keys)
+                clock.find_places(self.keys)
             self._write(self.keys, key_states)
             self._write(self.values, value_states)
             if self.last:
-                cache.positions += 1
+                clock.positions += 1
             return self.keys, self.values
-        if columns != cache.prefix_length - cache.loaded or cache.prefilled:
+        if columns != clock.prefix_length - clock.loaded or clock.prefilled:
             raise ValueError(
                 f"{columns} columns do not fit this cache: the first call takes the whole prefix of "
-                f"{cache.prefix_length} columns, every later one a single column"
+                f"{clock.prefix_length} columns, every later one a single column"
             )
-        prefix = slice(cache.loaded, cache.prefix_length)
+        prefix = slice(clock.loaded, clock.prefix_length)
         self.keys[:, :, prefix] = key_states.to(self.keys.dtype)
         self.values[:, :, prefix] = value_states.to(self.values.dtype)
         if self.last:
-            cache.positions.fill_(cache.prefix_length)
-            cache.prefilled = True
-        if cache.loaded == 0:
+            clock.positions.fill_(clock.prefix_length)
+            clock.prefilled = True
+        if clock.loaded == 0:
             return key_states, value_states
-        return self.keys[:, :, : cache.prefix_length], self.values[:, :, : cache.prefix_length]
+        return self.keys[:, :, : clock.prefix_length], self.values[:, :, : clock.prefix_length]
 
     def _write(self, storage: Tensor, column: Tensor) -> None:
         """One column ``[B, G, 1, D]`` into the slots of the step."""
         width = storage.shape[-1]
         rows = column.to(storage.dtype).reshape(-1, width)
-        storage.view(-1, width).index_copy_(0, self.cache._places, rows)
+        storage.view(-1, width).index_copy_(0, self.clock.places, rows)
 
     def get_seq_length(self) -> int:
         """Columns written so far, by the first row."""
-        return int(self.cache.positions[0])
+        return int(self.clock.positions[0])
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(keys, offset) of the mask that transformers builds: the prefix alone in its own forward, else all slots."""
-        if not self.cache.prefilled:
+        if not self.clock.prefilled:
             return query_length, 0
-        return self.cache.prefix_length + self.cache.window, 0
+        return self.clock.prefix_length + self.clock.window, 0
 
     def get_max_length(self) -> int:
         """No bound: the ring wraps for ever."""
@@ -232,9 +277,9 @@ class _RingLayer(CacheLayerMixin):
     def reset(self) -> None:
         """Empty the cache, all rows."""
         super().reset()
-        self.cache.positions.zero_()
-        self.cache.prefilled = False
-        self.cache.loaded = 0
+        self.clock.positions.zero_()
+        self.clock.prefilled = False
+        self.clock.loaded = 0
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Refused: beams would need their rings copied at every step."""

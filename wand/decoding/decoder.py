@@ -87,8 +87,7 @@ class Decoder:
             load_known(cache, known, column)
         rest = RestContext(column, batch.prefix_length, cache.starts)
         logits = self._forward(embeds[:, column:], columns[:, column:], rest)
-        if found is None:
-            self.memory.remember(embeds, cache.starts, cache)
+        self.memory.remember(embeds, cache.starts, cache)
         return logits
 
     @torch.inference_mode()

@@ -173,12 +173,14 @@ def stream(
     columns: list[Tensor] = []  # those of frames that were not given yet
     given, wanted = 0, first_frames
     while True:
-        ended = _advance(slots, lambda: columns.append(slots.newest[0]))
+        # Nothing is given that lies beyond an end which nobody has looked at yet.
+        whole = layout.frames_of(len(columns) + 1) >= wanted
+        ended = _advance(slots, lambda: columns.append(slots.newest[0]), look=whole)
         if ended:
             (generation,) = ended.values()
             yield Chunk(generation.codes[:, given:], generation.reason)
             return
-        if layout.frames_of(len(columns)) >= wanted:
+        if whole:
             codes = layout.from_columns(torch.stack(columns).cpu())
             yield Chunk(codes)
             given += codes.shape[1]
@@ -186,12 +188,12 @@ def stream(
             wanted = frames
 
 
-def _advance(slots: Slots, on_column: Callable[[], object] | None = None) -> dict[int, Generation]:
-    """One more column of every row; the rows that have ended with it."""
+def _advance(slots: Slots, on_column: Callable[[], object] | None = None, look: bool = False) -> dict[int, Generation]:
+    """One more column of every row; the rows that have ended, if it is time for a look or one is asked for."""
     slots.draw()
     if on_column is not None:
         on_column()
-    ended = slots.ended() if slots.may_have_ended else {}
+    ended = slots.ended() if look or slots.may_have_ended else {}
     if slots.speaking:
         slots.feed()
     return ended

@@ -34,22 +34,25 @@ class Replayed:
 def _captured(
     first: Callable[[], None], second: Callable[[], None], state: Callable[[], Sequence[Tensor]]
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        kept = [tensor.clone() for tensor in state()]
-        # Libraries choose their kernels and get their workspaces.
-        for _ in range(3):
-            first()
-            second()
-        for tensor, value in zip(state(), kept, strict=True):
-            tensor.copy_(value)
-    torch.cuda.current_stream().wait_stream(side)
-    graphs = []
-    pool = torch.cuda.graph_pool_handle()
-    for half in (first, second):
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
-            half()
-        graphs.append(graph)
+    # Of the tensors, which may not be the current one.
+    with torch.cuda.device(state()[0].device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            kept = [tensor.clone() for tensor in state()]
+            # Libraries choose their kernels and get their workspaces.
+            for _ in range(3):
+                first()
+                second()
+            for tensor, value in zip(state(), kept, strict=True):
+                tensor.copy_(value)
+        torch.cuda.current_stream().wait_stream(side)
+        graphs = []
+        pool = torch.cuda.graph_pool_handle()
+        for half in (first, second):
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may go on, such as a loader's that pins memory.
+            with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+                half()
+            graphs.append(graph)
     return graphs[0].replay, graphs[1].replay

@@ -26,6 +26,8 @@ from wand.decoding.quantize import Int8Weight, quantize
 
 # Rotations whose frequencies do not depend on the length.
 STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
+# Where the modules of its layers are defined.
+KNOWN_MODULES = ("torch.nn.modules.", "transformers.")
 
 Function = Callable[[Tensor], Tensor]
 
@@ -42,6 +44,10 @@ def reason_against_lean(decoder: PreTrainedModel) -> str | None:
     rotations = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rotations not in STATIC_ROTATIONS:
         return f"its rotations are {rotations}"
+    layers: Any = decoder.h if isinstance(decoder, GPT2Model) else decoder.layers
+    for module in layers.modules():
+        if not type(module).__module__.startswith(KNOWN_MODULES):  # LoRA, other quantised weights
+            return f"its layers hold a {type(module).__name__}"
     if any(type(parameter) is not nn.Parameter for parameter in decoder.parameters()):
         return "its parameters are spread over processes"
     return None
@@ -74,7 +80,8 @@ class LeanBody:
     """The layers of one body, called with new columns.
 
     Projections that read the same input are fused, and the body's own parameters become views of the fused weights:
-    nothing is kept twice, and both always agree.
+    nothing is kept twice, and what is changed in place (training, ``load_state_dict``) is changed in both. Make another
+    one after the model was moved or its parameters were replaced; int8 copies are those of the beginning.
 
     Args:
         decoder: The transformers body, its final norm included.
@@ -208,6 +215,7 @@ def _multiply(given: Tensor, weight: Int8Weight, bias: Tensor | None) -> Tensor:
     return product if bias is None else product + bias
 
 
+@torch.inference_mode(False)  # what speaks now may be trained later
 def fuse(parameters: Sequence[nn.Parameter]) -> Tensor:
     """Parameters one below the other as one tensor; they become views of it, unless they already are."""
     first = parameters[0].data

@@ -20,6 +20,8 @@ from wand.decoding.cache import PrefixWindowCache
 
 # Fewer columns are computed sooner than found.
 FEWEST = 8
+# A prefix is kept unless this share of it was known: other voices begin alike, with a mark or with silence.
+ENOUGH = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +76,10 @@ class PrefixMemory:
         return self._known[best[0]], best[1]
 
     def remember(self, embeds: Tensor, starts: Tensor, cache: PrefixWindowCache) -> None:
-        """Keep the first row's prefix, of a cache that has just taken it in."""
+        """Keep the first row's prefix, of a cache that has just taken it in, if little of it was known."""
         first, columns = int(starts[0]), cache.prefix_length
+        if cache.loaded - first >= ENOUGH * (columns - first):
+            return
         self._known[self._count] = KnownPrefix(
             embeds[0, first:].clone(),
             [ring.keys[0, :, first:columns].clone() for ring in cache.rings],

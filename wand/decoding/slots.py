@@ -20,10 +20,13 @@ from wand.decoding.stopping import StopReason, StopRules
 
 # Frames of a row that has not stopped yet: beyond any length.
 SPEAKING = torch.iinfo(torch.int32).max
-# Columns between two looks at the slower stop rules.
+# A row's columns between two looks at the slower stop rules.
 CHECK_EVERY = 16
-# Columns between two looks at what has ended, on a GPU; a divisor of the other.
-LOOK_EVERY = 8
+# Columns that are worth letting go of.
+FORGET_AFTER = 256
+# Columns between two looks at what has ended, no more than the other: elsewhere a look waits for the device.
+LOOK_EVERY = {"cpu": 1}
+LOOK_EVERY_ELSEWHERE = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +95,7 @@ class Slots:
         self._least, most = self._bounds(batch, limits)
         self._speeches: list[_Speech | None] = [_Speech(limit, 0) for limit in most]
         self._history: list[Tensor] = []
+        self._looked = 0  # columns of the history at the last look
         self._step = Replayed(self._draw, self._feed, self._state, decoder.can_be_captured)
 
     @property
@@ -136,7 +140,8 @@ class Slots:
             stop = logits[:, 0, self.layout.stop_id]
             stop.copy_(torch.where(steps < self._least, MASKED, stop))
         tokens = self._sampler(logits)
-        stopping = torch.isin(tokens[:, 0], self._stop_ids) & (self._frames == SPEAKING)
+        # Not torch.isin, which sorts where there are many ids, and then waits for the host.
+        stopping = (tokens[:, :1] == self._stop_ids).any(-1) & (self._frames == SPEAKING)
         self._frames.copy_(torch.where(stopping, steps, self._frames))
         self._columns.copy_(self.layout.settle(tokens, steps, self._frames))
         self._sampler.remember(self._columns)
@@ -158,7 +163,7 @@ class Slots:
         """Whether it is time for a look at the rows: it waits for the device, so on a GPU not after every column."""
         spoken = len(self._history)
         at_bound = any(s is not None and spoken - s.begin >= s.limit for s in self._speeches)
-        return self.device.type == "cpu" or spoken % LOOK_EVERY == 0 or at_bound
+        return spoken % LOOK_EVERY.get(self.device.type, LOOK_EVERY_ELSEWHERE) == 0 or at_bound
 
     @torch.inference_mode()
     def ended(self) -> dict[int, Generation]:
@@ -172,15 +177,17 @@ class Slots:
             spoken = len(self._history) - speech.begin
             # A delayed codebook speaks on for its delay after the stop.
             end = frames[row] + self.layout.flush_columns
-            if end < min(spoken, speech.limit):
+            if row in broken:
+                found[row] = self._spoken(row, *broken[row])
+            elif end < min(spoken, speech.limit):
                 found[row] = self._spoken(row, end, StopReason.STOP_TOKEN)
             elif spoken >= speech.limit:
                 found[row] = self._spoken(row, speech.limit, StopReason.LENGTH)
-            elif row in broken:
-                found[row] = self._spoken(row, spoken, broken[row])
         for row in found:
             self._speeches[row] = None
+        self._looked = len(self._history)
         self._park()
+        self._forget()
         return found
 
     def _spoken(self, row: int, length: int, reason: StopReason) -> Generation:
@@ -190,16 +197,36 @@ class Slots:
         own = torch.stack(columns).cpu() if columns else torch.zeros(0, self.layout.num_codebooks, dtype=torch.long)
         return Generation(self.layout.from_columns(own), own, reason)
 
-    def _broken_rules(self, frames: list[int]) -> dict[int, StopReason]:
-        """Rows that break a rule, of those that are due for a look and have not stopped."""
-        reach = max(self.rules.loop_columns, self.rules.silence_columns)
-        spoken = {row: len(self._history) - s.begin for row, s in enumerate(self._speeches) if s is not None}
-        due = [row for row, n in spoken.items() if n % CHECK_EVERY == 0 and frames[row] == SPEAKING]
+    def _broken_rules(self, frames: list[int]) -> dict[int, tuple[int, StopReason]]:
+        """Rows that broke a rule before anything else ended them: at what length, and which rule.
+
+        A row's turn comes every `CHECK_EVERY` columns of its own; it is judged as it was then, however late the look.
+        """
+        reach, now = max(self.rules.loop_columns, self.rules.silence_columns), len(self._history)
+        due: dict[int, tuple[int, int]] = {}
+        for row, speech in enumerate(self._speeches):
+            if speech is None:
+                continue
+            late = (now - speech.begin) % CHECK_EVERY
+            length = now - speech.begin - late
+            if late < now - self._looked and length <= frames[row] and length < speech.limit:
+                due[row] = length, late
         if not (due and reach):
             return {}
-        newest = torch.stack(self._history[-reach:], dim=1).cpu()
-        checked = {row: self.rules.check(newest[row, -spoken[row] :]) for row in due}
-        return {row: reason for row, reason in checked.items() if reason is not None}
+        newest = torch.stack(self._history[-reach - CHECK_EVERY :], dim=1).cpu()
+        checked = {}
+        for row, (length, late) in due.items():
+            until = newest.shape[1] - late
+            checked[row] = length, self.rules.check(newest[row, until - min(length, reach) : until])
+        return {row: (length, reason) for row, (length, reason) in checked.items() if reason is not None}
+
+    def _forget(self) -> None:
+        """Let go of the columns before the first that a row still speaks."""
+        first = min((speech.begin for speech in self._speeches if speech is not None), default=0)
+        if first >= FORGET_AFTER:
+            del self._history[:first]
+            self._looked -= first
+            self._speeches = [s if s is None else _Speech(s.limit, s.begin - first) for s in self._speeches]
 
     def _park(self) -> None:
         """Rows that have ended step in place, so that none runs out of learned positions."""

@@ -48,6 +48,8 @@ def speak_examples(
     Returns:
         One `Generation` per example, in their order.
     """
+    if not examples:  # a process may have no share of a few sentences
+        return []
     backbone = decoder.backbone
     order = sorted(range(len(examples)), key=lambda i: -examples[i].codes.shape[1])
     bounds = [round(PATIENCE * e.codes.shape[1] + GRACE * backbone.frame_rate) for e in examples]
