@@ -31,7 +31,7 @@ def machine() -> str:
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return (
         f"{names[0] if names else platform.processor() or platform.machine()} "
-        f"({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} thread(s), processor time; "
+        f"({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} thread(s); "
         f"torch {torch.__version__}, transformers {transformers.__version__}"
     )
 
