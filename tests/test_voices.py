@@ -14,7 +14,7 @@ from wand.codecs import EncodecCodec
 from wand.conditioning import Reference
 from wand.data.audio import write_audio
 from wand.decoding.stopping import StopReason
-from wand.export import Synthesizer
+from wand.synthesizer import Synthesizer
 from wand.voices import open_voice, save_voice
 
 TEXT = "so it is. why not? every word is heard, and then another one is heard as well."

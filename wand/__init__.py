@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from wand.curriculum import WindowSchedule
     from wand.decoding.cache import PrefixWindowCache
     from wand.decoding.sampling import Sampling
-    from wand.export import load
     from wand.module import WandModule
+    from wand.synthesizer import load
     from wand.windowed import adapt
 
 _LAZY = {
@@ -32,7 +32,7 @@ _LAZY = {
     "WandModule": "wand.module",
     "WindowSchedule": "wand.curriculum",
     "adapt": "wand.windowed",
-    "load": "wand.export",
+    "load": "wand.synthesizer",
 }
 
 __all__ = [
