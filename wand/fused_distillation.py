@@ -44,8 +44,8 @@ class HeadInput(NamedTuple):
         bias = None if self.bias is None else self.bias.flatten()
         return functional.linear(self.hidden, self.weight.flatten(0, 1), bias).unflatten(-1, self.weight.shape[:2])
 
-    def rows(self, index: Tensor) -> HeadInput:
-        """Some rows of hidden states ``[N, D]``."""
+    def rows(self, index: Tensor | slice) -> HeadInput:
+        """Some rows, along the first dimension of the hidden states."""
         return self._replace(hidden=self.hidden[index])
 
     def to(self, dtype: torch.dtype) -> HeadInput:
