@@ -26,8 +26,8 @@ Made by [WAND](https://arxiv.org/abs/2604.08558) from the original weights {orig
 ```python
 import wand
 
-model = wand.load("{folder}")
-speech = model.generate("what is to be said", reference="voice.wav", reference_text="what is said in it")
+model = wand.load("{folder}")  # its codec second, where the adapter brings none of its own
+(speech,) = model.generate("what is to be said", reference="voice.wav", reference_text="what is said in it")
 ```
 
 **Without its window** (the original's own program, or transformers' `generate` on these files as they are) this model

@@ -74,7 +74,7 @@ class Synthesizer:
             reference_text: What is said in the sound file, where that is known.
             sampling: The model's own way by default.
             seed: Text i draws with seed + i; where texts are split, part i of all their parts.
-            max_seconds: Longest speech allowed.
+            max_seconds: Longest speech allowed, of a part where texts are split.
             rows: Texts that are spoken side by side.
             split: Speak long texts in parts, cut at the ends of sentences; else each is one pass.
 

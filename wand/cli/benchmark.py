@@ -36,16 +36,26 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     what.add_argument("--shape", choices=sorted(SHAPES), help="a released model's dimensions, with random weights")
     what.add_argument("--ckpt_path", help="run folder, checkpoint file, or `last`: the student of a run")
     what.add_argument("--paper", action="store_true", help="the paper's efficiency figures, computed; measures nothing")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and cache (default: float32)")
-    parser.add_argument("--int8", action="store_true", help="also the lean path with int8 weights (on a CPU)")
     parser.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where (default: %(default)s)"
+        "--dtype", choices=DTYPES, default="float32", help="dtype of weights and cache (default: float32)"
     )
-    parser.add_argument("--threads", type=int, help="of a CPU (default: as torch does)")
+    parser.add_argument("--int8", action="store_true", help="also the lean body with int8 weights (on a CPU)")
     parser.add_argument(
-        "--seconds", type=float, nargs="+", default=[10, 60, 600], help="of speech before the step (default: 10 60 600)"
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="where to measure (default: %(default)s)",
     )
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="rows (default: 1 8 64)")
+    parser.add_argument("--threads", type=int, help="threads of a CPU (default: as many as torch takes)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        nargs="+",
+        default=[10, 60, 600],
+        help="lengths of speech before the step (default: 10 60 600)",
+    )
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 8, 64], help="voices side by side (default: 1 8 64)"
+    )
     parser.add_argument("--prefix", type=int, help="prefix columns (default: as in the paper's figures, else 192)")
     parser.add_argument("--window", type=int, help="columns in view (default: the run's, or the paper's)")
     parser.add_argument("--repeats", type=int, default=20, help="steps timed at most (default: 20)")

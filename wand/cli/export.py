@@ -17,10 +17,12 @@ def main(arguments: list[str]) -> None:
     """Write the folder and say what lies in it."""
     parser = argparse.ArgumentParser(
         prog="wand export",
-        description="Write a run's student (its best checkpoint) as its original is published, with wand.json and a "
-        "card; a folder that the original's programs open, and `wand.load` with its window.",
+        description="Write a run's student as its original is published, with wand.json and a card: a folder that the "
+        "original's programs open, and `wand.load` with its window.",
     )
-    parser.add_argument("--ckpt_path", required=True, help="run folder, checkpoint file, or `last`")
+    parser.add_argument(
+        "--ckpt_path", required=True, help="run folder (its best checkpoint), checkpoint file, or `last`"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it must be new or empty")
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as the original's)")
     options = parser.parse_args(arguments)

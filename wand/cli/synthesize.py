@@ -27,7 +27,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="wand synthesize", description="Speak texts in the voice of a reference.")
     parser.add_argument("text", nargs="*", help="texts to speak; each becomes one sound")
     parser.add_argument("--file", type=Path, help="a file with one text a line, beside or instead of texts given here")
-    parser.add_argument("--ckpt_path", default=LAST, help="run folder, checkpoint file, or `last` (the default)")
+    parser.add_argument(
+        "--ckpt_path", default=LAST, help="run folder (its last checkpoint), checkpoint file, or `last` (the default)"
+    )
     parser.add_argument(
         "--reference",
         type=Path,
@@ -37,7 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--save_voice", type=Path, help="file (*.safetensors) to save the voice in, to be given as --reference later"
     )
-    parser.add_argument("--reference_text", help="what is said in it, for models that continue a reference")
+    parser.add_argument("--reference_text", help="what is said in the reference, for models that continue it")
     parser.add_argument("--speaker", help="name of the voice, for models that know voices by name")
     parser.add_argument(
         "--out",
@@ -52,7 +54,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--window",
         help="columns in view, or `full`; default: the run's window for the student, full for the teacher",
     )
-    parser.add_argument("--max_seconds", type=float, default=30.0, help="longest speech allowed (default: 30)")
+    parser.add_argument(
+        "--max_seconds", type=float, default=30.0, help="longest speech of a text, of a part with --split (default: 30)"
+    )
     parser.add_argument(
         "--split",
         action="store_true",

@@ -33,6 +33,13 @@ from wand.module import WandModule
 from wand.recognition import open_recogniser
 from wand.version import __version__
 
+DESCRIPTIONS = {
+    "fit": "Adapt a model: distil a full-attention teacher into a student that sees through a window.",
+    "validate": "Measure a run's student on the validation split, under its final window.",
+    "test": "Compare teacher, untrained windows and student on the test split; the table is written into the run.",
+    "prepare": "Make the training data of a config, as the first fit with the same options would.",
+}
+
 
 class WandCLI(LightningCLI):
     """LightningCLI with a curriculum that is always there, run folders, and a user who wins over a checkpoint."""
@@ -83,6 +90,14 @@ class WandCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Commands, and the arguments of the trainer's methods that are not the user's."""
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Lightning's, but ``--ckpt_path`` says what it takes here."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            if action.dest == "ckpt_path":
+                action.help = "Run folder (its last checkpoint), checkpoint file, or `last`, the newest of all runs."
+        return parser
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint never overrules what the user typed (its run's config is read before the flags)."""
@@ -203,6 +218,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     class Bound(WandCLI):
         checkpoint_file = checkpoint
 
+    subparsers = {name: {"exit_on_error": False, "description": DESCRIPTIONS[name]} for name in WandCLI.subcommands()}
     try:
         return Bound(
             WandModule,
@@ -218,7 +234,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
                 "parser_mode": "omegaconf+",
                 "version": f"wand {__version__}",
                 "exit_on_error": False,
-                **{name: {"exit_on_error": False} for name in WandCLI.subcommands() if runs},
+                **(subparsers if runs else {"prog": "wand prepare", "description": DESCRIPTIONS["prepare"]}),
             },
             trainer_defaults={
                 "max_epochs": 1,

@@ -33,7 +33,7 @@ class SpeechDataModule(LightningDataModule):
     """Prepares a corpus once (cached, restartable, shared by runs) and batches it by length.
 
     Args:
-        source: The corpus.
+        source: The corpus: `wand.data.files.LibriTTS` or another (docs/data.md).
         batch_size: Utterances a step and device, at most.
         columns_per_batch: Columns a step and device, at most: prefix and speech of all utterances, padding included.
             Short utterances then come in larger batches than long ones (raise `batch_size` with it); null has no bound.
