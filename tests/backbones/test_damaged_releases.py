@@ -20,7 +20,7 @@ from wand.backbones.encodec_lm import EncodecLM
 from wand.backbones.index_tts import IndexTTS
 from wand.backbones.spark_tts import SparkTTS
 from wand.conditioning import Reference
-from wand.export import load
+from wand.synthesizer import load
 from wand.tokenizers import write_files
 
 VOICE = Reference(torch.zeros(3, 3, dtype=torch.long), torch.randn(24_000), global_codes=torch.tensor([0, 1]))
