@@ -26,7 +26,7 @@ from wand.metrics.intervals import interval, resampled_sums
 from wand.recognition import EmbeddedRecogniser
 
 
-def test_examples(backbone: Backbone, cache: Path, sentences: int) -> list[Example]:
+def prepared_examples(backbone: Backbone, cache: Path, sentences: int) -> list[Example]:
     """So many test sentences, and those of the voice that was never trained on, prepared."""
     corpus = EspeakCorpus(hours=0.01, test_sentences=sentences)
     shards = prepare(corpus, backbone, cache, splits=("test",))
@@ -36,8 +36,8 @@ def test_examples(backbone: Backbone, cache: Path, sentences: int) -> list[Examp
 
 def difference(first: Sequence[Take], second: Sequence[Take]) -> tuple[float, tuple[float, float]]:
     """How much higher the second CER is, and its 95 % interval, sentences resampled together."""
-    sums = resampled_sums(torch.cat([counts(first)[:, :2], counts(second)[:, :2]], dim=1))
-    both = torch.cat([counts(first)[:, :2], counts(second)[:, :2]], dim=1).sum(0)
+    letters = torch.cat([counts(first)[:, :2], counts(second)[:, :2]], dim=1)
+    both, sums = letters.sum(0), resampled_sums(letters)
     rate = both[2] / both[3] - both[0] / both[1]
     return float(rate), interval(sums[:, 2] / sums[:, 3] - sums[:, 0] / sums[:, 1])
 
@@ -51,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     student, settings = load_backbone_and_settings(arguments.run)
     window, codec = AttentionWindow(settings["window"]), student.load_codec()
-    examples = test_examples(student, default_cache_dir(), arguments.sentences)
+    examples = prepared_examples(student, default_cache_dir(), arguments.sentences)
     takes: dict[str, list[Take]] = {}
     for name, int8 in (("float", False), ("int8", True)):
         decoder = Decoder(student, window, int8=int8)

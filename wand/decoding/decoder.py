@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import torch
@@ -55,8 +56,8 @@ class Decoder:
 
     def another(self) -> Decoder:
         """The same model and window, for another cache."""
-        made = Decoder(self.backbone, self.window, "transformers", memory=self.memory)
-        made.lean = self.lean
+        made = copy.copy(self)
+        made.cache = None
         return made
 
     @property
