@@ -266,19 +266,20 @@ class BackboneContract:
         with torch.no_grad():
             expected = backbone(batch, at)
         decoder = Decoder(backbone, at, body)
-        self.close(decoder.prefill(batch), expected[:, 0])
+        logits, state = decoder.prefill(batch)
+        self.close(logits, expected[:, 0])
         for step in range(batch.columns.shape[1]):
-            self.close(decoder.step(batch.columns[:, step]), expected[:, step + 1])
+            self.close(decoder.step(state, batch.columns[:, step]), expected[:, step + 1])
 
     def test_the_ring_never_grows(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
         """Bytes of the cache are those of the first step for ever."""
         decoder = Decoder(backbone, window)
-        decoder.prefill(batch)
-        assert isinstance(decoder.cache, PrefixWindowCache)
-        sizes = {decoder.cache.nbytes}
+        _, cache = decoder.prefill(batch)
+        assert isinstance(cache, PrefixWindowCache)
+        sizes = {cache.nbytes}
         for step in range(batch.columns.shape[1]):
-            decoder.step(batch.columns[:, step])
-            sizes.add(decoder.cache.nbytes)
+            decoder.step(cache, batch.columns[:, step])
+            sizes.add(cache.nbytes)
         assert len(sizes) == 1
 
     # -- training ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from wand.attention import AttentionContext, AttentionWindow
-from wand.attention.interface import ATTENTION_NAME, use_wand_attention
+from wand.attention.interface import stock_twin, use_wand_attention
 from wand.decoding.cache import PrefixWindowCache
 
 
@@ -66,13 +66,11 @@ class WindowedModel(nn.Module):
             input_ids: The prefixes; everything after them is seen through the window.
             **options: Of transformers' ``generate``.
         """
-        self.model.set_attn_implementation("sdpa")
-        try:
-            cache = self.make_cache(input_ids.shape[1], len(input_ids))
-            spoken: Tensor = self.model.generate(input_ids, past_key_values=cache, **options)  # type: ignore[operator]
-            return spoken
-        finally:
-            self.model.set_attn_implementation(ATTENTION_NAME)
+        stock: Any = stock_twin(self.model)
+        spoken: Tensor = stock.generate(
+            input_ids, past_key_values=self.make_cache(input_ids.shape[1], len(input_ids)), **options
+        )
+        return spoken
 
 
 def adapt(model: PreTrainedModel, window: int) -> WindowedModel:

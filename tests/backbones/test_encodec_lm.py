@@ -189,17 +189,17 @@ def test_rows_out_of_step(tiny_lm: EncodecLM) -> None:
     # The new prefix of row 1 is as long as the longest, so that its P is the same.
     late = make_batch(lm.conditioner, lm.layout, [conditionings[0]], [random_codes(lm, steps)])
     expected, expected_late = lm(batch, window), lm(late, window)
-    decoder, fresh = Decoder(lm, window), Decoder(lm, window)
-    logits = decoder.prefill(batch)
+    decoder = Decoder(lm, window)
+    logits, cache = decoder.prefill(batch)
     for step in range(steps):
         columns = batch.columns[:, step].clone()
         if step == restart:
-            first = fresh.prefill(late)
+            first, prefilled = decoder.prefill(late)
             torch.testing.assert_close(first[0], expected_late[0, 0], atol=1e-4, rtol=0)
-            decoder.cache.restart(torch.tensor([1]), fresh.cache)
+            cache.restart(torch.tensor([1]), prefilled)
         if step >= restart:
             columns[1] = late.columns[0, step - restart]
-        logits = decoder.step(columns)
+        logits = decoder.step(cache, columns)
         row1 = expected_late[0, step - restart + 1] if step >= restart else expected[1, step + 1]
         for row, reference in ((0, expected[0, step + 1]), (1, row1), (2, expected[2, step + 1])):
             torch.testing.assert_close(logits[row], reference, atol=1e-4, rtol=0)

@@ -199,12 +199,12 @@ def test_two_thousand_columns_end_at_the_learned_positions(release: Path, positi
     assert spoken.reason == StopReason.LENGTH
     assert spoken.codes.shape[1] == model.max_speech_tokens == 60
     decoder = Decoder(model, AttentionWindow(4))
-    decoder.prefill(batch)
-    assert isinstance(decoder.cache, PrefixWindowCache)
-    sizes = {decoder.cache.nbytes}
+    _, cache = decoder.prefill(batch)
+    assert isinstance(cache, PrefixWindowCache)
+    sizes = {cache.nbytes}
     for column in spoken.columns:
-        decoder.step(column[None])
-        sizes.add(decoder.cache.nbytes)
+        decoder.step(cache, column[None])
+        sizes.add(cache.nbytes)
     assert sizes == {kv_bytes(model.decoder.config, batch.prefix_length + 4)}
 
 

@@ -39,12 +39,11 @@ def test_two_thousand_columns(name: str, tmp_path: Path) -> None:
     backbone, reference = make(name, tmp_path)
     decoder = Decoder(backbone.eval(), AttentionWindow(14))
     batch = make_batch(backbone.conditioner, backbone.layout, [backbone.conditioner("hello", reference)])
-    logits = decoder.prefill(batch)
-    cache = decoder.cache
+    logits, cache = decoder.prefill(batch)
     assert isinstance(cache, PrefixWindowCache)
     sizes = set()
     for _ in range(COLUMNS):
-        logits = decoder.step(logits.argmax(-1))
+        logits = decoder.step(cache, logits.argmax(-1))
         sizes.add(cache.nbytes)
     assert len(sizes) == 1
     assert logits.isfinite().all()

@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,18 @@ def test_copies_have_a_process_of_their_own(toy: WorkerCodec) -> None:
     for codec in copies:
         codec.close()
     assert process(toy) not in numbers  # the next request starts another
+    toy.close()
+
+
+def test_threads_share_a_worker(toy: WorkerCodec) -> None:
+    """Each thread gets the answer to its own request."""
+
+    def encode(frames: int) -> list[list[int]]:
+        return [toy.encode(sound(frames), 8000)[0, 0].tolist() for _ in range(15)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for frames, heard in zip(range(3, 7), pool.map(encode, range(3, 7)), strict=True):
+            assert heard == [list(range(frames))] * 15
     toy.close()
 
 

@@ -133,7 +133,7 @@ def test_bytes_are_those_of_the_tensors():
 
 
 def test_full_cache_grows_with_every_column():
-    cache = FullCache()
+    cache = FullCache(3)
     assert cache.nbytes == 0
     for columns in ([0, 1, 2], [3], [4]):
         for layer in range(2):
@@ -143,7 +143,7 @@ def test_full_cache_grows_with_every_column():
 
 
 def test_full_cache_holds_what_it_was_given():
-    cache, plain = FullCache(), DynamicCache()
+    cache, plain = FullCache(3), DynamicCache()
     for columns in (3, 1, 1, 1, 5, 1, 1):
         keys, values = torch.randn(2, 2, 3, columns, 4)
         own, expected = cache.update(keys, values, 0), plain.update(keys, values, 0)
@@ -151,7 +151,7 @@ def test_full_cache_holds_what_it_was_given():
 
 
 def test_full_cache_after_a_crop_a_new_order_and_a_reset():
-    cache, plain = FullCache(), DynamicCache()
+    cache, plain = FullCache(3), DynamicCache()
 
     def both(columns: int) -> None:
         keys, values = torch.randn(2, 2, 3, columns, 4)
@@ -173,7 +173,7 @@ def test_shape_comes_from_the_config(body):
         body(
             inputs_embeds=torch.randn(1, 3, body.config.hidden_size),
             use_cache=True,
-            past_key_values=FullCache(),
+            past_key_values=FullCache(3),
             attention_context=AttentionContext(AttentionWindow(), 3),
         )
         .past_key_values.layers[0]

@@ -35,7 +35,7 @@ def run(body, decoder, window: int | None, inputs: torch.Tensor) -> torch.Tensor
     rows = len(STARTS)
     starts, width = STARTS, window
     cache = (
-        FullCache(starts)
+        FullCache(PREFIX, starts)
         if width is None
         else PrefixWindowCache(decoder.config, prefix_length=PREFIX, window=width, batch_size=rows, starts=starts)
     )

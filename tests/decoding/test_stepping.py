@@ -84,7 +84,7 @@ def test_ring_with_rows_out_of_step(body):
 def test_full_cache(body):
     starts = torch.tensor([0, 4, 2])
     rows = [Episode(body, start, AttentionWindow()) for start in starts.tolist()]
-    cache = FullCache(starts)
+    cache = FullCache(PREFIX, starts)
     fill(body, cache, rows, starts)
     for t in range(STEPS):
         check(rows, [PREFIX + t] * 3, step(body, cache, rows, starts))

@@ -113,10 +113,9 @@ def test_stock_generate_speaks_what_the_decoder_does() -> None:
     _, speak = StockGenerate(backbone).begin(stock, 7, 1)
     calls = [speak() for _ in range(2)]
     decoder = Decoder(backbone, AttentionWindow(), "transformers")
-    decoder.go_on_from(begun, 7)
     token, own = torch.zeros(1, 1, dtype=torch.long), []
     for _ in range(GENERATED):
-        token = decoder.step(token).argmax(-1)
+        token = decoder.step(begun, token).argmax(-1)
         own.append(int(token))
     assert [call.tolist() for call in calls] == [[own]] * 2
     assert len(set(own)) > 1

@@ -36,10 +36,10 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
 @pytest.mark.parametrize("body", ["transformers", "lean"])
 def test_flops_are_those_of_a_step(backbone: Backbone, window: int | None, rows: int, body: Body) -> None:
     decoder = Decoder(backbone, AttentionWindow(window), body)
-    decoder.go_on_from(filled_cache(backbone, prefix=7, columns=9, window=window, rows=rows), 7)
+    cache = filled_cache(backbone, prefix=7, columns=9, window=window, rows=rows)
     attention, total = step_flops(backbone, visible_keys(7, 9, window), rows)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        decoder.step(torch.zeros(rows, 1, dtype=torch.long))
+        decoder.step(cache, torch.zeros(rows, 1, dtype=torch.long))
     assert counter.get_total_flops() == total
     products = {str(name): flops for name, flops in counter.get_flop_counts()["Global"].items()}
     assert sum(flops for name, flops in products.items() if "bmm" in name) == attention

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from wand.attention import AttentionWindow
-from wand.decoding.cache import FullCache, PrefixWindowCache
 from wand.decoding.decoder import Decoder
 from wand.evaluation.cost import cache_bytes, step_milliseconds
 
@@ -14,11 +13,10 @@ from wand.evaluation.cost import cache_bytes, step_milliseconds
 @torch.no_grad()
 def bytes_after(lm, batch, window: AttentionWindow) -> int:
     decoder = Decoder(lm, window)
-    decoder.prefill(batch)
+    _, cache = decoder.prefill(batch)
     for step in range(batch.columns.shape[1]):
-        decoder.step(batch.columns[:, step])
-    assert isinstance(decoder.cache, PrefixWindowCache | FullCache)
-    return decoder.cache.nbytes
+        decoder.step(cache, batch.columns[:, step])
+    return cache.nbytes
 
 
 @pytest.mark.parametrize("frames", [10, 25])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import chain
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -51,3 +53,15 @@ def use_wand_attention(decoder: PreTrainedModel) -> None:
     """Switch a transformers decoder to the windowed attention (``attention_context`` becomes a needed keyword)."""
     AttentionInterface.register(ATTENTION_NAME, wand_attention)
     decoder.set_attn_implementation(ATTENTION_NAME)
+
+
+def stock_twin(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model with stock attention, for transformers' own ``generate``.
+
+    Modules and config are copies, weights and buffers are the same tensors. The model itself is not changed, so it can
+    be used at the same time.
+    """
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    twin = copy.deepcopy(model, shared)
+    twin.set_attn_implementation("sdpa")
+    return twin

@@ -86,6 +86,7 @@ class WorkerCodec(Codec):
         self.python = python
         self.timeout = timeout
         self._process: WorkerProcess | None = None
+        self._lock = threading.RLock()  # threads share the worker: one request at a time
         self._heard: tuple[tuple[int, bytes], dict[str, Any]] | None = None
         self.script = WORKERS / f"{model}.py" if model in KNOWN else Path(model)
         if not self.script.is_file():
@@ -123,9 +124,10 @@ class WorkerCodec(Codec):
         """Codes and, where there are any, global codes of a sound; the last sound is remembered."""
         samples = audio.detach().float().cpu().numpy()
         key = sample_rate, samples.tobytes()
-        if self._heard is None or self._heard[0] != key:
-            self._heard = key, self.ask("encode", audio=samples, sample_rate=sample_rate)
-        return self._heard[1]
+        with self._lock:
+            if self._heard is None or self._heard[0] != key:
+                self._heard = key, self.ask("encode", audio=samples, sample_rate=sample_rate)
+            return self._heard[1]
 
     def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
         """Codes ``[B, K, F]`` to audio ``[B, 1, N]``, row by row.
@@ -167,13 +169,14 @@ class WorkerCodec(Codec):
             ValueError: If the worker refuses, dies or does not answer in time.
             CodecUnavailable: If it cannot start, or does not come as far as its first answer.
         """
-        if self._process is None:
-            self._process = WorkerProcess([self.python, "-u", str(self.script), json.dumps(self.settings)])
-        try:
-            answer = self._process.ask(request, pack(arguments), self.timeout)
-        except ValueError:
-            self.close()
-            raise
+        with self._lock:
+            if self._process is None:
+                self._process = WorkerProcess([self.python, "-u", str(self.script), json.dumps(self.settings)])
+            try:
+                answer = self._process.ask(request, pack(arguments), self.timeout)
+            except ValueError:
+                self.close()
+                raise
         if "error" in answer:
             kind = ValueError if answer.get("made", True) else CodecUnavailable
             raise kind(f"codec worker {self.script.name}: {answer['error']}")

@@ -316,12 +316,14 @@ class FullCache(DynamicCache):
     """Full attention: every column kept, so bytes and time per step grow. Rows are in step.
 
     Args:
+        prefix_length: P, prefix columns, left padding included.
         starts: ``[B]`` first real column of every row; None when no row is padded.
     """
 
-    def __init__(self, starts: Tensor | None = None) -> None:
+    def __init__(self, prefix_length: int, starts: Tensor | None = None) -> None:
         super().__init__()
         self.layer_class_to_replicate = _GrowingLayer
+        self.prefix_length = prefix_length
         self.starts = starts
 
     @property
@@ -350,3 +352,7 @@ class FullCache(DynamicCache):
             return StepContext(None)
         columns = torch.arange(self.get_seq_length() + 1, device=self.starts.device)
         return StepContext((columns >= self.starts[:, None])[:, None, None])
+
+
+DecodingCache = PrefixWindowCache | FullCache
+"""The state of a run of `wand.decoding.decoder.Decoder`."""

@@ -1,8 +1,7 @@
-"""A model under one window, stepped column by column."""
+"""A model under one window, stepped column by column. It holds settings only: the state of a run is its cache."""
 
 from __future__ import annotations
 
-import copy
 from typing import Literal
 
 import torch
@@ -12,7 +11,7 @@ from wand.attention import AttentionContext, AttentionWindow
 from wand.attention.interface import Attends
 from wand.backbone import Backbone
 from wand.conditioning import ConditionedBatch
-from wand.decoding.cache import FullCache, PrefixWindowCache
+from wand.decoding.cache import DecodingCache, FullCache, PrefixWindowCache
 from wand.decoding.lean import LeanBody, reason_against_lean
 from wand.decoding.prefixes import PrefixMemory, RestContext, load_known
 
@@ -20,15 +19,17 @@ Body = Literal["auto", "transformers", "lean"]
 
 
 class Decoder:
-    """A backbone under one window, with the cache of one run: `prefill` once, then `step` by step.
+    """A backbone under one window: `prefill` returns a cache, every `step` advances it by one column.
+
+    Runs share a decoder freely, in turns or from several threads: nothing here changes during a run.
 
     Args:
         backbone: The model.
-        window: Hard window; full attention keeps every column.
-        body: What computes the layers: the ``transformers`` body, the reference; a ``lean`` one, the same numbers
-            faster (Llama, Qwen2, GPT-2); ``auto`` is lean where that is possible.
-        int8: Multiply by int8 weights, in the lean body on a CPU: faster, and not quite the same numbers.
-        memory: Remembers prefixes, so that a voice that is used again is not computed again; None does not.
+        window: The hard window; full attention keeps every column.
+        body: The program that computes the layers. ``transformers`` is the reference; ``lean`` computes the same
+            numbers faster (Llama, Qwen2, GPT-2); ``auto`` is lean where possible.
+        int8: Multiply by int8 weights, in the lean body on a CPU: faster, but not exactly the same numbers.
+        memory: Remembers prefixes, so that a voice that is used again is not computed again. None remembers nothing.
 
     Raises:
         ValueError: If the window is soft (decoding uses the hard mask), or the body is not possible.
@@ -51,35 +52,28 @@ class Decoder:
         wanted = int8 or body == "lean" or (body == "auto" and reason_against_lean(backbone.decoder) is None)
         self.lean = LeanBody(backbone.decoder, int8) if wanted else None
         self.memory = memory
-        self.cache: PrefixWindowCache | FullCache | None = None
-        self._prefix_length = 0
-
-    def another(self) -> Decoder:
-        """The same model and window, for another cache."""
-        made = copy.copy(self)
-        made.cache = None
-        return made
 
     @property
     def can_be_captured(self) -> bool:
         """Whether a step can be a CUDA graph: static shapes, nothing that waits for the host."""
         return self.lean is not None and self.window.size is not None and self.backbone.decoder.device.type == "cuda"
 
-    def go_on_from(self, cache: PrefixWindowCache | FullCache, prefix_length: int) -> None:
-        """Let the next step continue a cache that holds a prefix of so many columns, and what was spoken after it."""
-        self.cache = cache
-        self._prefix_length = prefix_length
-
     @torch.inference_mode()
-    def prefill(self, batch: ConditionedBatch) -> Tensor:
-        """Take the prefix in; logits ``[B, K, V]`` of the first speech column."""
+    def prefill(self, batch: ConditionedBatch) -> tuple[Tensor, DecodingCache]:
+        """Begin a run: compute the prefix.
+
+        Args:
+            batch: Conditioning of B rows (speech columns in it are not used).
+
+        Returns:
+            Logits ``[B, K, V]`` of the first speech column, and the cache of the run.
+        """
         embeds = self.backbone.embed_prefix(batch)
         cache = self._make_cache(batch, embeds)
-        self.go_on_from(cache, batch.prefix_length)
         columns = torch.arange(batch.prefix_length, device=embeds.device).expand(len(batch), -1)
         if self.memory is None or isinstance(cache, FullCache):
             context = AttentionContext(AttentionWindow(), batch.prefix_length, batch.padded_starts)
-            return self._forward(embeds, columns, context)
+            return self._forward(cache, embeds, columns, context), cache
         found = self.memory.find(embeds, cache.starts)
         if found is None:
             column = 0
@@ -87,37 +81,43 @@ class Decoder:
             known, column = found
             load_known(cache, known, column)
         rest = RestContext(column, batch.prefix_length, cache.starts)
-        logits = self._forward(embeds[:, column:], columns[:, column:], rest)
+        logits = self._forward(cache, embeds[:, column:], columns[:, column:], rest)
         self.memory.remember(embeds, cache.starts, cache)
-        return logits
+        return logits, cache
 
     @torch.inference_mode()
-    def step(self, columns: Tensor) -> Tensor:
-        """Feed one speech column ``[B, K]`` per row; logits ``[B, K, V]`` of the next."""
-        assert self.cache is not None, "prefill comes before the first step"
-        positions = self.cache.positions.expand(len(columns)).clone()
-        embeds = self.backbone.embed_speech(columns[:, None], positions - self._prefix_length)
-        return self._forward(embeds, positions[:, None], self.cache.step_context())
+    def step(self, cache: DecodingCache, columns: Tensor) -> Tensor:
+        """Advance a run by one column.
 
-    def _forward(self, embeds: Tensor, columns: Tensor, context: Attends) -> Tensor:
-        assert self.cache is not None
-        starts = torch.zeros_like(columns[:, 0]) if self.cache.starts is None else self.cache.starts
+        Args:
+            cache: The run's, from `prefill`; changed in place.
+            columns: ``[B, K]``, the speech column of every row.
+
+        Returns:
+            Logits ``[B, K, V]`` of the next column.
+        """
+        positions = cache.positions.expand(len(columns)).clone()
+        embeds = self.backbone.embed_speech(columns[:, None], positions - cache.prefix_length)
+        return self._forward(cache, embeds, positions[:, None], cache.step_context())
+
+    def _forward(self, cache: DecodingCache, embeds: Tensor, columns: Tensor, context: Attends) -> Tensor:
+        starts = torch.zeros_like(columns[:, 0]) if cache.starts is None else cache.starts
         positions = self.backbone.position_ids(columns, starts)
         if self.lean is not None:
-            hidden = self.lean(embeds, positions, self.cache, context)
+            hidden = self.lean(embeds, positions, cache, context)
         else:
             hidden = self.backbone.decoder(
                 inputs_embeds=embeds,
                 position_ids=positions,
-                past_key_values=self.cache,
+                past_key_values=cache,
                 use_cache=True,
                 attention_context=context,
             ).last_hidden_state
         return self.backbone.logits(hidden[:, -1:])[:, 0]
 
-    def _make_cache(self, batch: ConditionedBatch, embeds: Tensor) -> PrefixWindowCache | FullCache:
+    def _make_cache(self, batch: ConditionedBatch, embeds: Tensor) -> DecodingCache:
         if self.window.size is None:
-            return FullCache(batch.padded_starts)
+            return FullCache(batch.prefix_length, batch.padded_starts)
         return PrefixWindowCache(
             self.backbone.decoder.config,
             prefix_length=batch.prefix_length,

@@ -8,33 +8,21 @@ import torch
 from torch import Tensor
 
 
-class Replayed:
-    """Two halves of a step that change tensors in place, captured on a GPU and called as they are elsewhere.
-
-    Args:
-        first: Half of a step, without arguments or result.
-        second: The other half.
-        state: All tensors that the halves change; warming up leaves them as they were.
-        capture: Whether to capture; needs halves that never wait for the host.
-    """
-
-    def __init__(
-        self,
-        first: Callable[[], None],
-        second: Callable[[], None],
-        state: Callable[[], Sequence[Tensor]],
-        capture: bool,
-    ) -> None:
-        self.first, self.second = first, second
-        self.captured = capture
-        if capture:
-            self.first, self.second = _captured(first, second, state)
-
-
-def _captured(
+def capture(
     first: Callable[[], None], second: Callable[[], None], state: Callable[[], Sequence[Tensor]]
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    # Of the tensors, which may not be the current one.
+    """Capture the two halves of a step on a GPU.
+
+    Args:
+        first: One half of a step, without arguments or result. It changes tensors in place and never waits for the
+            host.
+        second: The other half.
+        state: Returns all tensors that the halves change; warming up leaves them as they were.
+
+    Returns:
+        The two halves as replays of their graphs.
+    """
+    # The device of the tensors, which may not be the current one.
     with torch.cuda.device(state()[0].device):
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())

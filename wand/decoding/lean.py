@@ -8,6 +8,7 @@ Shapes: B rows, n new columns, D width, H query heads, G key/value heads, d widt
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,9 @@ STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
 KNOWN_MODULES = ("torch.nn.modules.", "transformers.")
 
 Function = Callable[[Tensor], Tensor]
+
+# Fusing replaces a body's parameters by views: one thread at a time.
+_fusing = threading.Lock()
 
 
 def reason_against_lean(decoder: PreTrainedModel) -> str | None:
@@ -98,6 +102,10 @@ class LeanBody:
             raise ValueError(f"int8 runs on a CPU, the model is on {decoder.device}: leave int8 away")
         _, self.groups, self.width = key_value_shape(decoder.config)
         self.heads = decoder.config.num_attention_heads
+        with _fusing:
+            self._read(decoder, int8)
+
+    def _read(self, decoder: PreTrainedModel, int8: bool) -> None:
         body: Any = decoder
         self.positions: Function | None = None
         self.rotary: Any = None

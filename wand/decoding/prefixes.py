@@ -9,6 +9,7 @@ Shapes: B rows, P prefix columns, D width, G key/value heads, d width of a head.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -56,6 +57,7 @@ class PrefixMemory:
         self.size = size
         self._known: OrderedDict[int, KnownPrefix] = OrderedDict()
         self._count = 0
+        self._lock = threading.Lock()  # runs of several threads share a memory
 
     def find(self, embeds: Tensor, starts: Tensor) -> tuple[KnownPrefix, int] | None:
         """A known prefix with which all rows begin, and the column up to which it serves.
@@ -65,29 +67,36 @@ class PrefixMemory:
             starts: ``[B]`` first real column of each row.
         """
         firsts, last = starts.tolist(), embeds.shape[1] - 1  # the last column is always computed: it begins the speech
-        best: tuple[int, int] | None = None
-        for name, known in self._known.items():
+        best: tuple[int, KnownPrefix, int] | None = None
+        with self._lock:
+            candidates = list(self._known.items())
+        for name, known in candidates:
             column = min(last, *(first + known.common(embeds[row, first:]) for row, first in enumerate(firsts)))
-            if column - min(firsts) >= FEWEST and (best is None or column > best[1]):
-                best = name, column
+            if column - min(firsts) >= FEWEST and (best is None or column > best[2]):
+                best = name, known, column
         if best is None:
             return None
-        self._known.move_to_end(best[0])
-        return self._known[best[0]], best[1]
+        name, known, column = best
+        with self._lock:
+            if name in self._known:
+                self._known.move_to_end(name)
+        return known, column
 
     def remember(self, embeds: Tensor, starts: Tensor, cache: PrefixWindowCache) -> None:
         """Keep the first row's prefix, of a cache that has just taken it in, if little of it was known."""
         first, columns = int(starts[0]), cache.prefix_length
         if cache.loaded - first >= ENOUGH * (columns - first):
             return
-        self._known[self._count] = KnownPrefix(
+        made = KnownPrefix(
             embeds[0, first:].clone(),
             [ring.keys[0, :, first:columns].clone() for ring in cache.rings],
             [ring.values[0, :, first:columns].clone() for ring in cache.rings],
         )
-        self._count += 1
-        if len(self._known) > self.size:
-            self._known.popitem(last=False)
+        with self._lock:
+            self._known[self._count] = made
+            self._count += 1
+            if len(self._known) > self.size:
+                self._known.popitem(last=False)
 
 
 def load_known(cache: PrefixWindowCache, known: KnownPrefix, column: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from wand.conditioning import ConditionedBatch
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
-from wand.decoding.graph import Replayed
+from wand.decoding.graph import capture
 from wand.decoding.sampling import MASKED, Sampler, Sampling
 from wand.decoding.stopping import StopReason, StopRules
 
@@ -87,7 +87,7 @@ class Slots:
         self._not_allowed = None if allowed is None else ~allowed.to(self.device)
         self._sampler = Sampler(sampling or backbone.sampling, seeds, backbone.forbidden_tokens(), self.device)
         batch = batch.to(self.device)
-        self._logits = decoder.prefill(batch)
+        self._logits, self._cache = decoder.prefill(batch)
         self._sampler.prepare(*self._logits.shape[1:])
         self._columns = torch.zeros(self._logits.shape[:2], dtype=torch.long, device=self.device)
         self._steps = torch.zeros(len(batch), dtype=torch.long, device=self.device)
@@ -96,7 +96,8 @@ class Slots:
         self._speeches: list[_Speech | None] = [_Speech(limit, 0) for limit in most]
         self._history: list[Tensor] = []
         self._looked = 0  # columns of the history at the last look
-        self._step = Replayed(self._draw, self._feed, self._state, decoder.can_be_captured)
+        # Without graphs the halves are called by name: kept here, bound methods would keep the cache alive in a circle.
+        self._graphs = capture(self._draw, self._feed, self._state) if decoder.can_be_captured else None
 
     @property
     def speaking(self) -> list[int]:
@@ -116,20 +117,20 @@ class Slots:
     @property
     def captured(self) -> bool:
         """Whether steps are replayed: the slots are then those of the beginning for ever."""
-        return self._step.captured
+        return self._graphs is not None
 
     # -- one step ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def draw(self) -> None:
         """Draw the next column of every row."""
-        self._step.first()
+        self._draw() if self._graphs is None else self._graphs[0]()
         self._history.append(self._columns.clone())
 
     @torch.inference_mode()
     def feed(self) -> None:
         """Let the model see the column that was drawn."""
-        self._step.second()
+        self._feed() if self._graphs is None else self._graphs[1]()
 
     def _draw(self) -> None:
         logits, steps = self._logits, self._steps
@@ -148,12 +149,11 @@ class Slots:
         steps += 1
 
     def _feed(self) -> None:
-        self._logits.copy_(self.decoder.step(self._columns))
+        self._logits.copy_(self.decoder.step(self._cache, self._columns))
 
     def _state(self) -> list[Tensor]:
         """What a step changes; keys and values aside, since a step that is done again writes the same ones."""
-        assert self.decoder.cache is not None
-        own = [self._logits, self._columns, self._steps, self._frames, self.decoder.cache.positions]
+        own = [self._logits, self._columns, self._steps, self._frames, self._cache.positions]
         return [*own, *self._sampler.state()]
 
     # -- ends ----------------------------------------------------------------------------------------------------
@@ -230,9 +230,8 @@ class Slots:
 
     def _park(self) -> None:
         """Rows that have ended step in place, so that none runs out of learned positions."""
-        cache = self.decoder.cache
-        if isinstance(cache, PrefixWindowCache) and (free := self.free):
-            cache.positions[free] = cache.prefix_length
+        if isinstance(self._cache, PrefixWindowCache) and (free := self.free):
+            self._cache.positions[free] = self._cache.prefix_length
             self._steps[free] = 0
 
     # -- beginnings ----------------------------------------------------------------------------------------------
@@ -247,14 +246,12 @@ class Slots:
             seeds: One per row.
             limits: One per row.
         """
-        cache = self.decoder.cache
-        assert isinstance(cache, PrefixWindowCache), "rows under full attention are in step"
+        assert isinstance(self._cache, PrefixWindowCache), "rows under full attention are in step"
         assert not set(rows) & set(self.speaking)
         batch, places = batch.to(self.device), torch.tensor(rows, device=self.device)
-        other = self.decoder.another()
-        self._logits[places] = other.prefill(batch)
-        assert isinstance(other.cache, PrefixWindowCache)
-        cache.restart(places, other.cache)
+        self._logits[places], prefilled = self.decoder.prefill(batch)
+        assert isinstance(prefilled, PrefixWindowCache)
+        self._cache.restart(places, prefilled)
         self._sampler.restart(places, seeds)
         self._steps[places], self._frames[places] = 0, SPEAKING
         least, most = self._bounds(batch, limits)
@@ -268,8 +265,7 @@ class Slots:
         """Give up the slots that are free; the others go on undisturbed."""
         assert not self.captured
         rows = torch.tensor(self.speaking, device=self.device)
-        assert self.decoder.cache is not None
-        self.decoder.cache.keep(rows)
+        self._cache.keep(rows)
         self._sampler.keep(rows)
         self._logits, self._columns = self._logits[rows], self._columns[rows]
         self._steps, self._frames = self._steps[rows], self._frames[rows]

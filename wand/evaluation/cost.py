@@ -44,7 +44,7 @@ def filled_cache(
     dtype, device = parameter.dtype, parameter.device
     layers, heads, width = key_value_shape(config)
     if window is None:
-        full = FullCache()
+        full = FullCache(prefix)
         # One layer's for all: drawing gigabytes would take longer than what is measured.
         keys, values = torch.randn(2, rows, heads, prefix + columns, width, dtype=dtype, device=device)
         for layer in range(layers):
@@ -123,10 +123,12 @@ def step_milliseconds(
     """
     device = next(backbone.parameters()).device
     decoders = [Decoder(backbone, AttentionWindow(window)) for window in windows]
-    for decoder, window in zip(decoders, windows, strict=True):
-        decoder.go_on_from(filled_cache(backbone, prefix, columns, window), prefix)
     token = torch.zeros(1, backbone.num_codebooks, dtype=torch.long, device=device)
-    return interleaved_milliseconds([partial(decoder.step, token) for decoder in decoders], device, repeats, warmup)
+    steps = [
+        partial(decoder.step, filled_cache(backbone, prefix, columns, window), token)
+        for decoder, window in zip(decoders, windows, strict=True)
+    ]
+    return interleaved_milliseconds(steps, device, repeats, warmup)
 
 
 def _synchronise(device: torch.device) -> None:

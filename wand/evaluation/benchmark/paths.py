@@ -14,11 +14,11 @@ from transformers.cache_utils import DynamicLayer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from wand.attention import AttentionWindow
-from wand.attention.interface import ATTENTION_NAME
+from wand.attention.interface import stock_twin
 from wand.backbone import Backbone
 from wand.decoding.cache import FullCache, PrefixWindowCache, kv_bytes
 from wand.decoding.decoder import Body, Decoder
-from wand.decoding.graph import Replayed
+from wand.decoding.graph import capture
 from wand.decoding.sampling import Sampler
 from wand.evaluation.benchmark.counts import token_table, visible_keys
 from wand.evaluation.cost import filled_cache
@@ -126,8 +126,7 @@ class DecoderSteps:
     @torch.inference_mode()
     def begin(self, cache: PrefixWindowCache | FullCache, prefix_length: int, rows: int) -> Halves:
         """Begins with random logits, drawn from as the model is meant to be sampled."""
-        decoder, backbone = self.decoder.another(), self.decoder.backbone
-        decoder.go_on_from(cache, prefix_length)
+        decoder, backbone = self.decoder, self.decoder.backbone
         device = next(backbone.parameters()).device
         sampler = Sampler(backbone.sampling, range(rows), backbone.forbidden_tokens(), device)
         logits = torch.randn(rows, backbone.num_codebooks, backbone.speech_vocab_size, device=device)
@@ -141,19 +140,18 @@ class DecoderSteps:
 
         @torch.inference_mode()
         def feed() -> None:
-            logits.copy_(decoder.step(tokens))
+            logits.copy_(decoder.step(cache, tokens))
 
         def state() -> list[Tensor]:
             return [logits, tokens, cache.positions, *sampler.state()]
 
-        step = Replayed(draw, feed, state, decoder.can_be_captured)
-        return step.first, step.second
+        return capture(draw, feed, state) if decoder.can_be_captured else (draw, feed)
 
 
 class StockGenerate:
     """What a user has today: the original's body and a head in a causal language model, `generate()`, `DynamicCache`.
 
-    Greedy. The body is shared with the backbone, and given back its windowed attention after every call.
+    Greedy. Its weights are those of the backbone.
 
     Args:
         backbone: The model.
@@ -177,12 +175,12 @@ class StockGenerate:
         head.weight = nn.Parameter(weight[0], requires_grad=False)
         if bias is not None:
             head.bias = nn.Parameter(bias[0], requires_grad=False)
-        setattr(self.model, self.model.base_model_prefix, backbone.decoder)
+        self.body = stock_twin(backbone.decoder)
+        setattr(self.model, self.model.base_model_prefix, self.body)
         self.model.set_output_embeddings(head)
         self.model.eval()
         # A padding token that is not among those fed: nothing is padded.
         self.settings = GenerationConfig(max_new_tokens=GENERATED, do_sample=False, pad_token_id=1)
-        self.body = backbone.decoder
 
     def begin(self, cache: DynamicCache, prefix_length: int, rows: int) -> Halves:
         """The first half is empty: `generate()` draws as it feeds."""
@@ -191,11 +189,7 @@ class StockGenerate:
 
         @torch.inference_mode()
         def speak() -> Tensor:
-            self.body.set_attn_implementation("sdpa")
-            try:
-                spoken: Tensor = self.model.generate(ids, past_key_values=cache, generation_config=self.settings)
-            finally:
-                self.body.set_attn_implementation(ATTENTION_NAME)
+            spoken: Tensor = self.model.generate(ids, past_key_values=cache, generation_config=self.settings)
             # Forgotten, so that the next call begins where this one did.
             cache.crop(length - cache.get_seq_length())
             return spoken[:, length + 1 :]
