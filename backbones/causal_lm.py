@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from wand.backbone import Backbone
 from wand.conditioning import ConditionedBatch
+from wand.heads import LinearHead
 from wand.prompts import PromptConditioner, SpeechFormat
 from wand.tokenizers import Files, TextTokenizer, read_files, write_files
 from wand.weights import check_fit, folder_digest, read_json, read_weight_folder, stored_dtype, write_weight_folder
@@ -189,17 +190,18 @@ class CausalSpeechLM(Backbone):
         assert isinstance(weight, Tensor)
         return weight
 
-    def speech_head(self) -> tuple[Tensor, None]:
+    def speech_head(self) -> LinearHead:
         """``[1, V, D]``; gathered once where the weights stand still."""
         weight = self._head_weight()
         if weight.requires_grad and torch.is_grad_enabled():
-            return weight[self.speech_ids][None], None
+            return LinearHead(weight[self.speech_ids][None])
         version = -1 if weight.is_inference() else weight._version
         state = (weight.data_ptr(), version, weight.dtype)
-        if self._allowed is None or self._allowed[0] != state:
+        gathered = self._allowed  # another thread may replace it
+        if gathered is None or gathered[0] != state:
             with torch.inference_mode(False):  # what speaks now may be trained later
-                self._allowed = state, weight.detach()[self.speech_ids][None]
-        return self._allowed[1], None
+                gathered = self._allowed = state, weight.detach()[self.speech_ids][None]
+        return LinearHead(gathered[1])
 
     def full_logits(self, hidden: Tensor) -> Tensor:
         """Logits over the whole vocabulary ``[B, S, vocabulary]``, for comparison with the original."""

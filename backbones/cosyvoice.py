@@ -20,6 +20,7 @@ from wand.backbone import Backbone
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
 from wand.decoding.sampling import RepetitionAware, Sampling
+from wand.heads import LinearHead
 from wand.tokenizers import Files, TextTokenizer, read_files, write_files
 from wand.weights import check_fit, file_digest, read_json, read_weights
 
@@ -280,10 +281,10 @@ class CosyVoice2(Backbone):
         spoken = batch.conditioning["spoken"]
         return 2 * spoken, 20 * spoken
 
-    def speech_head(self) -> tuple[Tensor, Tensor | None]:
+    def speech_head(self) -> LinearHead:
         """``[1, V, D]``, in version 2 with bias."""
         bias = self.llm_decoder.bias
-        return self.llm_decoder.weight[None], None if bias is None else bias[None]
+        return LinearHead(self.llm_decoder.weight[None], None if bias is None else bias[None])
 
 
 def _own_name(name: str) -> str:

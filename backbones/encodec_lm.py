@@ -28,6 +28,7 @@ from wand.codecs.encodec import EMBEDDED
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
 from wand.decoding.sampling import Sampling
+from wand.heads import LinearHead
 from wand.text import FRONT_ENDS, SYMBOLS, FrontEnd
 from wand.weights import file_digest, load_exactly, read_json, read_weights
 
@@ -318,9 +319,9 @@ class EncodecLM(Backbone):
     def _embed_codes(self, columns: Tensor) -> Tensor:
         return self.code_embedding[torch.arange(self.num_codebooks, device=columns.device), columns].sum(-2)
 
-    def speech_head(self) -> tuple[Tensor, Tensor | None]:
+    def speech_head(self) -> LinearHead:
         """``[K, V, D]``, no bias."""
-        return self.head, None
+        return LinearHead(self.head)
 
     def forbidden_tokens(self) -> Tensor | None:
         """Filler is never spoken, and stop by the first codebook only."""

@@ -21,6 +21,7 @@ from wand.backbones.index_tts_inputs import PIECES, IndexTTSArchitecture, IndexT
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch
 from wand.decoding.sampling import Sampling
+from wand.heads import LinearHead
 from wand.tokenizers import Files, read_files, write_files
 from wand.weights import check_fit, file_digest, read_weights
 
@@ -243,9 +244,9 @@ class IndexTTS(Backbone):
         projected: Tensor = self.final_norm(hidden)
         return projected
 
-    def speech_head(self) -> tuple[Tensor, Tensor | None]:
+    def speech_head(self) -> LinearHead:
         """``[1, V, D]`` with bias."""
-        return self.mel_head.weight[None], self.mel_head.bias[None]
+        return LinearHead(self.mel_head.weight[None], self.mel_head.bias[None])
 
     def forbidden_tokens(self) -> Tensor:
         """The start is never spoken."""

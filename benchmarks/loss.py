@@ -24,7 +24,8 @@ from benchmarks.processor import dtype_name, machine, markdown, processor_second
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.backbones.spark_tts import FORMAT
 from wand.distillation import agreement, cross_entropy, skew_kl
-from wand.fused_distillation import HeadInput, LossTerms, distillation_loss
+from wand.fused_distillation import LossTerms
+from wand.heads import HeadInput, LinearHead
 from wand.prompts import SpeechTokens
 
 TERMS = LossTerms()
@@ -54,7 +55,7 @@ def naive_loss_without_logs(student: HeadInput, teacher: HeadInput, labels: Tens
 
 def fused_loss(student: HeadInput, teacher: HeadInput, labels: Tensor) -> Tensor:
     """What a training step does."""
-    return distillation_loss(student, teacher, labels, torch.ones(labels.shape), TERMS).loss
+    return student.loss(labels, torch.ones(labels.shape), TERMS, teacher).loss
 
 
 LOSSES: dict[str, Loss] = {"naive": naive_loss, "naive, no logs": naive_loss_without_logs, "fused": fused_loss}
@@ -64,8 +65,9 @@ def make_inputs(columns: int, rows: int, width: int) -> tuple[HeadInput, HeadInp
     """Student (with gradients), teacher a little beside it, labels ``[N, 1]``."""
     torch.manual_seed(0)
     hidden, weight = torch.randn(columns, width), torch.randn(1, rows, width) / width**0.5
-    teacher = HeadInput(hidden + 0.3 * torch.randn(columns, width), weight.clone(), None)
-    return HeadInput(hidden.requires_grad_(), weight.requires_grad_(), None), teacher, labels_of(columns, rows)
+    teacher = HeadInput(hidden + 0.3 * torch.randn(columns, width), LinearHead(weight.clone()))
+    student = HeadInput(hidden.requires_grad_(), LinearHead(weight.requires_grad_()))
+    return student, teacher, labels_of(columns, rows)
 
 
 def labels_of(columns: int, rows: int) -> Tensor:
@@ -78,7 +80,8 @@ def run(loss: Loss, student: HeadInput, teacher: HeadInput, labels: Tensor, dtyp
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         value = loss(student, teacher, labels)
     value.backward()
-    student.hidden.grad = student.weight.grad = None
+    for tensor in (student.hidden, *student.head.weights):
+        tensor.grad = None
 
 
 def peak_mib(name: str, columns: int, rows: int, width: int, dtype: torch.dtype) -> float:
@@ -151,10 +154,10 @@ def allowed_rows_table(columns: int, vocabulary: int, codes: int, width: int, re
     labels = labels_of(columns, student.speech_vocab_size)
 
     def whole(loss: Loss) -> None:
-        finish(loss, *(HeadInput(hidden, table_of(lm)[None], None) for lm in (student, teacher)))
+        finish(loss, *(HeadInput(hidden, LinearHead(table_of(lm)[None])) for lm in (student, teacher)))
 
     def allowed(loss: Loss) -> None:
-        finish(loss, *(HeadInput(hidden, *lm.speech_head()) for lm in (student, teacher)))
+        finish(loss, *(HeadInput(hidden, lm.speech_head()) for lm in (student, teacher)))
 
     def finish(loss: Loss, own: HeadInput, other: HeadInput) -> None:
         loss(own, other, labels).backward()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.distillation import IGNORE, agreement, cross_entropy, skew_kl
-from wand.fused_distillation import HeadInput, LossSums, LossTerms, distillation_loss
+from wand.fused_distillation import LossSums, LossTerms
+from wand.heads import HeadInput, LinearHead
 from wand.module import WandModule
 from wand.teacher import COPY, build_teacher
 
@@ -38,38 +39,65 @@ all_terms = st.builds(
 )
 
 
+class Linear(NamedTuple):
+    """Hidden states and the parts of a linear head: what gradients flow into."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+    def head_input(self) -> HeadInput:
+        return HeadInput(self.hidden, LinearHead(self.weight, self.bias))
+
+    def logits(self) -> Tensor:
+        return self.head_input().logits()
+
+
+def distillation_loss(
+    student: Linear,
+    teacher: Linear | None,
+    labels: Tensor,
+    weights: Tensor,
+    terms: LossTerms,
+    chunk: int | None = None,
+) -> LossSums:
+    """The fused loss."""
+    expected = None if teacher is None else teacher.head_input()
+    return LinearHead(student.weight, student.bias).loss(student.hidden, labels, weights, terms, expected, chunk)
+
+
 def made(
     seed: int = 0, codebooks: int = 2, vocabulary: int = 7, bias: bool = True, scale: float = 1.0
-) -> tuple[HeadInput, HeadInput, Tensor, Tensor]:
+) -> tuple[Linear, Linear, Tensor, Tensor]:
     """Student, teacher, labels of which every third is ignored, weights that differ by codebook; all float64."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    def head_input() -> HeadInput:
+    def linear() -> Linear:
         bias_rows = draw(codebooks, vocabulary) if bias else None
-        return HeadInput(draw(3, ROWS // 3, WIDTH), scale * draw(codebooks, vocabulary, WIDTH), bias_rows)
+        return Linear(draw(3, ROWS // 3, WIDTH), scale * draw(codebooks, vocabulary, WIDTH), bias_rows)
 
-    student, teacher = head_input(), head_input()
+    student, teacher = linear(), linear()
     labels = torch.randint(0, vocabulary, (3, ROWS // 3, codebooks), generator=generator)
     labels[torch.rand(labels.shape, generator=generator) < 0.4] = IGNORE
     weights = torch.linspace(1, 0.25, codebooks).expand(labels.shape)
     return learning(student), teacher, labels, weights
 
 
-def learning(head: HeadInput) -> HeadInput:
-    return HeadInput(*(None if x is None else x.detach().clone().requires_grad_() for x in head))
+def learning(head: Linear) -> Linear:
+    return Linear(*(None if x is None else x.detach().clone().requires_grad_() for x in head))
 
 
-def single(head: HeadInput) -> HeadInput:
-    return learning(head.to(torch.float32))
+def single(head: Linear) -> Linear:
+    return learning(Linear(*(None if x is None else x.float() for x in head)))
 
 
-def plain(student: HeadInput, teacher: HeadInput | None, labels: Tensor, weights: Tensor, terms: LossTerms) -> LossSums:
+def plain(student: Linear, teacher: Linear | None, labels: Tensor, weights: Tensor, terms: LossTerms) -> LossSums:
     """As the formulas read, in probabilities, over one label after the other."""
 
-    def probabilities(head: HeadInput, temperature: float) -> Tensor:
+    def probabilities(head: Linear, temperature: float) -> Tensor:
         logits = torch.einsum("...d,kvd->...kv", head.hidden, head.weight)
         return ((logits if head.bias is None else logits + head.bias) / temperature).softmax(-1)
 
@@ -90,7 +118,9 @@ def plain(student: HeadInput, teacher: HeadInput | None, labels: Tensor, weights
     return LossSums(terms.ce_weight * sums["ce"] + terms.kd_weight * sums["kd"], **sums)
 
 
-def by_logits(student: HeadInput, teacher: HeadInput, labels: Tensor, weights: Tensor, terms: LossTerms) -> LossSums:
+def by_logits(
+    student: Linear | HeadInput, teacher: Linear | HeadInput, labels: Tensor, weights: Tensor, terms: LossTerms
+) -> LossSums:
     """The pure functions of `wand.distillation` over all logits."""
     logits, expected = student.logits(), teacher.logits()
     weights = weights * (labels != IGNORE)
@@ -102,7 +132,7 @@ def by_logits(student: HeadInput, teacher: HeadInput, labels: Tensor, weights: T
     )
 
 
-def gradients(loss: Tensor, head: HeadInput) -> list[Tensor]:
+def gradients(loss: Tensor, head: Linear) -> list[Tensor]:
     return list(torch.autograd.grad(loss, [x for x in head if x is not None], materialize_grads=True))
 
 
@@ -139,7 +169,7 @@ def test_gradcheck(terms):
     student, teacher, labels, weights = made()
 
     def loss(*student: Tensor) -> Tensor:
-        return distillation_loss(HeadInput(*student), teacher, labels, weights, terms, 2).loss
+        return distillation_loss(Linear(*student), teacher, labels, weights, terms, 2).loss
 
     assert torch.autograd.gradcheck(loss, tuple(student))
 
@@ -172,7 +202,7 @@ def test_rows_of_the_vocabulary_that_are_forbidden(skew, temperature, forbidding
 def test_extreme_logits_are_finite(skew, temperature):
     levels = torch.tensor([1e4, -1e4, 0.0])
     heads = [levels[list(order)].view(1, 3, 1) for order in ((0, 1, 2), (1, 0, 0))]
-    student, teacher = (HeadInput(torch.ones(2, 1), weight, None) for weight in heads)
+    student, teacher = (Linear(torch.ones(2, 1), weight, None) for weight in heads)
     student = learning(student)
     labels = torch.tensor([[0], [1]])
     sums = distillation_loss(student, teacher, labels, torch.ones(2, 1), LossTerms(1, 1, skew, temperature))

@@ -20,7 +20,7 @@ from wand.codecs.base import Codec
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioner
 from wand.decoding.sampling import Sampling
-from wand.fused_distillation import HeadInput
+from wand.heads import Head, HeadInput
 from wand.tokenizers import Files
 
 # Adapters that come with wand, and the modules they live in; other packages announce theirs as entry points.
@@ -135,8 +135,8 @@ class Backbone(nn.Module, ABC):
         """
 
     @abstractmethod
-    def speech_head(self) -> tuple[Tensor, Tensor | None]:
-        """Weight ``[K, V, D]`` and bias ``[K, V]`` (or None) over the allowed rows."""
+    def speech_head(self) -> Head:
+        """The head over the allowed rows: for most models a `LinearHead` of the weights as they are now."""
 
     # -- what most adapters leave as it is -----------------------------------------------------------------------
 
@@ -195,12 +195,12 @@ class Backbone(nn.Module, ABC):
 
     def forward(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
         """Logits of every step under a window: ``[B, T + 1, K, V]``, to be held against ``batch.labels``."""
-        return self.head_input(batch, window).logits()
+        return self.head_input(batch, window).logits(batch.labels)
 
     def head_input(self, batch: ConditionedBatch, window: AttentionWindow) -> HeadInput:
         """What `forward` makes its logits of, for losses that never hold all of them: hidden ``[B, T + 1, D]``."""
         hidden = self.hidden_states(batch, window)[:, batch.prefix_length - 1 :]
-        return HeadInput(self.project(hidden), *self.speech_head())
+        return HeadInput(self.project(hidden), self.speech_head())
 
     def hidden_states(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
         """Decoder outputs of all columns: ``[B, S, D]``."""
@@ -216,9 +216,9 @@ class Backbone(nn.Module, ABC):
         )
         return output.last_hidden_state
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Decoder outputs ``[B, n, D]`` to logits ``[B, n, K, V]``."""
-        return HeadInput(self.project(hidden), *self.speech_head()).logits()
+    def logits(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Decoder outputs ``[B, n, D]`` to logits ``[B, n, K, V]``; `columns` as in `Head.logits`."""
+        return self.speech_head().logits(self.project(hidden), columns)
 
     def find_codec(self) -> Codec | None:
         """The codec whose codes this model speaks, if it is at hand."""

@@ -7,6 +7,7 @@ rows is multiplied by both heads, scored and differentiated before the next one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,36 +23,10 @@ CHUNK_LOGITS = {"cpu": 2**20}
 CHUNK_LOGITS_ELSEWHERE = 2**23
 # Every chunk reads the head and adds to its gradient: with fewer rows, that would take longer than the products.
 LEAST_ROWS = 128
+TeacherLogits = Callable[[Tensor], Tensor]
+"""Indices ``[n]`` of rows to the teacher's logits ``[n, K, V]``."""
 # Stands for -inf, so that 0 * (-inf - -inf) is 0.
 IMPOSSIBLE = -1e30
-
-
-class HeadInput(NamedTuple):
-    """All that a model's logits are made of.
-
-    Args:
-        hidden: ``[..., D]``, as the head takes it.
-        weight: Of the head, ``[K, V, D]``.
-        bias: Of the head, ``[K, V]`` or None.
-    """
-
-    hidden: Tensor
-    weight: Tensor
-    bias: Tensor | None
-
-    def logits(self) -> Tensor:
-        """``[..., K, V]``."""
-        bias = None if self.bias is None else self.bias.flatten()
-        return functional.linear(self.hidden, self.weight.flatten(0, 1), bias).unflatten(-1, self.weight.shape[:2])
-
-    def rows(self, index: Tensor | slice) -> HeadInput:
-        """Some rows, along the first dimension of the hidden states."""
-        return self._replace(hidden=self.hidden[index])
-
-    def to(self, dtype: torch.dtype) -> HeadInput:
-        """The same in another type."""
-        bias = None if self.bias is None else self.bias.to(dtype)
-        return HeadInput(self.hidden.to(dtype), self.weight.to(dtype), bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,40 +64,36 @@ class LossSums(NamedTuple):
     agreement: Tensor
 
 
-def distillation_loss(
-    student: HeadInput,
-    teacher: HeadInput | None,
+def linear_distillation(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
     labels: Tensor,
     label_weights: Tensor,
     terms: LossTerms,
+    teacher: TeacherLogits | None,
     chunk: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> LossSums:
-    """What the losses of `wand.distillation` sum up to, without the logits of more than a chunk at a time.
+    """The sums of the losses of `wand.distillation` under a linear head, a chunk of logits at a time.
 
-    Under autocast the heads are multiplied in its type; losses and sums are float32.
+    Gradients flow into hidden states, weight and bias. Losses and sums are float32.
 
     Args:
-        student: ``[..., D]`` hidden states and the head; gradients flow into all of them.
-        teacher: The same of the teacher, without gradients; None leaves kd, kl and agreement at 0.
-        labels: ``[..., K]``, `IGNORE` where nothing is learned.
-        label_weights: ``[..., K]`` of every label.
-        terms: Of the loss.
+        hidden: ``[N, D]``.
+        weight: ``[K, V, D]``.
+        bias: ``[K, V]`` or None.
+        labels: ``[N, K]``, `IGNORE` where nothing is learned.
+        label_weights: ``[N, K]``, the weight of every label.
+        terms: The weights and settings of the loss.
+        teacher: Returns the teacher's logits of some rows; None leaves kd, kl and agreement at 0.
         chunk: Rows at a time; chosen by the size of the head by default.
+        dtype: Hidden states and head are multiplied in it; that of the hidden states by default.
     """
-    device = student.hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else student.hidden.dtype
     if chunk is None:
-        chunk = chunk_rows(student.weight[..., 0].numel(), device)
+        chunk = chunk_rows(weight[..., 0].numel(), hidden.device.type)
     sums = _FusedDistillation.apply(
-        student.hidden.flatten(0, -2),
-        student.weight,
-        student.bias,
-        None if teacher is None else teacher._replace(hidden=teacher.hidden.flatten(0, -2)).to(dtype),
-        labels.flatten(0, -2),
-        label_weights.flatten(0, -2),
-        terms,
-        chunk,
-        dtype,
+        hidden, weight, bias, labels, label_weights, terms, teacher, chunk, dtype or hidden.dtype
     )
     return LossSums(*sums)
 
@@ -141,10 +112,10 @@ class _FusedDistillation(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        teacher: HeadInput | None,
         labels: Tensor,
         label_weights: Tensor,
         terms: LossTerms,
+        teacher: TeacherLogits | None,
         chunk: int,
         dtype: torch.dtype,
     ) -> tuple[Tensor, ...]:
@@ -153,22 +124,24 @@ class _FusedDistillation(torch.autograd.Function):
             x.new_zeros(x.shape, dtype=_wide(x.dtype)) if needed and x is not None else None
             for x, needed in zip(inputs, ctx.needs_input_grad[:3], strict=True)
         )
-        student = HeadInput(*inputs).to(dtype)
+        flat = weight.flatten(0, 1).to(dtype)
+        flat_bias = None if bias is None else bias.flatten().to(dtype)
         label_weights = label_weights * (labels != IGNORE)
         totals = []
         for index in label_weights.any(-1).nonzero().squeeze(-1).split(chunk):
-            rows = student.rows(index)
-            expected = None if teacher is None else teacher.rows(index).logits()
-            sums, slope = _score(rows.logits(), expected, labels[index], label_weights[index], terms)
+            rows = hidden[index].to(dtype)
+            logits = functional.linear(rows, flat, flat_bias).unflatten(-1, weight.shape[:2])
+            expected = None if teacher is None else teacher(index)
+            sums, slope = _score(logits, expected, labels[index], label_weights[index], terms)
             totals.append(sums)
             slope = slope.flatten(1)
             if d_bias is not None:
                 d_bias += slope.sum(0).view_as(d_bias)
             slope = slope.to(dtype)
             if d_hidden is not None:
-                d_hidden[index] = (slope @ student.weight.flatten(0, 1)).to(d_hidden.dtype)
+                d_hidden[index] = (slope @ flat).to(d_hidden.dtype)
             if d_weight is not None:
-                _add_product(d_weight.flatten(0, 1), slope.T, rows.hidden)
+                _add_product(d_weight.flatten(0, 1), slope.T, rows)
         made = zip((d_hidden, d_weight, d_bias), inputs, strict=True)
         ctx.save_for_backward(*(None if d is None or x is None else d.to(x.dtype) for d, x in made))
         ce, kd, kl, agreed = torch.stack(totals).sum(0)

@@ -18,7 +18,7 @@ from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch
 from wand.distillation import IGNORE
 from wand.evaluation.systems import System, compared_systems
-from wand.fused_distillation import HeadInput, LossTerms, distillation_loss
+from wand.fused_distillation import LossTerms
 from wand.metrics.tokens import TokenMetrics
 from wand.teacher import COPY, build_teacher
 
@@ -194,7 +194,7 @@ class WandModule(LightningModule):
                 expected = self.teacher.head_input(batch, AttentionWindow())
         terms = LossTerms(settings["ce_weight"], settings["kd_weight"], settings["skew"], settings["temperature"])
         student = self.backbone.head_input(batch, self.window)
-        sums = distillation_loss(student, expected, batch.labels, importance, terms)
+        sums = student.loss(batch.labels, importance, terms, expected)
         loss = sums.loss * scale
         logs = {"train/ce": sums.ce * scale}
         if expected is not None:
@@ -226,7 +226,8 @@ class WandModule(LightningModule):
     def validation_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Agreement with the teacher, true KL and CE under the final hard window."""
         expected = None if self.teacher is None else self.teacher.head_input(batch, AttentionWindow())
-        _measure(self.validation_metrics, self.backbone.head_input(batch, self.final_window), batch.labels, expected)
+        own = self.backbone.head_input(batch, self.final_window)
+        own.measure(batch.labels, expected, self.validation_metrics.update)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means."""
@@ -245,7 +246,7 @@ class WandModule(LightningModule):
         for system in self.systems:
             known = expected if system.name == "teacher" else None
             own = known or self.weights_of(system).head_input(batch, system.window)
-            _measure(self._test_metric(system), own, batch.labels, expected)
+            own.measure(batch.labels, expected, self._test_metric(system).update)
 
     def on_test_epoch_end(self) -> None:
         """Log the means of every system."""
@@ -275,14 +276,6 @@ class WandModule(LightningModule):
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value.clone().float(), reduce_op="sum")
-
-
-def _measure(metric: TokenMetrics, own: HeadInput, labels: Tensor, expected: HeadInput | None) -> None:
-    """Update a metric row by row: the logits of a whole batch would be the largest tensors of all."""
-    for row in range(len(labels)):
-        part = slice(row, row + 1)
-        teacher = None if expected is None else expected.rows(part).logits()
-        metric.update(own.rows(part).logits(), labels[part], teacher)
 
 
 def _without_teacher(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:

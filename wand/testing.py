@@ -27,7 +27,7 @@ from wand.conditioning import ConditionedBatch, Conditioning, Reference, make_ba
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Body, Decoder
 from wand.distillation import IGNORE, cross_entropy, masked_sum, skew_kl
-from wand.fused_distillation import LossTerms, distillation_loss
+from wand.fused_distillation import LossTerms
 from wand.teacher import COPY, build_teacher
 
 Examples = list[tuple[Conditioning, Tensor]]
@@ -111,9 +111,8 @@ class BackboneContract:
         assert backbone.layout.stop_id in backbone.stop_ids
         assert backbone.layout.filler_id in rows
         shape = (backbone.num_codebooks, backbone.speech_vocab_size)
-        weight, bias = backbone.speech_head()
-        assert weight.shape == (*shape, backbone.decoder.config.hidden_size)
-        assert bias is None or bias.shape == shape
+        hidden = torch.zeros(2, 3, backbone.decoder.config.hidden_size)
+        assert backbone.speech_head().logits(hidden, torch.zeros(2, 3, shape[0], dtype=torch.long)).shape[2:] == shape
         forbidden = backbone.forbidden_tokens()
         if forbidden is not None:
             assert forbidden.dtype == torch.bool
@@ -266,10 +265,12 @@ class BackboneContract:
         with torch.no_grad():
             expected = backbone(batch, at)
         decoder = Decoder(backbone, at, body)
-        logits, state = decoder.prefill(batch)
-        self.close(logits, expected[:, 0])
+        head = backbone.speech_head()
+        hidden, state = decoder.prefill(batch)
+        self.close(head.logits(hidden, batch.labels[:, 0]), expected[:, 0])
         for step in range(batch.columns.shape[1]):
-            self.close(decoder.step(state, batch.columns[:, step]), expected[:, step + 1])
+            hidden = decoder.step(state, batch.columns[:, step])
+            self.close(head.logits(hidden, batch.labels[:, step + 1]), expected[:, step + 1])
 
     def test_the_ring_never_grows(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
         """Bytes of the cache are those of the first step for ever."""
@@ -306,8 +307,8 @@ class BackboneContract:
         logits = backbone(batch, window)
         losses = cross_entropy(logits, batch.labels) + skew_kl(logits, teacher(batch, AttentionWindow()))
         expected = masked_sum(losses, batch.labels)
-        head_inputs = backbone.head_input(batch, window), teacher.head_input(batch, AttentionWindow())
-        own = distillation_loss(*head_inputs, batch.labels, torch.ones(batch.labels.shape), LossTerms(), chunk=5).loss
+        student, expert = backbone.head_input(batch, window), teacher.head_input(batch, AttentionWindow())
+        own = student.loss(batch.labels, torch.ones(batch.labels.shape), LossTerms(), expert).loss
         torch.testing.assert_close(own, expected, atol=0, rtol=self.tolerance)
         trained = [p for p in backbone.parameters() if p.requires_grad]
         for mine, other in zip(*(torch.autograd.grad(loss, trained) for loss in (own, expected)), strict=True):

@@ -56,7 +56,9 @@ def greedy(
         forbidden: Row id and the step before which it may not be chosen.
     """
     decoder = Decoder(backbone, window or AttentionWindow())
-    logits, cache = decoder.prefill(make_batch(backbone.conditioner, backbone.layout, [conditioning]))
+    head = backbone.speech_head()
+    hidden, cache = decoder.prefill(make_batch(backbone.conditioner, backbone.layout, [conditioning]))
+    logits = head.logits(hidden)
     ids: list[int] = []
     seen = [logits[0, 0]]
     while True:
@@ -68,5 +70,5 @@ def greedy(
         if token in backbone.stop_ids or len(ids) == steps:
             return ids, torch.stack(seen)
         ids.append(token)
-        logits = decoder.step(cache, torch.tensor([[token]]))
+        logits = head.logits(decoder.step(cache, torch.tensor([[token]])))
         seen.append(logits[0, 0])

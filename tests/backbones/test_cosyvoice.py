@@ -176,7 +176,7 @@ def test_version_3_keeps_its_control_rows_behind_the_codes() -> None:
     assert model.speech_vocab_size == 220
     assert model.layout.stop_id == 21
     assert model.stop_ids == tuple(range(20, 220))
-    assert model.speech_head()[1] is None
+    assert model.speech_head().bias is None
     prefix = model.conditioner.prefix([3], [4, 5], NO_CODES)
     batch = make_batch(model.conditioner, model.layout, [prefix])
     embeds = model.embed_prefix(batch)[0]

@@ -190,16 +190,17 @@ def test_rows_out_of_step(tiny_lm: EncodecLM) -> None:
     late = make_batch(lm.conditioner, lm.layout, [conditionings[0]], [random_codes(lm, steps)])
     expected, expected_late = lm(batch, window), lm(late, window)
     decoder = Decoder(lm, window)
-    logits, cache = decoder.prefill(batch)
+    head = lm.speech_head()
+    _, cache = decoder.prefill(batch)
     for step in range(steps):
         columns = batch.columns[:, step].clone()
         if step == restart:
             first, prefilled = decoder.prefill(late)
-            torch.testing.assert_close(first[0], expected_late[0, 0], atol=1e-4, rtol=0)
+            torch.testing.assert_close(head.logits(first)[0], expected_late[0, 0], atol=1e-4, rtol=0)
             cache.restart(torch.tensor([1]), prefilled)
         if step >= restart:
             columns[1] = late.columns[0, step - restart]
-        logits = decoder.step(cache, columns)
+        logits = head.logits(decoder.step(cache, columns))
         row1 = expected_late[0, step - restart + 1] if step >= restart else expected[1, step + 1]
         for row, reference in ((0, expected[0, step + 1]), (1, row1), (2, expected[2, step + 1])):
             torch.testing.assert_close(logits[row], reference, atol=1e-4, rtol=0)

@@ -162,7 +162,7 @@ def test_latents_of_a_batch_and_under_a_window(model: IndexTTS) -> None:
     given = [conditioning(model, row) for row in range(2)]
     batch = make_batch(model.conditioner, model.layout, given, [codes(row) for row in range(2)])
     latents = model.speech_latents(batch, window)
-    close(functional.linear(latents, *(t[0] for t in model.speech_head())), model(batch, window)[:, :-1, 0])
+    close(model.speech_head().logits(latents)[..., 0, :], model(batch, window)[:, :-1, 0])
     for row in range(2):
         alone = model.speech_latents(speech(model, row, codes(row)), window)[0]
         close(latents[row, : len(alone)], alone)
@@ -352,7 +352,7 @@ def test_the_released_dimensions() -> None:
     assert state["text_pos_embedding.emb.weight"].shape == (602, 1280)
     assert round(sum(tensor.numel() for tensor in state.values()) / 1e6, 1) == 585.5
     assert model.frame_rate == 23.4375
-    assert model.speech_head()[0].shape == (1, 8194, 1280)
+    assert model.speech_head().weight.shape == (1, 8194, 1280)
     assert kv_bytes(model.decoder.config, 1) == 245_760
     # The paper's figures: half precision, 79 columns of prefix, 249 spoken, a window of 32.
     assert round(kv_bytes(model.decoder.config, 79 + 249, 2) / 2**20, 2) == 38.44

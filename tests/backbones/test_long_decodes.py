@@ -39,11 +39,13 @@ def test_two_thousand_columns(name: str, tmp_path: Path) -> None:
     backbone, reference = make(name, tmp_path)
     decoder = Decoder(backbone.eval(), AttentionWindow(14))
     batch = make_batch(backbone.conditioner, backbone.layout, [backbone.conditioner("hello", reference)])
-    logits, cache = decoder.prefill(batch)
+    head = backbone.speech_head()
+    hidden, cache = decoder.prefill(batch)
+    logits = head.logits(hidden)
     assert isinstance(cache, PrefixWindowCache)
     sizes = set()
     for _ in range(COLUMNS):
-        logits = decoder.step(cache, logits.argmax(-1))
+        logits = head.logits(decoder.step(cache, logits.argmax(-1)))
         sizes.add(cache.nbytes)
     assert len(sizes) == 1
     assert logits.isfinite().all()

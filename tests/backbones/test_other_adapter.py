@@ -17,6 +17,7 @@ from transformers import GPT2Config, GPT2Model
 from wand.backbone import Backbone
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
+from wand.heads import LinearHead
 from wand.testing import BackboneContract, Examples
 
 
@@ -111,8 +112,8 @@ class TinyGPT(Backbone):
     def project(self, hidden: Tensor) -> Tensor:
         return self.norm(hidden)
 
-    def speech_head(self) -> tuple[Tensor, Tensor]:
-        return self.head.weight[None], self.head.bias[None]
+    def speech_head(self) -> LinearHead:
+        return LinearHead(self.head.weight[None], self.head.bias[None])
 
 
 class TestTinyGPT(BackboneContract):

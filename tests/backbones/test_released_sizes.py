@@ -49,7 +49,7 @@ def test_parameters(name: str, millions: float) -> None:
 @pytest.mark.parametrize(("name", "rows", "frame_rate"), [("cosyvoice2", 6564, 25.0), ("spark_tts", 8192 + 2, 50.0)])
 def test_only_allowed_rows_are_multiplied(name: str, rows: int, frame_rate: float) -> None:
     backbone = on_meta(name)
-    assert backbone.speech_head()[0].shape == (1, rows, 896)
+    assert backbone.speech_head().weights[0].shape == (1, rows, 896)
     assert backbone.frame_rate == frame_rate
 
 

@@ -115,7 +115,7 @@ def test_stock_generate_speaks_what_the_decoder_does() -> None:
     decoder = Decoder(backbone, AttentionWindow(), "transformers")
     token, own = torch.zeros(1, 1, dtype=torch.long), []
     for _ in range(GENERATED):
-        token = decoder.step(begun, token).argmax(-1)
+        token = backbone.speech_head().logits(decoder.step(begun, token)).argmax(-1)
         own.append(int(token))
     assert [call.tolist() for call in calls] == [[own]] * 2
     assert len(set(own)) > 1

@@ -16,7 +16,8 @@ from transformers import GPT2Config, GPT2Model, PreTrainedModel, Qwen2Config, Qw
 from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
 from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
 from wand.evaluation.memory import layer_bytes, loss_bytes, step_memory
-from wand.fused_distillation import HeadInput, LossTerms, distillation_loss
+from wand.fused_distillation import LossTerms
+from wand.heads import HeadInput, LinearHead
 
 QWEN2 = Qwen2Config(
     vocab_size=8, hidden_size=224, intermediate_size=1216, num_attention_heads=14, num_key_value_heads=2
@@ -89,15 +90,15 @@ class PeakBytes(TorchDispatchMode):
 @pytest.mark.parametrize(("rows", "vocabulary", "width"), [(2048, 2000, 64), (300, 6564, 256)])
 def test_losses_hold_about_what_is_counted(rows: int, vocabulary: int, width: int, mixed: bool) -> None:
     def head_input() -> HeadInput:
-        return HeadInput(torch.randn(1, rows, width), torch.randn(1, vocabulary, width), None)
+        return HeadInput(torch.randn(1, rows, width), LinearHead(torch.randn(1, vocabulary, width)))
 
     student, teacher = head_input(), head_input()
-    for tensor in student[:2]:
+    for tensor in (student.hidden, *student.head.weights):
         tensor.requires_grad_()
     labels = torch.randint(0, vocabulary, (1, rows, 1))
     weights = torch.ones(labels.shape)
     with PeakBytes() as bytes_of, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        distillation_loss(student, teacher, labels, weights, LossTerms()).loss.backward()
+        student.loss(labels, weights, LossTerms(), teacher).loss.backward()
     assert loss_bytes(vocabulary, width, rows, mixed, "cpu") == pytest.approx(bytes_of.peak, rel=0.2)
 
 

@@ -66,7 +66,7 @@ class Decoder:
             batch: Conditioning of B rows (speech columns in it are not used).
 
         Returns:
-            Logits ``[B, K, V]`` of the first speech column, and the cache of the run.
+            What the head takes to predict the first speech column, ``[B, D]``, and the cache of the run.
         """
         embeds = self.backbone.embed_prefix(batch)
         cache = self._make_cache(batch, embeds)
@@ -81,9 +81,9 @@ class Decoder:
             known, column = found
             load_known(cache, known, column)
         rest = RestContext(column, batch.prefix_length, cache.starts)
-        logits = self._forward(cache, embeds[:, column:], columns[:, column:], rest)
+        hidden = self._forward(cache, embeds[:, column:], columns[:, column:], rest)
         self.memory.remember(embeds, cache.starts, cache)
-        return logits, cache
+        return hidden, cache
 
     @torch.inference_mode()
     def step(self, cache: DecodingCache, columns: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class Decoder:
             columns: ``[B, K]``, the speech column of every row.
 
         Returns:
-            Logits ``[B, K, V]`` of the next column.
+            What the head takes to predict the next column, ``[B, D]``.
         """
         positions = cache.positions.expand(len(columns)).clone()
         embeds = self.backbone.embed_speech(columns[:, None], positions - cache.prefix_length)
@@ -113,7 +113,7 @@ class Decoder:
                 use_cache=True,
                 attention_context=context,
             ).last_hidden_state
-        return self.backbone.logits(hidden[:, -1:])[:, 0]
+        return self.backbone.project(hidden[:, -1:])[:, 0]
 
     def _make_cache(self, batch: ConditionedBatch, embeds: Tensor) -> DecodingCache:
         if self.window.size is None:

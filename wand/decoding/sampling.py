@@ -120,26 +120,38 @@ class Sampler:
         self._seeds = torch.tensor(list(seeds), dtype=torch.long, device=device)
         self._calls = torch.zeros_like(self._seeds)
         self._remembered = torch.zeros_like(self._seeds)
+        self._codebooks = 0
         self._spoken: Tensor | None = None
         self._lately: Tensor | None = None
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """``[B, K, V]`` logits to ``[B, K]`` tokens; a call is one step of every row."""
+    def __call__(self, logits: Tensor, first: int = 0) -> Tensor:
+        """Draw tokens ``[B, n]`` of n codebooks from logits ``[B, n, V]``.
+
+        Every step draws every codebook once, in order: all at once, or some at a time after `prepare`.
+
+        Args:
+            logits: Of the codebooks ``first .. first + n - 1``.
+            first: The first of them.
+        """
         settings = self.sampling
-        self.prepare(*logits.shape[1:])
+        if first == 0 and self._codebooks == 0:
+            self.prepare(*logits.shape[1:])
+        own = slice(first, first + logits.shape[1])
         logits = logits.float()
         if self._spoken is not None:
-            logits = penalise_repetition(logits, self._spoken, settings.repetition_penalty)
+            logits = penalise_repetition(logits, self._spoken[:, own], settings.repetition_penalty)
         if self.forbidden is not None:
-            logits = logits.masked_fill(self.forbidden, MASKED)
+            logits = logits.masked_fill(self.forbidden[own], MASKED)
         if settings.temperature == 0:
             return logits.argmax(-1)
-        tokens = self._draw(logits / settings.temperature)
-        self._calls += 1
+        tokens = self._draw(logits / settings.temperature, own)
+        if own.stop == self._codebooks:
+            self._calls += 1
         return tokens
 
     def prepare(self, codebooks: int, tokens: int) -> None:
         """Make what the rules against repetition need for logits ``[B, K, V]``, unless it is there."""
+        self._codebooks = codebooks
         rows, settings = len(self._seeds), self.sampling
         if self._spoken is None and settings.repetition_penalty != 1:
             self._spoken = self._spoken_before(codebooks, tokens, rows)
@@ -182,21 +194,21 @@ class Sampler:
         spoken[..., self.sampling.already_spoken] = True
         return spoken
 
-    def _draw(self, logits: Tensor) -> Tensor:
+    def _draw(self, logits: Tensor, own: slice) -> Tensor:
         settings = self.sampling
         # Always two a codebook, so that a row's numbers do not depend on what it said.
-        numbers = uniform(self._seeds, self._calls, 2 * logits.shape[1]).view(len(logits), 2, -1)
+        numbers = uniform(self._seeds, self._calls, 2 * self._codebooks).view(len(logits), 2, -1)[..., own]
         if settings.repetition is None:
             return _pick(keep_top_p(keep_top_k(logits, settings.top_k), settings.top_p), numbers[:, 0])
         likely = keep_top_k(logits, settings.top_k) > MASKED
         tokens = _pick(keep_top_p(logits, settings.top_p).masked_fill(~likely, MASKED), numbers[:, 0])
         others = logits.scatter(-1, tokens[..., None], MASKED) if settings.repetition.exclude else logits
-        return torch.where(self._is_repeated(tokens, settings.repetition), _pick(others, numbers[:, 1]), tokens)
+        return torch.where(self._is_repeated(tokens, own, settings.repetition), _pick(others, numbers[:, 1]), tokens)
 
-    def _is_repeated(self, tokens: Tensor, rule: RepetitionAware) -> Tensor:
+    def _is_repeated(self, tokens: Tensor, own: slice, rule: RepetitionAware) -> Tensor:
         if self._lately is None:
             return torch.zeros_like(tokens, dtype=torch.bool)
-        return (self._lately == tokens[:, None]).sum(1) >= rule.window * rule.share
+        return (self._lately[..., own] == tokens[:, None]).sum(1) >= rule.window * rule.share
 
 
 def _pick(logits: Tensor, numbers: Tensor) -> Tensor:

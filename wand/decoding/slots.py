@@ -87,9 +87,9 @@ class Slots:
         self._not_allowed = None if allowed is None else ~allowed.to(self.device)
         self._sampler = Sampler(sampling or backbone.sampling, seeds, backbone.forbidden_tokens(), self.device)
         batch = batch.to(self.device)
-        self._logits, self._cache = decoder.prefill(batch)
-        self._sampler.prepare(*self._logits.shape[1:])
-        self._columns = torch.zeros(self._logits.shape[:2], dtype=torch.long, device=self.device)
+        self._hidden, self._cache = decoder.prefill(batch)
+        self._sampler.prepare(backbone.num_codebooks, backbone.speech_vocab_size)
+        self._columns = torch.zeros(len(batch), backbone.num_codebooks, dtype=torch.long, device=self.device)
         self._steps = torch.zeros(len(batch), dtype=torch.long, device=self.device)
         self._frames = torch.full_like(self._steps, SPEAKING)
         self._least, most = self._bounds(batch, limits)
@@ -133,14 +133,8 @@ class Slots:
         self._feed() if self._graphs is None else self._graphs[1]()
 
     def _draw(self) -> None:
-        logits, steps = self._logits, self._steps
-        if self._not_allowed is not None:
-            logits = logits.masked_fill(self._not_allowed[steps % len(self._not_allowed)][:, None], MASKED)
-        if self._least is not None:
-            logits = logits.clone()
-            stop = logits[:, 0, self.layout.stop_id]
-            stop.copy_(torch.where(steps < self._least, MASKED, stop))
-        tokens = self._sampler(logits)
+        steps = self._steps
+        tokens = self.decoder.backbone.speech_head().draw(self._hidden, self._pick)
         # Not torch.isin, which sorts where there are many ids, and then waits for the host.
         stopping = (tokens[:, :1] == self._stop_ids).any(-1) & (self._frames == SPEAKING)
         self._frames.copy_(torch.where(stopping, steps, self._frames))
@@ -148,12 +142,22 @@ class Slots:
         self._sampler.remember(self._columns)
         steps += 1
 
+    def _pick(self, logits: Tensor, first: int = 0) -> Tensor:
+        """Draw tokens of the codebooks from `first` on, among those that may come at each row's step."""
+        if self._not_allowed is not None:
+            logits = logits.masked_fill(self._not_allowed[self._steps % len(self._not_allowed)][:, None], MASKED)
+        if self._least is not None and first == 0:
+            logits = logits.clone()
+            stop = logits[:, 0, self.layout.stop_id]
+            stop.copy_(torch.where(self._steps < self._least, MASKED, stop))
+        return self._sampler(logits, first)
+
     def _feed(self) -> None:
-        self._logits.copy_(self.decoder.step(self._cache, self._columns))
+        self._hidden.copy_(self.decoder.step(self._cache, self._columns))
 
     def _state(self) -> list[Tensor]:
         """What a step changes; keys and values aside, since a step that is done again writes the same ones."""
-        own = [self._logits, self._columns, self._steps, self._frames, self._cache.positions]
+        own = [self._hidden, self._columns, self._steps, self._frames, self._cache.positions]
         return [*own, *self._sampler.state()]
 
     # -- ends ----------------------------------------------------------------------------------------------------
@@ -249,7 +253,7 @@ class Slots:
         assert isinstance(self._cache, PrefixWindowCache), "rows under full attention are in step"
         assert not set(rows) & set(self.speaking)
         batch, places = batch.to(self.device), torch.tensor(rows, device=self.device)
-        self._logits[places], prefilled = self.decoder.prefill(batch)
+        self._hidden[places], prefilled = self.decoder.prefill(batch)
         assert isinstance(prefilled, PrefixWindowCache)
         self._cache.restart(places, prefilled)
         self._sampler.restart(places, seeds)
@@ -267,7 +271,7 @@ class Slots:
         rows = torch.tensor(self.speaking, device=self.device)
         self._cache.keep(rows)
         self._sampler.keep(rows)
-        self._logits, self._columns = self._logits[rows], self._columns[rows]
+        self._hidden, self._columns = self._hidden[rows], self._columns[rows]
         self._steps, self._frames = self._steps[rows], self._frames[rows]
         self._least = None if self._least is None else self._least[rows]
         self._history = [column[rows] for column in self._history]

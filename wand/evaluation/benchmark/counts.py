@@ -36,7 +36,7 @@ def visible_keys_of_all(prefix: int, spoken: int, window: int | None) -> int:
 
 def multiplied_weights(backbone: Backbone) -> int:
     """Weights that one column is multiplied by: matrices of the body, and of the head what is allowed."""
-    return _matrices(backbone) + backbone.speech_head()[0].numel()
+    return _matrices(backbone) + sum(part.numel() for part in backbone.speech_head().weights if part.ndim > 2)
 
 
 def step_flops(backbone: Backbone, keys: int, rows: int = 1) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def weight_bytes(backbone: Backbone, int8: bool = False) -> int:
     table = token_table(body)
     looked_up = 0 if table is None else table.numel()
     others = sum(parameter.numel() for parameter in body.parameters()) - matrices - looked_up
-    head = sum(part.numel() for part in backbone.speech_head() if part is not None)
+    head = sum(part.numel() for part in backbone.speech_head().weights)
     return matrices * (1 if int8 else itemsize) + (others + head) * itemsize
 
 

@@ -22,6 +22,7 @@ from wand.decoding.graph import capture
 from wand.decoding.sampling import Sampler
 from wand.evaluation.benchmark.counts import token_table, visible_keys
 from wand.evaluation.cost import filled_cache
+from wand.heads import LinearHead
 
 TRANSFORMERS, LEAN, INT8, GENERATE = "transformers", "lean", "lean int8", "generate()"
 # Columns that one call of generate() speaks, since it has work to do before the first.
@@ -127,6 +128,7 @@ class DecoderSteps:
     def begin(self, cache: PrefixWindowCache | FullCache, prefix_length: int, rows: int) -> Halves:
         """Begins with random logits, drawn from as the model is meant to be sampled."""
         decoder, backbone = self.decoder, self.decoder.backbone
+        head = backbone.speech_head()
         device = next(backbone.parameters()).device
         sampler = Sampler(backbone.sampling, range(rows), backbone.forbidden_tokens(), device)
         logits = torch.randn(rows, backbone.num_codebooks, backbone.speech_vocab_size, device=device)
@@ -140,7 +142,7 @@ class DecoderSteps:
 
         @torch.inference_mode()
         def feed() -> None:
-            logits.copy_(decoder.step(cache, tokens))
+            logits.copy_(head.logits(decoder.step(cache, tokens)))
 
         def state() -> list[Tensor]:
             return [logits, tokens, cache.positions, *sampler.state()]
@@ -165,11 +167,12 @@ class StockGenerate:
         causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
         table = token_table(backbone.decoder)
         one_table = table is not None and len(table) >= backbone.speech_vocab_size
-        if causal is None or backbone.num_codebooks > 1 or not one_table:
+        own = backbone.speech_head()
+        if causal is None or backbone.num_codebooks > 1 or not one_table or not isinstance(own, LinearHead):
             raise ValueError("transformers' generate() needs one codebook and the body's own embedding of tokens")
         with torch.device("meta"):
             self.model: Any = causal(config)
-        weight, bias = backbone.speech_head()
+        weight, bias = own.weight, own.bias
         _, rows, width = weight.shape
         head = nn.Linear(width, rows, bias=bias is not None, device="meta")
         head.weight = nn.Parameter(weight[0], requires_grad=False)
