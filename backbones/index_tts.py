@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
-from wand.attention import AttentionContext, AttentionWindow
+from wand.attention import AttentionContext, Windows
 from wand.backbone import Backbone
 from wand.backbones.index_tts_conditioning import LATENTS, SAMPLE_RATE, ConformerEncoder, Perceiver
 from wand.backbones.index_tts_inputs import PIECES, IndexTTSArchitecture, IndexTTSConditioner, PieceTokenizer
@@ -253,7 +253,7 @@ class IndexTTS(Backbone):
         return (torch.arange(self.speech_vocab_size) == self.shape.start_mel_token)[None]
 
     @torch.no_grad()
-    def speech_latents(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
+    def speech_latents(self, batch: ConditionedBatch, window: Windows) -> Tensor:
         """What upstream's vocoder takes: a second pass over all that was spoken, ``[B, T, D]``.
 
         Upstream runs it with the positions of training, whichever its inference had, and under full attention.

@@ -35,7 +35,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 def forward_backward(context: AttentionContext, tensors: Sequence[Tensor], weights: Tensor) -> None:
     """One call and its gradients."""
-    torch.autograd.grad(context.attend(*tensors), tensors, weights)
+    torch.autograd.grad(context.attend(0, *tensors), tensors, weights)
 
 
 def seconds(

@@ -127,7 +127,7 @@ class ComparisonTable(Callback):
         conditioner = module.backbone.conditioner
         lengths = sorted(conditioner.length(e.conditioning) for e in data.examples["test"])
         prefix = lengths[len(lengths) // 2]
-        windows = list(dict.fromkeys(system.window.size for system in module.systems))
+        windows = list(dict.fromkeys(system.window for system in module.systems))
         backbone = module.backbone
         bound = backbone.max_speech_tokens or math.inf
         timed = [n for n in self.columns if n < bound] if trainer.is_global_zero else []
@@ -135,7 +135,6 @@ class ComparisonTable(Callback):
         times = {n: dict(zip(windows, step_milliseconds(backbone, prefix, n, windows), strict=True)) for n in timed}
         rows = []
         for system in module.systems:
-            size = system.window.size
             begin = f"test/{system.name}/"
             means = {
                 k.removeprefix(begin): float(v) for k, v in trainer.callback_metrics.items() if k.startswith(begin)
@@ -146,8 +145,8 @@ class ComparisonTable(Callback):
                     ce=means["ce"],
                     agreement=means.get("agreement"),
                     kl=means.get("kl"),
-                    kv_bytes={s: cache_bytes(backbone, prefix, s, size) for s in seconds},
-                    step_ms={n: times[n][size] for n in timed},
+                    kv_bytes={s: cache_bytes(backbone, prefix, s, system.window) for s in seconds},
+                    step_ms={n: times[n][system.window] for n in timed},
                 )
             )
         return rows, won_back_codes(rows)

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from wand.attention import AttentionContext, AttentionWindow
+from wand.attention import AttentionContext, Windows
 from wand.callbacks.window_curriculum import WindowCurriculum
 from wand.loggers import tensorboard
 from wand.module import WandModule
@@ -29,7 +29,7 @@ class AttentionPictures(Callback):
     def __init__(self, prefix: int = 24, columns: int = 200) -> None:
         self.prefix = prefix
         self.columns = columns
-        self._drawn: AttentionWindow | None = None
+        self._drawn: Windows | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the schedule and the first mask."""
@@ -61,7 +61,7 @@ class AttentionPictures(Callback):
             self._drawn = pl_module.window
             board.add_figure("attention_mask", self._mask_figure(pl_module.window), trainer.global_step)
 
-    def _mask_figure(self, window: AttentionWindow) -> Figure:
+    def _mask_figure(self, window: Windows) -> Figure:
         from matplotlib.figure import Figure
 
         total = self.prefix + self.columns
@@ -75,7 +75,7 @@ class AttentionPictures(Callback):
         axes.axvline(self.prefix - 0.5, color="white", linewidth=0.5)
         axes.axhline(self.prefix - 0.5, color="white", linewidth=0.5)
         softness = "hard" if window.tau is None else f"tau {window.tau:.2f}"
-        axes.set(title=f"window {window.size}, {softness}", xlabel="key column", ylabel="query column")
+        axes.set(title=f"window {window.plain}, {softness}", xlabel="key column", ylabel="query column")
         return figure
 
     def _schedule_figure(self, trainer: Trainer, module: WandModule) -> Figure | None:
@@ -86,10 +86,10 @@ class AttentionPictures(Callback):
         if not found or found[0].schedule is None:
             return None
         total = int(trainer.estimated_stepping_batches)
-        windows = [found[0].schedule.at(step, total, module.final_window.size) for step in range(total + 1)]
+        windows = [found[0].schedule.at(step, total, module.final_window) for step in range(total + 1)]
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
-        axes.plot([float(w.size or 0) for w in windows], color="tab:blue")
+        axes.plot([float(w.largest or 0) for w in windows], color="tab:blue")
         axes.set(xlabel="step", ylabel="window (columns)", ylim=(0, None))
         softness = axes.twinx()
         softness.plot([float("nan") if w.tau is None else w.tau for w in windows], color="tab:orange")

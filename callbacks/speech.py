@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from wand.attention import AttentionWindow
+from wand.attention import AttentionWindow, Windows
 from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.data.audio import write_audio
@@ -88,7 +88,7 @@ class SpeechLogger(Callback):
         data: SpeechDataModule,
         backbone: Backbone,
         codec: Codec,
-        window: AttentionWindow,
+        window: Windows,
         chosen: list[Example],
         kept: list[Example],
     ) -> None:
@@ -118,7 +118,7 @@ class SpeechLogger(Callback):
         data: SpeechDataModule,
         backbone: Backbone,
         codec: Codec,
-        window: AttentionWindow,
+        window: Windows,
         name: str,
         examples: list[Example],
         codes: list[Tensor],

@@ -41,7 +41,7 @@ class WindowCurriculum(Callback):
     def check(self, module: WandModule) -> None:
         """Refuse a schedule that cannot reach the window of a module; before any work, where that is possible."""
         if self.schedule is not None:
-            self.schedule.check(module.final_window.size)
+            self.schedule.check(module.final_window)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a second curriculum and a schedule that cannot reach the window."""
@@ -88,7 +88,7 @@ class WindowCurriculum(Callback):
             module.window = module.final_window
             return
         assert self._total_steps is not None
-        module.window = self.schedule.at(trainer.global_step, self._total_steps, module.final_window.size)
+        module.window = self.schedule.at(trainer.global_step, self._total_steps, module.final_window)
 
 
 def _wand(module: LightningModule) -> WandModule:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wand.attention import AttentionWindow
+from wand.attention import AttentionWindow, LayerWindows
 from wand.curriculum import WindowSchedule
 
 totals = st.integers(2, 400)
@@ -16,7 +16,7 @@ windows = st.integers(1, 128)
 
 
 def course(schedule: WindowSchedule, total: int, window: int | None) -> list[AttentionWindow]:
-    return [schedule.at(step, total, window) for step in range(total)]
+    return [schedule.at(step, total, AttentionWindow(window)) for step in range(total)]
 
 
 @given(totals, windows)
@@ -57,10 +57,10 @@ def test_tau_rises_on_a_log_scale_and_then_the_mask_is_hard(total, window):
 
 def test_endpoints():
     schedule = WindowSchedule(start=64, tau_start=0.25, tau_end=8.0, hard_from=99.0, final_share=0.1)
-    assert schedule.at(0, 100, 16) == AttentionWindow(64, 0.25)
-    assert schedule.at(90, 100, 16) == AttentionWindow(16)
-    assert schedule.at(99, 100, 16) == AttentionWindow(16)
-    assert schedule.at(10_000, 100, 16) == AttentionWindow(16)
+    assert schedule.at(0, 100, AttentionWindow(16)) == AttentionWindow(64, 0.25)
+    assert schedule.at(90, 100, AttentionWindow(16)) == AttentionWindow(16)
+    assert schedule.at(99, 100, AttentionWindow(16)) == AttentionWindow(16)
+    assert schedule.at(10_000, 100, AttentionWindow(16)) == AttentionWindow(16)
 
 
 def test_full_attention_has_no_curriculum():
@@ -74,8 +74,17 @@ def test_a_start_equal_to_the_end_stays():
 @given(st.integers(0, 300), totals, windows)
 def test_the_same_step_is_always_the_same_window(step, total, window):
     schedule = WindowSchedule()
-    schedule.at(0, 7, 3)
-    assert schedule.at(step, total, window) == WindowSchedule().at(step, total, window)
+    schedule.at(0, 7, AttentionWindow(3))
+    final = AttentionWindow(window)
+    assert schedule.at(step, total, final) == WindowSchedule().at(step, total, final)
+
+
+@given(st.integers(0, 300), totals, st.lists(windows, min_size=2, max_size=4))
+def test_each_layer_narrows_to_its_own_window(step, total, sizes):
+    final = LayerWindows(tuple(AttentionWindow(size) for size in sizes))
+    now = WindowSchedule().at(step, total, final)
+    for layer, size in enumerate(sizes):
+        assert now.of(layer) == WindowSchedule().at(step, total, AttentionWindow(size))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +105,7 @@ def test_schedules_that_make_no_sense_are_refused(settings, message):
 
 def test_a_window_beyond_the_start_is_refused():
     schedule = WindowSchedule(start=32)
-    schedule.check(32)
-    schedule.check(None)
+    schedule.check(AttentionWindow(32))
+    schedule.check(AttentionWindow())
     with pytest.raises(ValueError, match="33"):
-        schedule.check(33)
+        schedule.check(AttentionWindow(33))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
+from wand.attention import (
+    AttentionContext,
+    AttentionWindow,
+    WindowPolicy,
+    Windows,
+    resolve_windows,
+    use_wand_attention,
+)
+from wand.attention.interface import Attends
 from wand.codecs.base import Codec
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioner
@@ -168,7 +177,7 @@ class Backbone(nn.Module, ABC):
         """
         return None
 
-    def speech_latents(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
+    def speech_latents(self, batch: ConditionedBatch, window: Windows) -> Tensor:
         """The model's own states ``[B, T, D]`` of what was spoken, for codecs that need them (`Codec.needs_latents`).
 
         Args:
@@ -193,17 +202,23 @@ class Backbone(nn.Module, ABC):
                     f"dropout: set it to 0"
                 )
 
-    def forward(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
+    def forward(self, batch: ConditionedBatch, window: Windows) -> Tensor:
         """Logits of every step under a window: ``[B, T + 1, K, V]``, to be held against ``batch.labels``."""
         return self.head_input(batch, window).logits(batch.labels)
 
-    def head_input(self, batch: ConditionedBatch, window: AttentionWindow) -> HeadInput:
-        """What `forward` makes its logits of, for losses that never hold all of them: hidden ``[B, T + 1, D]``."""
-        hidden = self.hidden_states(batch, window)[:, batch.prefix_length - 1 :]
+    def head_input(self, batch: ConditionedBatch, window: Windows) -> HeadInput:
+        """The head and its input, ``[B, T + 1, D]``, for losses that never hold the logits of a whole batch."""
+        context = AttentionContext(window, batch.prefix_length, batch.padded_starts)
+        hidden = self.hidden_states(batch, context)[:, batch.prefix_length - 1 :]
         return HeadInput(self.project(hidden), self.speech_head())
 
-    def hidden_states(self, batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
-        """Decoder outputs of all columns: ``[B, S, D]``."""
+    def hidden_states(self, batch: ConditionedBatch, context: Attends) -> Tensor:
+        """Decoder outputs of all columns: ``[B, S, D]``.
+
+        Args:
+            batch: Conditioning and speech columns.
+            context: Computes the attention of every layer: an `AttentionContext`, or another that also records it.
+        """
         starts = batch.starts
         speech = self.embed_speech(batch.columns, torch.zeros_like(starts))
         embeds = torch.cat([self.embed_prefix(batch), speech], dim=1)
@@ -212,7 +227,7 @@ class Backbone(nn.Module, ABC):
             inputs_embeds=embeds,
             position_ids=self.position_ids(columns, starts),
             use_cache=False,
-            attention_context=AttentionContext(window, batch.prefix_length, batch.padded_starts),
+            attention_context=context,
         )
         return output.last_hidden_state
 
@@ -237,6 +252,22 @@ class Backbone(nn.Module, ABC):
                 f"wand.codecs.worker.WorkerCodec that runs upstream's own, or use ready-made codes"
             )
         return found
+
+    def windows(self, setting: int | Sequence[int] | WindowPolicy | None) -> Windows:
+        """The windows of this model's layers, each of whole frames; see `wand.attention.resolve_windows`.
+
+        Raises:
+            ValueError: If the setting does not fit, or a window does not exceed the delay of the codebooks.
+        """
+        windows = resolve_windows(setting, self.decoder.config.num_hidden_layers)
+        if windows.smallest is not None and windows.smallest <= self.layout.flush_columns:
+            raise ValueError(
+                f"window {windows.plain} must exceed the delay of {self.layout.flush_columns} columns: "
+                f"no step would see a whole frame"
+            )
+        return windows.map(
+            lambda one: one if one.size is None else AttentionWindow(self.layout.whole_frames(one.size), one.tau)
+        )
 
     def spec(self) -> dict[str, Any]:
         """Class path and architecture in plain values; `build` makes the model of it."""

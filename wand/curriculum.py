@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from wand.attention.window import AttentionWindow
+from wand.attention.window import AttentionWindow, Windows
 
 # Windows move in steps of 8 columns, so that compiled kernels see a handful of sizes.
 GRANULARITY = 8
@@ -53,33 +53,39 @@ class WindowSchedule:
                 f"curriculum.final_share {self.final_share} is outside [0, 1): it is a share of the training steps"
             )
 
-    def check(self, window: int | None) -> None:
+    def check(self, windows: Windows) -> None:
         """Refuse a final window that this schedule cannot reach by narrowing.
 
         Raises:
             ValueError: If the final window is larger than the first.
         """
-        if window is not None and self.start < window:
+        if windows.largest is not None and self.start < windows.largest:
             raise ValueError(
-                f"curriculum.start {self.start} is smaller than the final window {window}: the window narrows, "
-                f"give start >= {window}"
+                f"curriculum.start {self.start} is smaller than the final window {windows.largest}: "
+                f"the window narrows, give start >= {windows.largest}"
             )
 
-    def at(self, step: int, total_steps: int, window: int | None) -> AttentionWindow:
-        """The window in force at a training step.
+    def at(self, step: int, total_steps: int, windows: Windows) -> Windows:
+        """The windows in force at a training step; each layer narrows to its own.
 
         Args:
             step: Optimiser steps done.
             total_steps: Optimiser steps of the whole training.
-            window: W, the final window; None is full attention throughout.
+            windows: The final windows; full attention stays full throughout.
         """
-        if window is None:
-            return AttentionWindow()
+        if windows.is_full:
+            return windows
         progress = schedule_progress(step, total_steps, self.final_share)
         if progress >= 1:
-            return AttentionWindow(window)
+            return windows
         tau = tau_at(progress, self.tau_start, self.tau_end)
-        return AttentionWindow(size_at(progress, self.start, window), None if tau >= self.hard_from else tau)
+        softness = None if tau >= self.hard_from else tau
+
+        def narrow(window: AttentionWindow) -> AttentionWindow:
+            assert window.size is not None
+            return AttentionWindow(size_at(progress, self.start, window.size), softness)
+
+        return windows.map(narrow)
 
 
 def schedule_progress(step: int, total_steps: int, final_share: float) -> float:

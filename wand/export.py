@@ -36,7 +36,7 @@ runs in a regime that it was never trained for, and saves nothing.
 | | |
 |---|---|
 | backbone | `{backbone}` |
-| window | {window} columns, {seconds:.2f} s |
+| window | {window} |
 | training | {steps} steps; {settings} |
 | best checkpoint by | {monitor} |
 | files | the original's own format; `{about}` has the window, the prefix rule and digests |
@@ -65,7 +65,8 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
     if window is None:
         raise ValueError(f"the run {checkpoint} has no window (model.window null): there is nothing to export")
     backbone.save_pretrained(out, dtype)
-    backbone.note_window(out, window)
+    if isinstance(window, int):  # other programs know no windows by layer
+        backbone.note_window(out, window)
     backbone.pretrained = str(out)
     about = {
         "wand": __version__,
@@ -97,6 +98,12 @@ def _training(checkpoint: dict[str, Any], settings: dict[str, Any]) -> dict[str,
     }
 
 
+def _window_in_words(window: int | list[int], columns_per_second: float) -> str:
+    if isinstance(window, int):
+        return f"{window} columns, {window / columns_per_second:.2f} s"
+    return f"by layer, in columns: {', '.join(map(str, window))}"
+
+
 def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None) -> str:
     training, window = about["training"], about["window"]
     tables = [] if run is None else [run / name / "table.md" for name in ("test", "closing")]
@@ -106,8 +113,7 @@ def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None
     return _CARD.format(
         name=type(backbone).__name__,
         original="(random)" if training["original"] is None else f"`{Path(training['original']).name}`",
-        window=window,
-        seconds=window / columns_a_second,
+        window=_window_in_words(window, columns_a_second),
         folder=out.name,
         backbone=about["backbone"]["class_path"],
         steps=training["steps"],

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from wand.attention import AttentionWindow
+from wand.attention import AttentionWindow, WindowPolicy, Windows
 from wand.backbone import Backbone
 from wand.checkpoints import load_backbone_and_settings
 from wand.columns import ColumnLayout
@@ -33,7 +33,8 @@ class WandModule(LightningModule):
 
     Args:
         backbone: The model to adapt.
-        window: W, speech columns in view at the end of training and ever after; null is full attention.
+        window: W, speech columns in view at the end of training and ever after: one size for all layers, one for each,
+            or a `WindowPolicy` that chooses them; null is full attention.
         teacher: ``copy`` (the original weights, frozen), a run folder or checkpoint of wand, or null for none.
         ce_weight: Weight of the cross-entropy against the speech itself.
         kd_weight: lambda, weight of the skew KL against the teacher.
@@ -54,7 +55,7 @@ class WandModule(LightningModule):
     def __init__(
         self,
         backbone: Backbone,
-        window: int | None = 32,
+        window: int | list[int] | WindowPolicy | None = 32,
         teacher: str | None = "copy",
         ce_weight: float = 1.0,
         kd_weight: float = 1.0,
@@ -67,15 +68,15 @@ class WandModule(LightningModule):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if window is not None and (whole := backbone.layout.whole_frames(window)) != window:
+        self.final_window = backbone.windows(window)
+        if isinstance(window, int) and self.final_window.plain != window:
+            whole = self.final_window.plain
             rank_zero_warn(f"model.window {window} is raised to {whole}: whole frames of this model's columns")
-            window = whole
-        self.final_window = AttentionWindow(window)
         # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
         settings = {
             "backbone": backbone.spec(),
             "pretrained": backbone.pretrained,
-            "window": window,
+            "window": self.final_window.plain,
             "teacher": teacher,
             "ce_weight": ce_weight,
             "kd_weight": kd_weight,
@@ -94,7 +95,7 @@ class WandModule(LightningModule):
             backbone.decoder.activation_checkpointing_enable({"use_reentrant": False})
         self.teacher: Backbone | None = None
         self._original_loaded = False
-        self.window = self.final_window
+        self.window: Windows = self.final_window
         # The teacher is in no checkpoint; on_load_checkpoint checks that nothing else is missing.
         self.register_state_dict_post_hook(_without_teacher)
         self.strict_loading = False
@@ -212,8 +213,8 @@ class WandModule(LightningModule):
 
     def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Log the window in force, and tau while the mask is soft."""
-        if self.window.size is not None:
-            self.log("train/window", float(self.window.size), prog_bar=True)
+        if self.window.largest is not None:
+            self.log("train/window", float(self.window.largest), prog_bar=True)
             if self.window.tau is not None:
                 self.log("train/tau", self.window.tau)
 
@@ -292,11 +293,11 @@ def learning_rate_factor(step: int, warmup: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def masked_share(lengths: Tensor, window: AttentionWindow) -> Tensor:
-    """Share of label columns whose query sees less than the teacher's: those beyond the first W speech columns."""
-    if window.size is None:
+def masked_share(lengths: Tensor, window: Windows) -> Tensor:
+    """Share of label columns whose query sees less than the teacher's: those beyond the smallest window."""
+    if window.smallest is None:
         return torch.zeros((), device=lengths.device)
-    return (lengths - window.size).clamp(min=0).sum() / (lengths + 1).sum()
+    return (lengths - window.smallest).clamp(min=0).sum() / (lengths + 1).sum()
 
 
 def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
@@ -317,13 +318,8 @@ def _check_settings(settings: dict[str, Any], layout: ColumnLayout) -> None:
         raise ValueError(
             f"model.codebook_weights {importance} are not {layout.num_codebooks} weights, none negative, not all zero"
         )
-    flush_columns = layout.flush_columns
-    window, teacher = settings["window"], settings["teacher"]
+    teacher = settings["teacher"]
     ce_weight, kd_weight = settings["ce_weight"], settings["kd_weight"]
-    if window is not None and window <= flush_columns:
-        raise ValueError(
-            f"model.window {window} must exceed the delay of {flush_columns} columns: no step would see a whole frame"
-        )
     if ce_weight < 0 or kd_weight < 0 or (ce_weight == 0 and (kd_weight == 0 or teacher is None)):
         raise ValueError(
             f"model.ce_weight {ce_weight} and kd_weight {kd_weight} leave nothing to learn from: "

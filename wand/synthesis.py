@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from wand.attention import AttentionWindow
+from wand.attention import Windows
 from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.conditioning import Conditioning, Reference, make_batch
@@ -193,7 +193,7 @@ def stream_speech(
 def sounds_of(
     backbone: Backbone,
     codec: Codec,
-    window: AttentionWindow,
+    window: Windows,
     conditionings: Sequence[Conditioning],
     codes: Sequence[Tensor],
     references: Sequence[Reference | None],

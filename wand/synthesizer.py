@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from wand.attention import AttentionWindow
+from wand.attention import Windows
 from wand.backbone import Backbone, build_backbone
 from wand.checkpoints import codec_of_run, load_backbone_and_settings
 from wand.codecs import Codec
@@ -36,7 +36,7 @@ class Synthesizer:
     """
 
     backbone: Backbone
-    window: AttentionWindow
+    window: Windows
     codec: Codec | None
     int8: bool = False
 
@@ -154,14 +154,14 @@ def load(
         backbone, window = _read_export(Path(path))
     else:
         backbone, settings = load_backbone_and_settings(path)
-        window = AttentionWindow(settings["window"])
+        window = backbone.windows(settings["window"])
         codec = codec or codec_of_run(path)
     backbone.codec = codec
     found = backbone.find_codec()
     return Synthesizer(backbone.eval().to(device), window, None if found is None else found.to(device), int8)
 
 
-def _read_export(folder: Path) -> tuple[Backbone, AttentionWindow]:
+def _read_export(folder: Path) -> tuple[Backbone, Windows]:
     about = read_json(folder / ABOUT)
     if missing := {"backbone", "window", "files", "digest"} - set(about):
         raise ValueError(f"{folder / ABOUT} is no description of an export: it lacks {', '.join(sorted(missing))}")
@@ -171,4 +171,4 @@ def _read_export(folder: Path) -> tuple[Backbone, AttentionWindow]:
     if backbone.pretrained_digest() != digest:
         raise ValueError(f"the weights at {folder} are not those that were exported: their digest has changed")
     backbone.load_pretrained()
-    return backbone, AttentionWindow(window)
+    return backbone, backbone.windows(window)

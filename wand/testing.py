@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wand.attention import AttentionWindow
+from wand.attention import AttentionContext, AttentionWindow
 from wand.backbone import DROPOUT_SETTINGS, Backbone, build_backbone
 from wand.conditioning import ConditionedBatch, Conditioning, Reference, make_batch
 from wand.decoding.cache import PrefixWindowCache
@@ -239,7 +239,7 @@ class BackboneContract:
     ) -> None:
         """The stock decoder with eager attention and a mask written by the definition gives the same."""
         with torch.no_grad():
-            ours = backbone.hidden_states(batch, window)
+            ours = backbone.hidden_states(batch, AttentionContext(window, batch.prefix_length, batch.padded_starts))
             speech = backbone.embed_speech(batch.columns, torch.zeros_like(batch.starts))
             embeds = torch.cat([backbone.embed_prefix(batch), speech], dim=1)
             stock = copy.deepcopy(backbone.decoder)

@@ -50,7 +50,7 @@ def test_equals_the_reference(block, piece, layout, size, heads, scaling):
     tensors = inputs(1 if starts is None else len(starts), *heads, columns, 3, torch.float64)
     expected = reference_attention(*tensors, window=window, boundary=boundary, starts=starts, scaling=scaling)
     with mock.patch.multiple(band, BLOCK=block, ALIGNMENT=4, PIECE_BYTES=piece):
-        output = AttentionContext(window, boundary, starts, kernel="band").attend(*tensors, scaling=scaling)
+        output = AttentionContext(window, boundary, starts, kernel="band").attend(0, *tensors, scaling=scaling)
         assert_equal(output, expected, tensors)
 
 
@@ -64,7 +64,7 @@ def test_equals_dense_attention_at_length(data):
     starts = data.draw(st.none() | st.lists(st.integers(0, boundary), min_size=2, max_size=2).map(torch.tensor))
     tensors = inputs(2, *heads, columns, 8, torch.float64)
     contexts = (AttentionContext(window, boundary, starts, kernel=kernel) for kernel in ("band", "dense"))
-    output, expected = (context.attend(*tensors) for context in contexts)
+    output, expected = (context.attend(0, *tensors) for context in contexts)
     assert_equal(output, expected, tensors)
 
 
@@ -76,7 +76,7 @@ def test_bfloat16_is_as_exact_as_dense_attention(width):
 
     def results(kernel: str, dtype: torch.dtype) -> list[torch.Tensor]:
         own = [tensor.detach().to(dtype).requires_grad_() for tensor in tensors]
-        output = AttentionContext(AttentionWindow(32), 100, starts, kernel=kernel).attend(*own)
+        output = AttentionContext(AttentionWindow(32), 100, starts, kernel=kernel).attend(0, *own)
         grads = torch.autograd.grad(output, own, weights.bfloat16().to(dtype))
         return [result.double() for result in (output, *grads)]
 
@@ -93,7 +93,7 @@ def test_what_padding_holds_does_not_matter():
             for tensor in tensors:
                 tensor[1, :, :5] = fill
         context = AttentionContext(AttentionWindow(7), 12, torch.tensor([0, 5]), kernel="band")
-        return context.attend(*tensors)[:, 12:]
+        return context.attend(0, *tensors)[:, 12:]
 
     assert torch.equal(attend(0.0), attend(1e4))
 

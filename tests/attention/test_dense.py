@@ -31,7 +31,7 @@ def test_equals_the_reference(window, boundary, starts, groups):
     starts = None if starts is None else torch.tensor(starts)
     tensors = inputs(groups)
     expected = reference_attention(*tensors, window=window, boundary=boundary, starts=starts)
-    output = AttentionContext(window, boundary, starts).attend(*tensors)
+    output = AttentionContext(window, boundary, starts).attend(0, *tensors)
     torch.testing.assert_close(output, expected)
     weights = torch.randn_like(output)
     for own, true in zip(
@@ -46,14 +46,14 @@ def test_scaling_replaces_the_default():
     tensors = inputs(2)
     window = AttentionWindow(3)
     expected = reference_attention(*tensors, window=window, boundary=4, scaling=0.9)
-    torch.testing.assert_close(AttentionContext(window, 4).attend(*tensors, scaling=0.9), expected)
+    torch.testing.assert_close(AttentionContext(window, 4).attend(0, *tensors, scaling=0.9), expected)
 
 
 def test_a_very_soft_mask_is_full_and_a_very_strong_one_hard():
     tensors = inputs(2)
 
     def attend(window: AttentionWindow) -> torch.Tensor:
-        return AttentionContext(window, 4, torch.tensor([0, 3])).attend(*tensors)
+        return AttentionContext(window, 4, torch.tensor([0, 3])).attend(0, *tensors)
 
     torch.testing.assert_close(attend(AttentionWindow(2, 0.0)), attend(AttentionWindow()))
     torch.testing.assert_close(attend(AttentionWindow(2, 1e4)), attend(AttentionWindow(2)))
@@ -64,7 +64,7 @@ def test_gradients_flow_outside_a_soft_window_only():
     gradients = {}
     for name, window in {"soft": AttentionWindow(2, 1.0), "hard": AttentionWindow(2)}.items():
         query, key, value = inputs(4)
-        AttentionContext(window, 4).attend(query, key, value)[:, -1].sum().backward()
+        AttentionContext(window, 4).attend(0, query, key, value)[:, -1].sum().backward()
         gradients[name] = value.grad[:, :, 4:-2].abs().amax()
     assert gradients["hard"] == 0
     assert gradients["soft"] > 0

@@ -67,8 +67,8 @@ def test_no_mask_of_all_columns_is_made_for_the_band():
     context = AttentionContext(HARD, 40, torch.tensor([0, 7]))
     tensors = [torch.randn(2, heads, 400, 64) for heads in (14, 2, 2)]
     assert choose_kernel(tensors[0], HARD, 40, True) == "band"
-    context.attend(*tensors)
-    assert {mask.shape[-1] for mask in context._masks.values()} == {40}
+    context.attend(0, *tensors)
+    assert {mask.shape[-1] for own in context._by_window.values() for mask in own._masks.values()} == {40}
 
 
 def test_autocast_brings_all_to_one_dtype():
@@ -76,7 +76,7 @@ def test_autocast_brings_all_to_one_dtype():
     query, key = torch.randn(1, 4, 50, 8, requires_grad=True), torch.randn(1, 2, 50, 8, requires_grad=True)
     value = torch.randn(1, 2, 50, 8, dtype=torch.bfloat16, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        output = context.attend(query, key, value)
+        output = context.attend(0, query, key, value)
     assert output.dtype == torch.bfloat16
     output.sum().backward()
     assert [t.grad.dtype for t in (query, key, value)] == [torch.float32, torch.float32, torch.bfloat16]

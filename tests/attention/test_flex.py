@@ -75,18 +75,19 @@ def test_forward_equals_the_reference(window, starts, groups):
     starts = None if starts is None else torch.tensor(starts)
     tensors = [torch.randn(2, heads, 13, 16, dtype=torch.float64) for heads in (4, groups, groups)]
     expected = reference_attention(*tensors, window=window, boundary=4, starts=starts, scaling=0.4)
-    output = AttentionContext(window, 4, starts, kernel="flex").attend(*tensors, scaling=0.4)
+    output = AttentionContext(window, 4, starts, kernel="flex").attend(0, *tensors, scaling=0.4)
     torch.testing.assert_close(output, expected)
 
 
 def test_the_program_is_shared_by_layers():
     context = AttentionContext(AttentionWindow(3), 4, kernel="flex")
     tensors = [torch.randn(1, 2, 9, 16) for _ in range(3)]
-    context.attend(*tensors)
-    (program,) = context._programs.values()
-    context.attend(*tensors)
-    assert list(context._programs.values()) == [program]
-    assert not context._masks
+    context.attend(0, *tensors)
+    (own,) = context._by_window.values()
+    (program,) = own._programs.values()
+    context.attend(0, *tensors)
+    assert list(own._programs.values()) == [program]
+    assert not own._masks
 
 
 def test_a_curriculum_is_compiled_once_soft_and_once_hard():

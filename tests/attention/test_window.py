@@ -68,11 +68,6 @@ def test_masks_are_made_once():
     assert context.mask(7, torch.device("cpu")) is context.mask(7, torch.device("cpu"))
 
 
-def test_hard_keeps_the_size():
-    assert AttentionWindow(5, 0.5).hard() == AttentionWindow(5)
-    assert AttentionWindow().hard().is_full
-
-
 @pytest.mark.parametrize(
     ("size", "tau", "message"),
     [(0, None, "not positive"), (-3, None, "not positive"), (4, -0.1, "negative"), (None, 1.0, "no effect")],

@@ -39,6 +39,7 @@ def close(own: Tensor, expected: Tensor, tolerance: float = 5e-5) -> None:
     torch.testing.assert_close(own, expected, atol=tolerance, rtol=0)
 
 
+@torch.no_grad()
 def greedy(
     backbone: Backbone,
     conditioning: Conditioning,

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from tests.backbones.tokenizers import write_tokenizer
-from wand.attention import AttentionWindow
+from wand.attention import AttentionContext, AttentionWindow
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.conditioning import Reference, make_batch
 from wand.decoding.decoder import Decoder
@@ -91,7 +91,9 @@ def test_logits_are_transformers_own_on_the_allowed_rows(tmp_path: Path, name: s
     with torch.no_grad():
         expected = stock(ids[None]).logits[0, len(conditioning["ids"]) - 1 :]
         logits = model(batch, AttentionWindow())[0, :, 0]
-        full = model.full_logits(model.hidden_states(batch, AttentionWindow()))[0, batch.prefix_length - 1 :]
+        full = model.full_logits(model.hidden_states(batch, AttentionContext(AttentionWindow(), batch.prefix_length)))[
+            0, batch.prefix_length - 1 :
+        ]
     torch.testing.assert_close(full, expected, atol=5e-5, rtol=0)
     torch.testing.assert_close(logits, expected[:, model.speech_ids], atol=5e-5, rtol=0)
 

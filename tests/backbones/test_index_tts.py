@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from tests.backbones.goldens import Golden, close, greedy
 from tests.backbones.index_tts import CODES, GOLDEN, codes, conditioning, config, load, sound, write_release
-from wand.attention import AttentionWindow
+from wand.attention import AttentionContext, AttentionWindow
 from wand.backbone import build_backbone, find_backbone
 from wand.backbones.index_tts import IndexTTS, IndexTTSArchitecture, MelPositions
 from wand.backbones.index_tts_conditioning import LATENTS
@@ -85,7 +85,9 @@ def test_training_is_upstreams(model: IndexTTS, row: int) -> None:
     assert torch.equal(batch.labels[0, :-1, 0], target[:-1])
 
     text = conditioning(model, row)["text"]
-    hidden = model.project(model.hidden_states(batch, FULL)[0, LATENTS : LATENTS + len(text)])
+    hidden = model.project(
+        model.hidden_states(batch, AttentionContext(FULL, batch.prefix_length))[0, LATENTS : LATENTS + len(text)]
+    )
     text_logits = model.text_head(hidden)
     close(text_logits, expected[f"train_b{row}_text_logits"][0])
     target = torch.cat([text[1:], text[-1:]])

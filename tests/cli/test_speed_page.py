@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.workplace import Workplace
+from wand.attention import AttentionWindow
 from wand.cli import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "speed.md").read_text()
@@ -39,4 +40,4 @@ def test_hard_windows_throughout(workplace: Workplace) -> None:
     options += ["--checkpoint.mode=max", *flags.split()]
     cli = run_training("fit", ["--config", "quickstart", *workplace.fit, *options])
     schedule = cli.config_init.fit.curriculum.schedule
-    assert all(schedule.at(step, 100, 8).tau is None for step in range(100))
+    assert all(schedule.at(step, 100, AttentionWindow(8)).tau is None for step in range(100))

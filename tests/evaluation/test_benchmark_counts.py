@@ -36,7 +36,7 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
 @pytest.mark.parametrize("body", ["transformers", "lean"])
 def test_flops_are_those_of_a_step(backbone: Backbone, window: int | None, rows: int, body: Body) -> None:
     decoder = Decoder(backbone, AttentionWindow(window), body)
-    cache = filled_cache(backbone, prefix=7, columns=9, window=window, rows=rows)
+    cache = filled_cache(backbone, prefix=7, columns=9, windows=AttentionWindow(window), rows=rows)
     attention, total = step_flops(backbone, visible_keys(7, 9, window), rows)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         backbone.speech_head().logits(decoder.step(cache, torch.zeros(rows, 1, dtype=torch.long)))

@@ -24,23 +24,25 @@ def bytes_after(lm, batch, window: AttentionWindow) -> int:
 def test_bytes_of_a_decode(tiny_lm, random_batch, size, frames):
     batch = random_batch(tiny_lm, ("hello",), frames)
     seconds = frames / tiny_lm.frame_rate
-    told = cache_bytes(tiny_lm, batch.prefix_length, seconds, size)
+    told = cache_bytes(tiny_lm, batch.prefix_length, seconds, AttentionWindow(size))
     assert bytes_after(tiny_lm, batch, AttentionWindow(size)) == told
 
 
 def test_bytes_follow_the_precision(tiny_lm):
-    single = cache_bytes(tiny_lm, 10, 1.0, 8)
-    assert cache_bytes(tiny_lm.to(torch.bfloat16), 10, 1.0, 8) * 2 == single
+    single = cache_bytes(tiny_lm, 10, 1.0, AttentionWindow(8))
+    assert cache_bytes(tiny_lm.to(torch.bfloat16), 10, 1.0, AttentionWindow(8)) * 2 == single
 
 
 def test_full_attention_grows_with_the_speech_and_the_window_does_not(tiny_lm):
-    full = [cache_bytes(tiny_lm, 10, seconds, None) for seconds in (1, 2, 3)]
+    full = [cache_bytes(tiny_lm, 10, seconds, AttentionWindow()) for seconds in (1, 2, 3)]
     assert full[2] - full[1] == full[1] - full[0] > 0
-    assert len({cache_bytes(tiny_lm, 10, seconds, 8) for seconds in (1, 2, 3)}) == 1
+    assert len({cache_bytes(tiny_lm, 10, seconds, AttentionWindow(8)) for seconds in (1, 2, 3)}) == 1
 
 
 def test_a_time_for_every_window(tiny_lm):
     before = {name: tensor.clone() for name, tensor in tiny_lm.state_dict().items()}
-    times = step_milliseconds(tiny_lm, prefix=7, columns=20, windows=[None, 4], repeats=2, warmup=1)
+    times = step_milliseconds(
+        tiny_lm, prefix=7, columns=20, windows=[AttentionWindow(), AttentionWindow(4)], repeats=2, warmup=1
+    )
     assert len(times) == 2
     assert all(torch.equal(before[name], tensor) for name, tensor in tiny_lm.state_dict().items())

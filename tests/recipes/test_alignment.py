@@ -62,7 +62,7 @@ def test_the_watched_head_is_the_first_of_the_layer() -> None:
     seen: list[Tensor] = []
 
     class Spy:
-        def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
             seen.append(query[:, 0] @ key[:, 0].transpose(-1, -2) * scaling)
             return query.transpose(1, 2).contiguous()
 

@@ -2,6 +2,15 @@
 
 from wand.attention.context import AttentionContext
 from wand.attention.interface import ATTENTION_NAME, use_wand_attention
-from wand.attention.window import AttentionWindow
+from wand.attention.window import AttentionWindow, LayerWindows, WindowPolicy, Windows, resolve_windows
 
-__all__ = ["ATTENTION_NAME", "AttentionContext", "AttentionWindow", "use_wand_attention"]
+__all__ = [
+    "ATTENTION_NAME",
+    "AttentionContext",
+    "AttentionWindow",
+    "LayerWindows",
+    "WindowPolicy",
+    "Windows",
+    "resolve_windows",
+    "use_wand_attention",
+]

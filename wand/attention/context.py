@@ -14,48 +14,48 @@ from wand.attention.band import band_attention
 from wand.attention.dense import dense_attention
 from wand.attention.dispatch import Kernel, choose_kernel
 from wand.attention.flex import FlexProgram, flex_attention_under, make_program
-from wand.attention.window import AttentionWindow
+from wand.attention.window import AttentionWindow, Windows
 
 
 class AttentionContext:
     """Travels through ``model.forward(attention_context=...)`` to every layer, and is constant within a forward.
 
     Forward and the recompute of gradient checkpointing see the same object, so nothing here changes once it is
-    built; masks are made on first use, of the kernel's own kind, and shared by all layers. A plain class: FSDP2
-    rebuilds dataclass inputs and casts their tensors.
+    built; masks are made on first use, in the form that the kernel takes, and layers with the same window share them.
+    A plain class: FSDP2 rebuilds dataclass inputs and casts their tensors.
 
     Args:
-        window: The policy for speech columns.
+        windows: The policy for speech columns, of all layers or by layer.
         boundary: P, the column where speech starts, the same for every row. Prefixes are left-padded.
         starts: ``[B]`` first real column of every row, or None when no row is padded.
-        kernel: Which one computes the attention; "auto" is the fastest. All give the same.
+        kernel: The kernel that computes the attention; "auto" is the fastest. All give the same.
 
     Raises:
-        ValueError: If the boundary is negative, or the kernel cannot compute this window.
+        ValueError: If the boundary is negative, or the kernel cannot compute these windows.
     """
 
     def __init__(
         self,
-        window: AttentionWindow,
+        windows: Windows,
         boundary: int,
         starts: Tensor | None = None,
         kernel: Literal["auto"] | Kernel = "auto",
     ) -> None:
         if boundary < 0:
             raise ValueError(f"boundary {boundary} is negative: it is the number of prefix columns")
-        if kernel == "band" and (window.is_full or window.tau is not None):
-            raise ValueError(f"kernel band computes hard windows only, not {window}: take dense, flex or auto")
-        self.window = window
+        if kernel == "band" and (windows.is_full or windows.tau is not None):
+            raise ValueError(f"kernel band computes hard windows only, not {windows}: take dense, flex or auto")
+        self.windows = windows
         self.boundary = boundary
         self.starts = starts
         self.kernel = kernel
-        self._masks: dict[tuple[int, torch.device, torch.dtype | None], Tensor] = {}
-        self._programs: dict[tuple[int, int, torch.device], FlexProgram] = {}
+        self._by_window: dict[AttentionWindow, _OneWindow] = {}
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
-        """Attention of all columns over all columns.
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+        """Attention of all columns over all columns, in one layer.
 
         Args:
+            layer: Index of the layer.
             query: ``[B, H, S, D]``.
             key: ``[B, G, S, D]``, G a divisor of H.
             value: ``[B, G, S, D]``.
@@ -65,48 +65,57 @@ class AttentionContext:
             ``[B, S, H, D]``.
         """
         query, key, value = _autocast(query, key, value)
-        kernel = self.kernel
+        kernel, own = self.kernel, self._at(layer)
         if kernel == "auto":
-            kernel = choose_kernel(query, self.window, self.boundary, self.starts is not None)
+            kernel = choose_kernel(query, own.window, self.boundary, self.starts is not None)
         if kernel == "flex":
-            return flex_attention_under(self._program(query), query, key, value, scaling)
+            return own.flex(query, key, value, scaling)
         if kernel == "band":
-            return self._band(query, key, value, scaling)
-        return self._dense(query, key, value, scaling)
+            return own.band(query, key, value, scaling)
+        return own.dense(query, key, value, scaling)
 
-    def visible(self, columns: int, device: torch.device) -> Tensor:
+    def visible(self, columns: int, device: torch.device, layer: int = 0) -> Tensor:
         """Which keys a query sees under the hard mask: bool ``[1 or B, S, S]``, queries by keys."""
-        query = torch.arange(columns, device=device)[:, None]
-        key = torch.arange(columns, device=device)[None, :]
-        seen = key <= query
-        if self.window.size is not None:
-            seen = seen & ~self._outside(query, key)
-        return self._without_padding(seen[None])
+        return self._at(layer).visible(columns, device)
 
-    def mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None = None) -> Tensor:
-        """The mask in force as scaled-dot-product attention takes it.
+    def mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None = None, layer: int = 0) -> Tensor:
+        """The mask of a layer as scaled-dot-product attention takes it.
 
         Args:
             columns: S.
-            device: Where it is needed.
+            device: The device of the mask.
             bias_dtype: None for the hard mask as bool; for a soft mask the dtype of the additive bias.
+            layer: Index of the layer.
 
         Returns:
             ``[1 or B, 1, S, S]``: bool (True = seen), or the bias: 0 in view, -tau outside the window, -inf unseen.
         """
-        made = self._masks.get((columns, device, bias_dtype))
-        if made is None:
-            made = self._make_mask(columns, device, bias_dtype)[:, None]
-            self._masks[columns, device, bias_dtype] = made
-        return made
+        return self._at(layer).mask(columns, device, bias_dtype)
 
-    def _dense(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    def _at(self, layer: int) -> _OneWindow:
+        window = self.windows.of(layer)
+        if window not in self._by_window:
+            self._by_window[window] = _OneWindow(window, self.boundary, self.starts)
+        return self._by_window[window]
+
+
+class _OneWindow:
+    """The kernels under one window, and their masks."""
+
+    def __init__(self, window: AttentionWindow, boundary: int, starts: Tensor | None) -> None:
+        self.window = window
+        self.boundary = boundary
+        self.starts = starts
+        self._masks: dict[tuple[int, torch.device, torch.dtype | None], Tensor] = {}
+        self._programs: dict[tuple[int, int, torch.device], FlexProgram] = {}
+
+    def dense(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         if self.window.is_full and self.starts is None:
             return dense_attention(query, key, value, None, scaling)
         bias_dtype = None if self.window.tau is None else query.dtype
         return dense_attention(query, key, value, self.mask(query.shape[2], query.device, bias_dtype), scaling)
 
-    def _band(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    def band(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         assert self.window.size is not None
         return band_attention(
             query,
@@ -119,13 +128,28 @@ class AttentionContext:
             scaling=scaling,
         )
 
-    def _program(self, query: Tensor) -> FlexProgram:
+    def flex(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         rows, columns = query.shape[0], query.shape[2]
         made = self._programs.get((rows, columns, query.device))
         if made is None:
             made = make_program(self.window, self.boundary, self.starts, rows, columns, query.device)
             self._programs[rows, columns, query.device] = made
+        return flex_attention_under(made, query, key, value, scaling)
+
+    def mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None = None) -> Tensor:
+        made = self._masks.get((columns, device, bias_dtype))
+        if made is None:
+            made = self._make_mask(columns, device, bias_dtype)[:, None]
+            self._masks[columns, device, bias_dtype] = made
         return made
+
+    def visible(self, columns: int, device: torch.device) -> Tensor:
+        query = torch.arange(columns, device=device)[:, None]
+        key = torch.arange(columns, device=device)[None, :]
+        seen = key <= query
+        if self.window.size is not None:
+            seen = seen & ~self._outside(query, key)
+        return self._without_padding(seen[None])
 
     def _make_mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None) -> Tensor:
         if bias_dtype is None:

@@ -15,8 +15,8 @@ ATTENTION_NAME = "wand"
 class Attends(Protocol):
     """What arrives as ``attention_context``: `AttentionContext` in a full forward, the cache's in a decoding step."""
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
-        """``[B, H, Q, D]`` over ``[B, G, S, D]`` to ``[B, Q, H, D]``."""
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+        """Attention of one layer: ``[B, H, Q, D]`` over ``[B, G, S, D]`` to ``[B, Q, H, D]``."""
         ...
 
 
@@ -46,7 +46,10 @@ def wand_attention(
         raise ValueError(
             f"attention dropout {dropout} is not supported by windowed attention: set it to 0 in the model config"
         )
-    return attention_context.attend(query, key, value, scaling), None
+    layer = getattr(module, "layer_idx", None)
+    if layer is None:
+        raise ValueError(f"{type(module).__name__} has no layer_idx: windowed attention needs to know its layer")
+    return attention_context.attend(layer, query, key, value, scaling), None
 
 
 def use_wand_attention(decoder: PreTrainedModel) -> None:

@@ -1,7 +1,13 @@
-"""The one definition of the attention window (WAND, section 2: global prefix, local generated tokens)."""
+"""The one definition of the attention window (WAND, section 2: global prefix, local generated tokens).
+
+`AttentionWindow` is the policy of one layer, and of a model whose layers share it; `LayerWindows` has one for each
+layer. Both are `Windows`: what they have in common is all that models, caches and kernels use.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -38,6 +44,113 @@ class AttentionWindow:
         """Whether this is plain causal attention."""
         return self.size is None
 
-    def hard(self) -> AttentionWindow:
-        """The same window with the mask that inference uses."""
-        return AttentionWindow(self.size)
+    @property
+    def largest(self) -> int | None:
+        """The largest window of a layer; None is full attention."""
+        return self.size
+
+    @property
+    def smallest(self) -> int | None:
+        """The smallest window of a layer; None is full attention."""
+        return self.size
+
+    @property
+    def plain(self) -> int | None:
+        """The sizes as plain values, for checkpoints and exports."""
+        return self.size
+
+    def of(self, layer: int) -> AttentionWindow:
+        """The window of one layer."""
+        return self
+
+    def map(self, change: Callable[[AttentionWindow], AttentionWindow]) -> AttentionWindow:
+        """The windows that `change` makes of these."""
+        return change(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWindows:
+    """One hard or soft window for each layer; see `AttentionWindow`.
+
+    Args:
+        layers: The window of each layer, the first layer first.
+
+    Raises:
+        ValueError: If there is no layer, or some layers have a window and some full attention: a layer that keeps every
+            column would make the cache grow.
+    """
+
+    layers: tuple[AttentionWindow, ...]
+
+    def __post_init__(self) -> None:
+        if not self.layers or any(window.is_full for window in self.layers):
+            sizes = [window.size for window in self.layers]
+            raise ValueError(f"windows by layer {sizes}: give every layer a window, or null for full attention")
+
+    @property
+    def is_full(self) -> bool:
+        """Never: every layer has a window."""
+        return False
+
+    @property
+    def largest(self) -> int:
+        """The largest window of a layer."""
+        return max(self.plain)
+
+    @property
+    def smallest(self) -> int:
+        """The smallest window of a layer."""
+        return min(self.plain)
+
+    @property
+    def tau(self) -> float | None:
+        """Strength of the soft mask, the same in every layer; None is the hard mask."""
+        return self.layers[0].tau
+
+    @property
+    def plain(self) -> list[int]:
+        """The sizes as plain values, for checkpoints and exports."""
+        return [window.size for window in self.layers if window.size is not None]
+
+    def of(self, layer: int) -> AttentionWindow:
+        """The window of one layer."""
+        return self.layers[layer]
+
+    def map(self, change: Callable[[AttentionWindow], AttentionWindow]) -> LayerWindows:
+        """The windows that `change` makes of these."""
+        return LayerWindows(tuple(change(window) for window in self.layers))
+
+
+Windows = AttentionWindow | LayerWindows
+"""The windows of all layers of a model."""
+
+
+class WindowPolicy(ABC):
+    """Chooses a window for each layer. Name a subclass under ``model.window`` with ``class_path``."""
+
+    @abstractmethod
+    def sizes(self, layers: int) -> Sequence[int]:
+        """W of each layer, in speech columns.
+
+        Args:
+            layers: Number of layers of the model.
+        """
+
+
+def resolve_windows(setting: int | Sequence[int] | WindowPolicy | None, layers: int) -> Windows:
+    """The windows of a model with so many layers.
+
+    Args:
+        setting: One W for all layers, one for each layer, a policy that chooses them, or None for full attention.
+        layers: Number of layers of the model.
+
+    Raises:
+        ValueError: If a size is not positive, or the number of sizes is not that of the layers.
+    """
+    if setting is None or isinstance(setting, int):
+        return AttentionWindow(setting)
+    sizes = list(setting.sizes(layers)) if isinstance(setting, WindowPolicy) else list(setting)
+    if len(sizes) != layers:
+        raise ValueError(f"window has {len(sizes)} sizes, the model has {layers} layers: give one for each layer")
+    windows = tuple(AttentionWindow(size) for size in sizes)
+    return windows[0] if len(set(windows)) == 1 else LayerWindows(windows)

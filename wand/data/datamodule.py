@@ -122,7 +122,7 @@ class SpeechDataModule(LightningDataModule):
                 )
 
     def _warn_if_window_never_acts(self) -> None:
-        window = self._module.final_window.size
+        window = self._module.final_window.smallest
         longest = max(self._backbone.layout.to_columns(e.codes).shape[0] for e in self.examples["train"])
         if window is not None and window >= longest:
             rank_zero_warn(

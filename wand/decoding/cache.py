@@ -1,14 +1,16 @@
 """Key/value caches of a decoding run. State lives here, apart from the weights.
 
-`PrefixWindowCache` holds P prefix slots and a ring of W slots: the column at absolute index p is written to slot p
-while p < P and to ``P + (p - P) % W`` afterwards. Keys are stored after RoPE, so the order of slots does not matter,
-and "slots up to the newest column" is exactly the window: before the ring is full the filled slots, afterwards all.
+`PrefixWindowCache` holds, in every layer, P prefix slots and a ring of W slots: the column at absolute index p is
+written to slot p while p < P and to ``P + (p - P) % W`` afterwards. Keys are stored after RoPE, so the order of slots
+does not matter, and "slots up to the newest column" is exactly the window: before the ring is full the filled slots,
+afterwards all. W may differ by layer.
 
 Shapes: B rows, G key/value heads, D the width of a head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,17 +24,17 @@ class StepContext:
     """The attention context of one decoding step: one query per row over the slots of a cache.
 
     Args:
-        mask: ``[B, 1, 1, slots]``, True where the slot is seen; None when all are.
+        masks: By layer, ``[B, 1, 1, slots]``, True where the slot is seen; None when all are.
     """
 
-    def __init__(self, mask: Tensor | None) -> None:
-        self.mask = mask
+    def __init__(self, masks: Sequence[Tensor | None]) -> None:
+        self.masks = masks
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
         """``[B, H, 1, D]`` over ``[B, G, slots, D]`` to ``[B, 1, H, D]``."""
-        # Heads that share a key/value head are queries of one attention: keys are read once, and copied never.
+        # Heads that share a key/value head are queries of one attention: keys are read once, and never copied.
         folded = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
-        output = scaled_dot_product_attention(folded, key, value, attn_mask=self.mask, scale=scaling)
+        output = scaled_dot_product_attention(folded, key, value, attn_mask=self.masks[layer], scale=scaling)
         return output.reshape(query.shape[0], 1, -1, query.shape[3])
 
 
@@ -44,30 +46,38 @@ def key_value_shape(config: PretrainedConfig) -> tuple[int, int, int]:
     return config.num_hidden_layers, groups, width
 
 
-def kv_bytes(config: PretrainedConfig, columns: int, itemsize: int = 4, rows: int = 1) -> int:
-    """Bytes of keys and values of `columns` columns: ``2 * layers * heads * width * itemsize`` each."""
+def kv_bytes(config: PretrainedConfig, columns: int | Sequence[int], itemsize: int = 4, rows: int = 1) -> int:
+    """Bytes of keys and values: ``2 * heads * width * itemsize`` for each column of each layer.
+
+    Args:
+        config: Configuration of the transformers decoder.
+        columns: Columns kept in every layer, or in each.
+        itemsize: Bytes of a number.
+        rows: B.
+    """
     layers, groups, width = key_value_shape(config)
-    return 2 * layers * groups * width * itemsize * columns * rows
+    kept = columns * layers if isinstance(columns, int) else sum(columns)
+    return 2 * groups * width * itemsize * kept * rows
 
 
 class PrefixWindowCache(Cache):
-    """P fixed slots for the prefix and a ring of W slots for speech: its bytes never change.
+    """P fixed slots for the prefix and a ring of W slots for speech in every layer: its bytes never change.
 
-    Rows may be out of step (`positions` is per row) and start anew one by one (`restart`). For rows in step a stock
-    ``generate()`` of transformers takes it as ``past_key_values``, with stock masks and stock attention. The first
-    forward must be the whole prefix, in one call; every later one exactly one column.
+    Rows may be out of step (`positions` is per row) and start anew one by one (`restart`). For rows in step and one
+    window for all layers, a stock ``generate()`` of transformers takes it as ``past_key_values``, with stock masks and
+    stock attention. The first forward must be the whole prefix, in one call; every later one exactly one column.
 
     Args:
         config: Configuration of the transformers decoder.
         prefix_length: P, prefix columns, left padding included.
-        window: W, speech columns in view, the newest included.
+        window: W, speech columns in view, the newest included: one size for all layers, or one for each.
         batch_size: B.
-        dtype: Of keys and values.
-        device: Where they live.
+        dtype: The dtype of keys and values.
+        device: The device of keys and values.
         starts: ``[B]`` first real column of every row; None when no row is padded.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a size is not positive, or the number of sizes is not that of the layers.
     """
 
     def __init__(
@@ -75,24 +85,36 @@ class PrefixWindowCache(Cache):
         config: PretrainedConfig,
         *,
         prefix_length: int,
-        window: int,
+        window: int | Sequence[int],
         batch_size: int = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         starts: Tensor | None = None,
     ) -> None:
-        for name, size in (("prefix_length", prefix_length), ("window", window), ("batch_size", batch_size)):
+        layers, groups, width = key_value_shape(config)
+        windows = [window] * layers if isinstance(window, int) else list(window)
+        if len(windows) != layers:
+            raise ValueError(f"window has {len(windows)} sizes, the model has {layers} layers: give one for each layer")
+        sizes = [("prefix_length", prefix_length), ("batch_size", batch_size), *(("window", size) for size in windows)]
+        for name, size in sizes:
             if size < 1:
                 raise ValueError(f"{name} {size} of the cache is not positive")
-        layers, groups, width = key_value_shape(config)
-        shape = (batch_size, groups, prefix_length + window, width)
         self.prefix_length = prefix_length
-        self.window = window
-        self._clock = clock = _Clock(prefix_length, window, torch.zeros(batch_size, dtype=torch.long, device=device))
+        self._clock = clock = _Clock(prefix_length, torch.zeros(batch_size, dtype=torch.long, device=device))
         # A copy, since `restart` writes to it.
         self.starts = torch.zeros_like(self.positions) if starts is None else starts.to(self.positions, copy=True)
-        places = [(i == 0, i == layers - 1) for i in range(layers)]
-        self.rings = [_RingLayer(clock, shape, dtype, device, first, last) for first, last in places]
+        self._places = {size: _Places(clock, size) for size in windows}
+        self.rings = [
+            _RingLayer(
+                self._places[size],
+                (batch_size, groups, prefix_length + size, width),
+                dtype,
+                device,
+                first=windows.index(size) == i,
+                last=i == layers - 1,
+            )
+            for i, size in enumerate(windows)
+        ]
         super().__init__(layers=list(self.rings))
 
     @property
@@ -127,18 +149,22 @@ class PrefixWindowCache(Cache):
         """Bytes of all keys and values."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.rings)
 
-    def slots(self) -> Tensor:
-        """``[B]`` the slot that each row writes next."""
-        return self._clock.slots()
+    def slots(self, layer: int = 0) -> Tensor:
+        """``[B]`` the slot of a layer that each row writes next."""
+        return self.rings[layer].places.slots()
 
-    def visible(self) -> Tensor:
-        """``[B, P + W]`` slots that the column about to be written sees, its own included."""
-        slot = torch.arange(self.prefix_length + self.window, device=self.positions.device)
+    def visible(self, layer: int = 0) -> Tensor:
+        """``[B, P + W]`` slots of a layer that the column about to be written sees, its own included."""
+        return self._visible(self.rings[layer].places.window)
+
+    def _visible(self, window: int) -> Tensor:
+        slot = torch.arange(self.prefix_length + window, device=self.positions.device)
         return (slot <= self.positions[:, None]) & (slot >= self.starts[:, None])
 
     def step_context(self) -> StepContext:
         """What the attention of the next step needs."""
-        return StepContext(self.visible()[:, None, None])
+        masks = {window: self._visible(window)[:, None, None] for window in self._places}
+        return StepContext([masks[ring.places.window] for ring in self.rings])
 
     @torch.inference_mode()
     def restart(self, rows: Tensor, prefilled: PrefixWindowCache) -> None:
@@ -175,33 +201,53 @@ class _Clock:
 
     Args:
         prefix_length: P.
-        window: W.
         positions: ``[B]`` the column that each row writes next.
     """
 
-    def __init__(self, prefix_length: int, window: int, positions: Tensor) -> None:
+    def __init__(self, prefix_length: int, positions: Tensor) -> None:
         self.prefix_length = prefix_length
-        self.window = window
         self.positions = positions
         self.prefilled = False
         self.loaded = 0
-        # Where the step under way writes: found by the first layer, used by all.
-        self.places = positions
+
+
+class _Places:
+    """Where the layers with one window write.
+
+    Args:
+        clock: The cache's.
+        window: W.
+    """
+
+    def __init__(self, clock: _Clock, window: int) -> None:
+        self.clock = clock
+        self.window = window
+        # The places of the current step: found by the first layer with this window, used by all of them.
+        self.current = clock.positions
 
     def slots(self) -> Tensor:
         """``[B]`` the slot that each row writes next."""
-        speech = self.positions - self.prefix_length
-        return torch.where(speech < 0, self.positions, self.prefix_length + speech % self.window)
+        speech = self.clock.positions - self.clock.prefix_length
+        return torch.where(speech < 0, self.clock.positions, self.clock.prefix_length + speech % self.window)
 
-    def find_places(self, storage: Tensor) -> None:
+    def find(self, storage: Tensor) -> None:
         """Find the rows ``[B * G]`` of a layer's storage, seen as ``[B * G * slots, D]``, for the next column."""
         batch, groups, slots, _ = storage.shape
         heads = torch.arange(batch * groups, device=storage.device).view(batch, groups)
-        self.places = (heads * slots + self.slots()[:, None]).flatten()
+        self.current = (heads * slots + self.slots()[:, None]).flatten()
 
 
 class _RingLayer(CacheLayerMixin):
-    """Keys and values of one layer."""
+    """Keys and values of one layer.
+
+    Args:
+        places: Where it writes; shared by the layers with the same window.
+        shape: ``(B, G, P + W, D)``.
+        dtype: The dtype of keys and values.
+        device: The device of keys and values.
+        first: Whether it is the first layer with its window.
+        last: Whether it is the last layer of all.
+    """
 
     # Without this transformers skips the mask of single queries and they would see empty slots.
     is_compileable = True
@@ -209,7 +255,7 @@ class _RingLayer(CacheLayerMixin):
 
     def __init__(
         self,
-        clock: _Clock,
+        places: _Places,
         shape: tuple[int, int, int, int],
         dtype: torch.dtype,
         device: torch.device | str,
@@ -217,7 +263,8 @@ class _RingLayer(CacheLayerMixin):
         last: bool,
     ) -> None:
         super().__init__()
-        self.clock = clock
+        self.clock = places.clock
+        self.places = places
         self.first = first
         self.last = last
         self.keys: Tensor = torch.zeros(shape, dtype=dtype, device=device)
@@ -233,7 +280,7 @@ class _RingLayer(CacheLayerMixin):
         columns = key_states.shape[2]
         if columns == 1 and clock.prefilled:
             if self.first:
-                clock.find_places(self.keys)
+                self.places.find(self.keys)
             self._write(self.keys, key_states)
             self._write(self.values, value_states)
             if self.last:
@@ -258,7 +305,7 @@ class _RingLayer(CacheLayerMixin):
         """One column ``[B, G, 1, D]`` into the slots of the step."""
         width = storage.shape[-1]
         rows = column.to(storage.dtype).reshape(-1, width)
-        storage.view(-1, width).index_copy_(0, self.clock.places, rows)
+        storage.view(-1, width).index_copy_(0, self.places.current, rows)
 
     def get_seq_length(self) -> int:
         """Columns written so far, by the first row."""
@@ -268,7 +315,7 @@ class _RingLayer(CacheLayerMixin):
         """(keys, offset) of the mask that transformers builds: the prefix alone in its own forward, else all slots."""
         if not self.clock.prefilled:
             return query_length, 0
-        return self.clock.prefix_length + self.clock.window, 0
+        return self.clock.prefix_length + self.places.window, 0
 
     def get_max_length(self) -> int:
         """No bound: the ring wraps for ever."""
@@ -348,10 +395,11 @@ class FullCache(DynamicCache):
 
     def step_context(self) -> StepContext:
         """What the attention of the next step needs."""
-        if self.starts is None:
-            return StepContext(None)
-        columns = torch.arange(self.get_seq_length() + 1, device=self.starts.device)
-        return StepContext((columns >= self.starts[:, None])[:, None, None])
+        mask = None
+        if self.starts is not None:
+            columns = torch.arange(self.get_seq_length() + 1, device=self.starts.device)
+            mask = (columns >= self.starts[:, None])[:, None, None]
+        return StepContext([mask] * len(self.layers))
 
 
 DecodingCache = PrefixWindowCache | FullCache

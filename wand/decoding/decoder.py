@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wand.attention import AttentionContext, AttentionWindow
+from wand.attention import AttentionContext, AttentionWindow, Windows
 from wand.attention.interface import Attends
 from wand.backbone import Backbone
 from wand.conditioning import ConditionedBatch
@@ -25,7 +25,7 @@ class Decoder:
 
     Args:
         backbone: The model.
-        window: The hard window; full attention keeps every column.
+        window: The hard window, of all layers or by layer; full attention keeps every column.
         body: The program that computes the layers. ``transformers`` is the reference; ``lean`` computes the same
             numbers faster (Llama, Qwen2, GPT-2); ``auto`` is lean where possible.
         int8: Multiply by int8 weights, in the lean body on a CPU: faster, but not exactly the same numbers.
@@ -38,7 +38,7 @@ class Decoder:
     def __init__(
         self,
         backbone: Backbone,
-        window: AttentionWindow,
+        window: Windows,
         body: Body = "auto",
         int8: bool = False,
         memory: PrefixMemory | None = None,
@@ -56,7 +56,7 @@ class Decoder:
     @property
     def can_be_captured(self) -> bool:
         """Whether a step can be a CUDA graph: static shapes, nothing that waits for the host."""
-        return self.lean is not None and self.window.size is not None and self.backbone.decoder.device.type == "cuda"
+        return self.lean is not None and not self.window.is_full and self.backbone.decoder.device.type == "cuda"
 
     @torch.inference_mode()
     def prefill(self, batch: ConditionedBatch) -> tuple[Tensor, DecodingCache]:
@@ -116,12 +116,13 @@ class Decoder:
         return self.backbone.project(hidden[:, -1:])[:, 0]
 
     def _make_cache(self, batch: ConditionedBatch, embeds: Tensor) -> DecodingCache:
-        if self.window.size is None:
+        window = self.window.plain
+        if window is None:
             return FullCache(batch.prefix_length, batch.padded_starts)
         return PrefixWindowCache(
             self.backbone.decoder.config,
             prefix_length=batch.prefix_length,
-            window=self.window.size,
+            window=window,
             batch_size=len(batch),
             dtype=embeds.dtype,
             device=embeds.device,

@@ -98,7 +98,7 @@ def generate_all(
         One `Generation` per request.
     """
     limits = [request.max_columns or rules.max_columns for request in requests]
-    in_step = decoder.window.size is None
+    in_step = decoder.window.is_full
     longest = max((decoder.backbone.conditioner.length(request.conditioning) for request in requests), default=0)
     spoken: dict[int, Generation] = {}
     queue = list(range(len(requests)))

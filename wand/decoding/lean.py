@@ -134,7 +134,8 @@ class LeanBody:
         hidden = embeds if self.positions is None else embeds + self.positions(positions)
         rotation = None if self.rotary is None else self._rotation(positions, embeds.dtype)
         turned = self.heads + self.groups
-        for layer, kept in zip(self.layers, cache.layers or _grown(cache, len(self.layers)), strict=True):
+        kept_layers = cache.layers or _grown(cache, len(self.layers))
+        for index, (layer, kept) in enumerate(zip(self.layers, kept_layers, strict=True)):
             qkv = layer.qkv(layer.attention_norm(hidden)).unflatten(-1, (-1, self.width)).transpose(1, 2)
             if rotation is not None:
                 cos, sin = rotation
@@ -145,7 +146,7 @@ class LeanBody:
             else:
                 query, key = qkv[:, : self.heads], qkv[:, self.heads : turned]
             keys, values = kept.update(key, qkv[:, turned:])
-            attended = context.attend(query, keys, values, layer.scaling)
+            attended = context.attend(index, query, keys, values, layer.scaling)
             hidden = hidden + layer.out(attended.flatten(2))
             hidden = hidden + layer.down(self.activate(layer.up(layer.mlp_norm(hidden))))
         return self.norm(hidden)

@@ -124,6 +124,6 @@ class RestContext:
         # Padding sees itself, so that no row of the softmax is empty.
         self.mask = ((key <= query) & (key >= starts[:, None, None]) | (key == query))[:, None]
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
         """``[B, H, Q, d]`` over ``[B, G, P, d]`` to ``[B, Q, H, d]``."""
         return dense_attention(query, key, value, self.mask, scaling)

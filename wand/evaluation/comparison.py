@@ -163,7 +163,7 @@ def save(rows: Sequence[Row], shares: WonBack, folder: Path) -> None:
 
 
 def _line(row: Row, cells: Cells) -> list[str]:
-    size = row.system.window.size
+    size = row.system.window.plain
     return [row.system.name, "full" if size is None else str(size), *(cell(row) for cell in cells.values())]
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from wand.attention import AttentionWindow
+from wand.attention import Windows
 from wand.backbone import Backbone
 from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, kv_bytes
 from wand.decoding.decoder import Decoder
@@ -20,15 +20,16 @@ def columns_of(backbone: Backbone, seconds: float) -> int:
     return backbone.layout.columns_of(round(seconds * backbone.frame_rate))
 
 
-def cache_bytes(backbone: Backbone, prefix: int, seconds: float, window: int | None) -> int:
+def cache_bytes(backbone: Backbone, prefix: int, seconds: float, windows: Windows) -> int:
     """Bytes of one row's cache after that many seconds of speech."""
     itemsize = next(backbone.decoder.parameters()).element_size()
-    kept = columns_of(backbone, seconds) if window is None else window
-    return kv_bytes(backbone.decoder.config, prefix + kept, itemsize)
+    sizes = [windows.of(layer).size for layer in range(backbone.decoder.config.num_hidden_layers)]
+    kept = [prefix + (columns_of(backbone, seconds) if size is None else size) for size in sizes]
+    return kv_bytes(backbone.decoder.config, kept, itemsize)
 
 
 def filled_cache(
-    backbone: Backbone, prefix: int, columns: int, window: int | None, rows: int = 1
+    backbone: Backbone, prefix: int, columns: int, windows: Windows, rows: int = 1
 ) -> PrefixWindowCache | FullCache:
     """A cache as it is after so many columns of speech, with random keys and values: time does not depend on them.
 
@@ -36,13 +37,14 @@ def filled_cache(
         backbone: The model that will step on from it.
         prefix: P.
         columns: Speech columns that were spoken.
-        window: W; None is full attention.
+        windows: The windows of the layers.
         rows: B.
     """
     config = backbone.decoder.config
     parameter = next(backbone.decoder.parameters())
     dtype, device = parameter.dtype, parameter.device
     layers, heads, width = key_value_shape(config)
+    window = windows.plain
     if window is None:
         full = FullCache(prefix)
         # One layer's for all: drawing gigabytes would take longer than what is measured.
@@ -104,7 +106,7 @@ def step_milliseconds(
     backbone: Backbone,
     prefix: int,
     columns: int,
-    windows: list[int | None],
+    windows: Sequence[Windows],
     repeats: int = 30,
     warmup: int = 3,
 ) -> list[float]:
@@ -114,7 +116,7 @@ def step_milliseconds(
         backbone: The model, in eval mode.
         prefix: Prefix columns.
         columns: Speech columns before the step.
-        windows: Which windows to time; None is full attention.
+        windows: Which windows to time.
         repeats: Steps timed of each.
         warmup: Steps before them.
 
@@ -122,7 +124,7 @@ def step_milliseconds(
         Milliseconds, in the order of `windows`.
     """
     device = next(backbone.parameters()).device
-    decoders = [Decoder(backbone, AttentionWindow(window)) for window in windows]
+    decoders = [Decoder(backbone, window) for window in windows]
     token = torch.zeros(1, backbone.num_codebooks, dtype=torch.long, device=device)
     steps = [
         partial(decoder.step, filled_cache(backbone, prefix, columns, window), token)

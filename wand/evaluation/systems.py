@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from wand.attention import AttentionWindow
+from wand.attention import AttentionWindow, Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class System:
 
     name: str
     weights: Literal["teacher", "student"]
-    window: AttentionWindow
+    window: Windows
 
     @property
     def meaning(self) -> str:
@@ -34,7 +34,7 @@ class System:
 
 
 def compared_systems(
-    window: AttentionWindow, with_teacher: bool, other_windows: Sequence[int] = (), student_full: bool = False
+    window: Windows, with_teacher: bool, other_windows: Sequence[int] = (), student_full: bool = False
 ) -> tuple[System, ...]:
     """Teacher, the same weights untrained under windows, student.
 
@@ -49,7 +49,7 @@ def compared_systems(
         systems.append(System("teacher", "teacher", AttentionWindow()))
         if not window.is_full:
             systems.append(System("untrained", "teacher", window))
-        others = sorted({size for size in other_windows if size != window.size})
+        others = sorted({size for size in other_windows if size != window.plain})
         systems += [System(f"untrained-{size}", "teacher", AttentionWindow(size)) for size in others]
     systems.append(System("student", "student", window))
     if student_full and not window.is_full:

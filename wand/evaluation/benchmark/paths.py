@@ -102,7 +102,7 @@ def make_cache(
     system: System, backbone: Backbone, prefix: int, columns: int, rows: int
 ) -> PrefixWindowCache | DynamicCache:
     """The cache that a system has after so many speech columns."""
-    filled = filled_cache(backbone, prefix, columns, system.window, rows)
+    filled = filled_cache(backbone, prefix, columns, AttentionWindow(system.window), rows)
     if system.path != GENERATE:
         return filled
     stock = DynamicCache()

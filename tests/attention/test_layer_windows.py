@@ -1,0 +1,129 @@
+"""Windows that differ by layer: every kernel, both bodies and the cache against the slow reference; a policy from
+outside wand acts in a fit, in speech and in an export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import wand
+from tests.conftest import BODIES
+from tests.workplace import Workplace
+from wand.attention import (
+    AttentionContext,
+    AttentionWindow,
+    LayerWindows,
+    WindowPolicy,
+    resolve_windows,
+    use_wand_attention,
+)
+from wand.attention.reference import reference_attention
+from wand.backbones.encodec_lm import EncodecLM
+from wand.conditioning import Reference as Spoken
+from wand.conditioning import make_batch
+from wand.decoding.cache import PrefixWindowCache, kv_bytes
+from wand.decoding.decoder import Body, Decoder
+
+WINDOWS = LayerWindows((AttentionWindow(7), AttentionWindow(4)))
+
+
+class Pyramid(WindowPolicy):
+    """A policy as a user writes it: the window shrinks from layer to layer.
+
+    Args:
+        first: W of the first layer.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def sizes(self, layers: int) -> Sequence[int]:
+        return [self.first - 2 * layer for layer in range(layers)]
+
+
+class Reference:
+    """An attention context that computes every layer with the slow reference."""
+
+    def __init__(self, windows: LayerWindows, boundary: int, starts: Tensor) -> None:
+        self.windows, self.boundary, self.starts = windows, boundary, starts
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+        window = self.windows.of(layer)
+        return reference_attention(
+            query, key, value, window=window, boundary=self.boundary, starts=self.starts, scaling=scaling
+        )
+
+
+@pytest.mark.parametrize("name", list(BODIES))
+@pytest.mark.parametrize(
+    "windows", [WINDOWS, WINDOWS.map(lambda w: AttentionWindow(w.size, 1.5))], ids=["hard", "soft"]
+)
+@torch.no_grad()
+def test_a_forward_is_the_reference_layer_by_layer(name: str, windows: LayerWindows) -> None:
+    torch.manual_seed(0)
+    body = BODIES[name]().eval()
+    use_wand_attention(body)
+    embeds, starts = torch.randn(2, 5 + 20, body.config.hidden_size), torch.tensor([0, 2])
+    positions = (torch.arange(25) - starts[:, None]).clamp(min=0)
+
+    def run(context: Any) -> Tensor:
+        return body(
+            inputs_embeds=embeds, position_ids=positions, use_cache=False, attention_context=context
+        ).last_hidden_state
+
+    expected = run(Reference(windows, 5, starts))
+    for kernel in ("dense", "auto") if windows.tau else ("dense", "band", "auto"):
+        own = run(AttentionContext(windows, 5, starts, kernel=kernel))  # type: ignore[arg-type]
+        for row, start in enumerate(starts.tolist()):
+            torch.testing.assert_close(own[row, start:], expected[row, start:], atol=1e-4, rtol=1e-4)
+    uniform = run(AttentionContext(windows.of(0), 5, starts))
+    assert (uniform - expected)[:, -1].abs().max() > 0.01, "the second layer's window acts"
+
+
+@pytest.mark.parametrize("body", ["transformers", "lean"])
+@torch.no_grad()
+def test_stepping_is_the_forward(tiny_lm: EncodecLM, random_batch: Any, body: Body) -> None:
+    batch = random_batch(tiny_lm)
+    expected = tiny_lm(batch, WINDOWS)
+    decoder = Decoder(tiny_lm, WINDOWS, body)
+    hidden, cache = decoder.prefill(batch)
+    assert isinstance(cache, PrefixWindowCache)
+    sizes = {cache.nbytes}
+    for step in range(batch.columns.shape[1]):
+        torch.testing.assert_close(tiny_lm.speech_head().logits(hidden), expected[:, step], atol=1e-4, rtol=1e-4)
+        hidden = decoder.step(cache, batch.columns[:, step])
+        sizes.add(cache.nbytes)
+    columns = [batch.prefix_length + size for size in WINDOWS.plain]
+    assert sizes == {kv_bytes(tiny_lm.decoder.config, columns, rows=3)}
+
+
+def test_the_sizes_of_a_setting() -> None:
+    assert resolve_windows(None, 3) == AttentionWindow()
+    assert resolve_windows([8, 8], 2) == resolve_windows(8, 2) == AttentionWindow(8)
+    assert resolve_windows(Pyramid(9), 3).plain == [9, 7, 5]
+    with pytest.raises(ValueError, match="window has 2 sizes, the model has 3 layers"):
+        resolve_windows([8, 8], 3)
+    with pytest.raises(ValueError, match=r"windows by layer \[8, None\]"):
+        LayerWindows((AttentionWindow(8), AttentionWindow()))
+    with pytest.raises(ValueError, match="window has 1 sizes, the model has 2 layers"):
+        PrefixWindowCache(BODIES["llama"]().config, prefix_length=2, window=[3])
+
+
+def test_a_policy_from_outside(workplace: Workplace) -> None:
+    fit = [option for option in workplace.fit if not option.startswith("--model.window")]
+    silent = ["--trainer.max_steps=2", "--recogniser=null", "--checkpoint.monitor=val/agreement"]
+    policy = "--model.window={class_path: tests.attention.test_layer_windows.Pyramid, init_args: {first: 12}}"
+    workplace.run("fit", "--config", "quickstart", *fit, *silent, "--checkpoint.mode=max", policy)
+    model = wand.load("runs/quickstart")
+    assert model.window.plain == [12, 10]
+    text = model.backbone.conditioner("so it is", Spoken(torch.randint(0, 256, (4, 60))))
+    _, cache = model.decoder.prefill(make_batch(model.backbone.conditioner, model.backbone.layout, [text]))
+    assert isinstance(cache, PrefixWindowCache)
+    assert [ring.keys.shape[2] - cache.prefix_length for ring in cache.rings] == [12, 10]
+    workplace.run("export", "--ckpt_path", "runs/quickstart", "--out", "exported")
+    assert wand.load("exported").window == model.window
