@@ -24,6 +24,7 @@ from wand.decoding.sampling import Sampling
 from wand.decoding.stopping import StopRules
 from wand.export import ABOUT, export
 from wand.module import WandModule
+from wand.synthesis import SpeakOptions
 
 
 def save_run(backbone: Backbone, folder: Path, window: int | None = 8) -> Path:
@@ -52,7 +53,7 @@ def test_an_export_speaks_windowed_what_the_student_does(student: CausalSpeechLM
     loaded = wand.load(exported)
     assert loaded.window == AttentionWindow(8)
     reference, greedy = voice("llasa"), Sampling(temperature=0)
-    spoken = loaded.generate(["hello.", "no"], reference, sampling=greedy, max_seconds=1)
+    spoken = loaded.generate(["hello.", "no"], reference, SpeakOptions(greedy, max_seconds=1))
     batch = make_batch(
         student.conditioner, student.layout, [student.conditioner(text, reference) for text in ("hello.", "no")]
     )
@@ -114,8 +115,10 @@ def test_a_finished_run_is_exported_by_command_and_speaks(run: Workplace, tmp_pa
     loaded = wand.load(tmp_path / "out")
     own, other = from_run.state_dict(), loaded.backbone.state_dict()
     assert all(torch.equal(own[name].half().float(), other[name]) for name in own)
-    (spoken,) = loaded.generate("hello", "runs/quickstart/samples/0-reference.wav", max_seconds=1)
+    (spoken,) = loaded.generate("hello", "runs/quickstart/samples/0-reference.wav", SpeakOptions(max_seconds=1))
     assert spoken.audio is not None
     assert len(spoken.audio) == spoken.codes.shape[1] * 320
-    (same,) = wand.load("runs/quickstart").generate("hello", "runs/quickstart/samples/0-reference.wav", max_seconds=1)
+    (same,) = wand.load("runs/quickstart").generate(
+        "hello", "runs/quickstart/samples/0-reference.wav", SpeakOptions(max_seconds=1)
+    )
     assert same.audio is not None

@@ -14,6 +14,7 @@ from wand.codecs import EncodecCodec
 from wand.conditioning import Reference
 from wand.data.audio import write_audio
 from wand.decoding.stopping import StopReason
+from wand.synthesis import SpeakOptions
 from wand.synthesizer import Synthesizer
 from wand.voices import open_voice, save_voice
 
@@ -62,25 +63,26 @@ def test_files_that_are_no_voice_are_refused(model: Synthesizer, tmp_path: Path)
 def test_a_text_in_parts_is_its_parts_with_pauses_between(model: Synthesizer, sound: Path) -> None:
     voice = model.read_voice(sound)
     text = " ".join([TEXT] * 4)
-    (whole,) = model.generate(text, voice, max_seconds=1, split=True, seed=3)
+    (whole,) = model.generate(text, voice, SpeakOptions(max_seconds=1, split=True, seed=3))
     from wand.long_text import split_sentences
 
     parts = split_sentences(text)
     assert len(parts) > 1
-    alone = [model.generate(part, voice, max_seconds=1, seed=3 + i)[0] for i, part in enumerate(parts)]
+    alone = [model.generate(part, voice, SpeakOptions(max_seconds=1, seed=3 + i))[0] for i, part in enumerate(parts)]
     assert torch.equal(whole.codes, torch.cat([one.codes for one in alone], dim=1))
     pauses = (len(parts) - 1) * round(0.2 * 16_000)
     assert whole.audio is not None
     assert len(whole.audio) == whole.codes.shape[1] * 320 + pauses
     reasons = [one.reason for one in alone]
     assert whole.reason == next((r for r in reasons if r != StopReason.STOP_TOKEN), StopReason.STOP_TOKEN)
-    (single,) = model.generate(text, voice, max_seconds=1, seed=3)
+    (single,) = model.generate(text, voice, SpeakOptions(max_seconds=1, seed=3))
     assert single.codes.shape[1] <= 50
 
 
 def test_a_stream_is_the_same_speech(model: Synthesizer, sound: Path) -> None:
-    (whole,) = model.generate(TEXT, sound, max_seconds=3, seed=5)
-    parts = list(model.stream(TEXT, sound, max_seconds=3, seed=5, first_seconds=0.1, chunk_seconds=0.4))
+    (whole,) = model.generate(TEXT, sound, SpeakOptions(max_seconds=3, seed=5))
+    options = SpeakOptions(max_seconds=3, seed=5, first_seconds=0.1, chunk_seconds=0.4)
+    parts = list(model.stream(TEXT, sound, options))
     assert len(parts) > 2
     assert torch.equal(torch.cat([part.codes for part in parts], dim=1), whole.codes)
     assert parts[0].codes.shape[1] == 5
@@ -91,7 +93,7 @@ def test_a_stream_is_the_same_speech(model: Synthesizer, sound: Path) -> None:
 
 def test_int8_speaks(model: Synthesizer, sound: Path) -> None:
     rounded = Synthesizer(model.backbone, model.window, model.codec, int8=True)
-    (spoken,) = rounded.generate(TEXT, sound, max_seconds=1)
+    (spoken,) = rounded.generate(TEXT, sound, SpeakOptions(max_seconds=1))
     assert spoken.codes.shape[1] > 0
     assert rounded.decoder.lean is not None
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wand.decoding.cache import PrefixWindowCache
     from wand.decoding.sampling import Sampling
     from wand.module import WandModule
+    from wand.synthesis import SpeakOptions
     from wand.synthesizer import load
     from wand.windowed import adapt
 
@@ -29,6 +30,7 @@ _LAZY = {
     "PrefixWindowCache": "wand.decoding.cache",
     "Reference": "wand.conditioning",
     "Sampling": "wand.decoding.sampling",
+    "SpeakOptions": "wand.synthesis",
     "WandModule": "wand.module",
     "WindowSchedule": "wand.curriculum",
     "adapt": "wand.windowed",
@@ -43,6 +45,7 @@ __all__ = [
     "PrefixWindowCache",
     "Reference",
     "Sampling",
+    "SpeakOptions",
     "WandModule",
     "WindowSchedule",
     "__version__",

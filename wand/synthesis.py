@@ -14,9 +14,9 @@ from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.conditioning import Conditioning, Reference, make_batch
 from wand.decoding.decoder import Decoder
-from wand.decoding.generate import Request, generate_all, stream
+from wand.decoding.engine import Generation, Request
+from wand.decoding.generate import generate_all, stream
 from wand.decoding.sampling import Sampling
-from wand.decoding.slots import Generation
 from wand.decoding.stopping import StopReason, StopRules
 from wand.long_text import split_sentences
 
@@ -25,6 +25,41 @@ LOOP_SECONDS = 2.0
 SILENCE_SECONDS = 2.0
 # Between the parts of a text that was split.
 PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakOptions:
+    """How texts are spoken.
+
+    Args:
+        sampling: How tokens are drawn; the model's own way by default.
+        seed: Text i draws with seed + i; where texts are split, part i of all parts.
+        max_seconds: Longest speech, in seconds; the longest part, where texts are split.
+        rows: Texts (or parts of texts) that are spoken side by side.
+        split: Speak long texts in parts, cut at the ends of sentences, with a short pause between them. Otherwise a
+            text is one pass, however long.
+        first_seconds: Seconds of the first part of a stream: how soon something is heard.
+        chunk_seconds: Seconds of every other part of a stream.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+
+    sampling: Sampling | None = None
+    seed: int = 0
+    max_seconds: float = 30.0
+    rows: int = 8
+    split: bool = False
+    first_seconds: float = 0.2
+    chunk_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("max_seconds", "rows", "first_seconds", "chunk_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)} is not positive")
+
+
+DEFAULT_OPTIONS = SpeakOptions()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,12 +71,14 @@ class Speech:
         audio: Float32 ``[N]``; None without a codec.
         codes: ``[K, F]``.
         reason: Why it ended.
+        sample_rate: Samples a second of `audio`, in Hz.
     """
 
     text: str
     audio: Tensor | None
     codes: Tensor
     reason: StopReason
+    sample_rate: int
 
 
 def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> StopRules:
@@ -68,12 +105,7 @@ def synthesize(
     codec: Codec | None,
     texts: Sequence[str],
     reference: Reference,
-    *,
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    max_seconds: float = 30.0,
-    rows: int = 8,
-    split: bool = False,
+    options: SpeakOptions = DEFAULT_OPTIONS,
     on_column: Callable[[], object] | None = None,
 ) -> list[Speech]:
     """Speak texts in the voice of a reference.
@@ -83,48 +115,44 @@ def synthesize(
         codec: Its codec; without one there are codes and no sound.
         texts: What is to be said.
         reference: The voice; see `wand.voices`.
-        sampling: The backbone's own way by default.
-        seed: Text i draws with seed + i; where texts are split, part i of all their parts.
-        max_seconds: Longest speech allowed, of a part where texts are split.
-        rows: Texts that are spoken side by side.
-        split: Speak long texts in parts, cut at the ends of sentences, with a short pause between them; else a text is
-            one pass, however long.
+        options: How it is said.
         on_column: Called after every column.
 
     Raises:
         ValueError: If a text is empty or has characters the model does not know.
     """
     backbone = decoder.backbone
-    parts = [split_sentences(text) if split and text.strip() else [text] for text in texts]
+    parts = [split_sentences(text) if options.split and text.strip() else [text] for text in texts]
     said = [part for own in parts for part in own]
     conditionings = [backbone.conditioner(part, reference) for part in said]
     spoken = generate_all(
         decoder,
-        [Request(conditioning, seed + i) for i, conditioning in enumerate(conditionings)],
-        rules=stop_rules(backbone, codec, max_seconds),
-        rows=rows,
-        sampling=sampling,
+        [Request(conditioning, options.seed + i) for i, conditioning in enumerate(conditionings)],
+        rules=stop_rules(backbone, codec, options.max_seconds),
+        rows=options.rows,
+        sampling=options.sampling,
         on_column=on_column,
     )
     sounds: Sequence[Tensor | None] = [None] * len(spoken)
     if codec is not None:
         codes = [generation.codes for generation in spoken]
         sounds = sounds_of(backbone, codec, decoder.window, conditionings, codes, [reference] * len(spoken))
-    pause = 0 if codec is None else round(PAUSE_SECONDS * codec.sample_rate)
+    rate = backbone.sample_rate if codec is None else codec.sample_rate
     made = iter(zip(spoken, sounds, strict=True))
-    return [_joined(text, [next(made) for _ in own], pause) for text, own in zip(texts, parts, strict=True)]
+    return [_joined(text, [next(made) for _ in own], rate) for text, own in zip(texts, parts, strict=True)]
 
 
-def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], pause: int) -> Speech:
+def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], sample_rate: int) -> Speech:
     """The parts of a text as one speech; it ended as the first part that did not end by itself."""
     reasons = [generation.reason for generation, _ in parts]
     codes = torch.cat([generation.codes for generation, _ in parts], dim=1)
     reason = next((reason for reason in reasons if reason != StopReason.STOP_TOKEN), StopReason.STOP_TOKEN)
     sounds = [sound for _, sound in parts if sound is not None]
     if not sounds:
-        return Speech(text, None, codes, reason)
+        return Speech(text, None, codes, reason, sample_rate)
+    pause = round(PAUSE_SECONDS * sample_rate)
     padded = [torch.nn.functional.pad(sound, (0, pause)) for sound in sounds[:-1]]
-    return Speech(text, torch.cat([*padded, sounds[-1]]), codes, reason)
+    return Speech(text, torch.cat([*padded, sounds[-1]]), codes, reason, sample_rate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,12 +175,7 @@ def stream_speech(
     codec: Codec,
     text: str,
     reference: Reference,
-    *,
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    max_seconds: float = 30.0,
-    first_seconds: float = 0.2,
-    chunk_seconds: float = 0.5,
+    options: SpeakOptions = DEFAULT_OPTIONS,
 ) -> Iterator[SoundChunk]:
     """Speak a text and give its sound part by part, each as soon as it can be heard.
 
@@ -161,11 +184,7 @@ def stream_speech(
         codec: Its codec; it decodes with a state of its own, so that parts join without a seam where it is causal.
         text: What is to be said.
         reference: The voice; see `wand.voices`.
-        sampling: The backbone's own way by default.
-        seed: What it draws with.
-        max_seconds: Longest speech allowed.
-        first_seconds: Length of the first part: how soon something is heard.
-        chunk_seconds: Length of every other part.
+        options: How it is said.
 
     Raises:
         ValueError: If the text cannot be spoken, or the codec needs the whole speech.
@@ -174,14 +193,14 @@ def stream_speech(
     if codec.needs_latents:
         raise ValueError(f"{type(codec).__name__} makes sound of a second pass over the whole speech: do not stream it")
     voice = codec.stream(reference)
+    first, others = (
+        max(1, round(seconds * backbone.frame_rate)) for seconds in (options.first_seconds, options.chunk_seconds)
+    )
     parts = stream(
         decoder,
-        backbone.conditioner(text, reference),
-        rules=stop_rules(backbone, codec, max_seconds),
-        sampling=sampling,
-        seed=seed,
-        first_frames=max(1, round(first_seconds * backbone.frame_rate)),
-        frames=max(1, round(chunk_seconds * backbone.frame_rate)),
+        Request(backbone.conditioner(text, reference), options.seed, parts=(first, others)),
+        rules=stop_rules(backbone, codec, options.max_seconds),
+        sampling=options.sampling,
     )
     for part in parts:
         audio = voice.decode(part.codes).cpu()

@@ -16,9 +16,8 @@ from wand.codecs import Codec
 from wand.conditioning import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.prefixes import PrefixMemory
-from wand.decoding.sampling import Sampling
 from wand.export import ABOUT
-from wand.synthesis import SoundChunk, Speech, stream_speech, synthesize
+from wand.synthesis import DEFAULT_OPTIONS, SoundChunk, SpeakOptions, Speech, stream_speech, synthesize
 from wand.tokenizers import read_files
 from wand.voices import open_voice
 from wand.weights import read_json
@@ -58,79 +57,45 @@ class Synthesizer:
         self,
         texts: str | Sequence[str],
         reference: Reference | str | Path,
+        options: SpeakOptions = DEFAULT_OPTIONS,
         *,
         reference_text: str | None = None,
-        sampling: Sampling | None = None,
-        seed: int = 0,
-        max_seconds: float = 30.0,
-        rows: int = 8,
-        split: bool = False,
     ) -> list[Speech]:
         """Speak texts.
 
         Args:
             texts: One or several.
             reference: The voice: a sound file, a saved voice, or a `Reference` (see `read_voice`).
+            options: How it is said.
             reference_text: What is said in the sound file, where that is known.
-            sampling: The model's own way by default.
-            seed: Text i draws with seed + i; where texts are split, part i of all their parts.
-            max_seconds: Longest speech allowed, of a part where texts are split.
-            rows: Texts that are spoken side by side.
-            split: Speak long texts in parts, cut at the ends of sentences; else each is one pass.
 
         Raises:
             ValueError: If a text or the reference cannot be used.
         """
-        return synthesize(
-            self.decoder,
-            self.codec,
-            [texts] if isinstance(texts, str) else texts,
-            self._reference(reference, reference_text),
-            sampling=sampling,
-            seed=seed,
-            max_seconds=max_seconds,
-            rows=rows,
-            split=split,
-        )
+        chosen = [texts] if isinstance(texts, str) else texts
+        return synthesize(self.decoder, self.codec, chosen, self._reference(reference, reference_text), options)
 
     def stream(
         self,
         text: str,
         reference: Reference | str | Path,
+        options: SpeakOptions = DEFAULT_OPTIONS,
         *,
         reference_text: str | None = None,
-        sampling: Sampling | None = None,
-        seed: int = 0,
-        max_seconds: float = 30.0,
-        first_seconds: float = 0.2,
-        chunk_seconds: float = 0.5,
     ) -> Iterator[SoundChunk]:
         """Speak one text and give its sound part by part; the same speech as `generate` with this seed.
 
         Args:
             text: What is to be said.
             reference: As in `generate`.
+            options: How it is said, and how long the parts are.
             reference_text: As in `generate`.
-            sampling: As in `generate`.
-            seed: What it draws with.
-            max_seconds: Longest speech allowed.
-            first_seconds: Length of the first part: how soon something is heard.
-            chunk_seconds: Length of every other part.
 
         Raises:
             ValueError: If the text or the reference cannot be used, or the codec needs the whole speech.
         """
-        return stream_speech(
-            self.decoder,
-            self.codec or self.backbone.load_codec(),
-            text,
-            self._reference(reference, reference_text),
-            sampling=sampling,
-            seed=seed,
-            max_seconds=max_seconds,
-            first_seconds=first_seconds,
-            chunk_seconds=chunk_seconds,
-        )
+        codec = self.codec or self.backbone.load_codec()
+        return stream_speech(self.decoder, codec, text, self._reference(reference, reference_text), options)
 
     def _reference(self, given: Reference | str | Path, text: str | None) -> Reference:
         return given if isinstance(given, Reference) else self.read_voice(given, text)

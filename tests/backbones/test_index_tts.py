@@ -27,8 +27,8 @@ from wand.backbones.index_tts_conditioning import LATENTS
 from wand.conditioning import ConditionedBatch, make_batch
 from wand.decoding.cache import PrefixWindowCache, kv_bytes
 from wand.decoding.decoder import Decoder
+from wand.decoding.engine import Generation
 from wand.decoding.generate import generate
-from wand.decoding.slots import Generation
 from wand.decoding.stopping import StopReason, StopRules
 from wand.testing import BackboneContract, Examples, explicit_mask
 

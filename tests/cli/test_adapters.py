@@ -21,6 +21,7 @@ from wand.conditioning import Reference, make_batch
 from wand.data.audio import read_audio, write_audio
 from wand.data.manifest import ManifestCorpus
 from wand.decoding.sampling import Sampling
+from wand.synthesis import SpeakOptions
 
 # Config: codes of a frame, rows of codes, and what else a line of its manifest has.
 SHAPES: dict[str, tuple[int, int, dict[str, Any]]] = {
@@ -99,7 +100,7 @@ def test_a_released_model_is_adapted_resumed_exported_and_speaks(
     sound = corpus.audio(utterance) if name == "indextts" else None
     voice = Reference(own.codes, sound, utterance.text, own.global_codes, utterance.speaker)
     spoken = [
-        wand.load(path).generate("no", voice, sampling=Sampling(temperature=0), max_seconds=2)[0].codes
+        wand.load(path).generate("no", voice, SpeakOptions(Sampling(temperature=0), max_seconds=2))[0].codes
         for path in ("out", run / "checkpoints" / "best.ckpt")
     ]
     assert torch.equal(*spoken)
@@ -155,7 +156,7 @@ def test_a_vocoder_of_latents_is_heard_on_the_whole_way(tmp_path: Path, monkeypa
     assert soundfile.info("out.wav").samplerate == 24_000
     assert main(["export", "--ckpt_path", str(run), "--out", "out"]) == 0
     vocoder = WorkerCodec(str(script), sys.executable, str(release))
-    (one,) = wand.load("out", vocoder).generate("so.", "0.wav", max_seconds=1)
+    (one,) = wand.load("out", vocoder).generate("so.", "0.wav", SpeakOptions(max_seconds=1))
     backbone, settings = load_backbone_and_settings(run / "checkpoints" / "best.ckpt")
     voice = Reference(one.codes, read_audio("0.wav", 24_000))
     batch = make_batch(backbone.conditioner, backbone.layout, [backbone.conditioner("so.", voice)], [one.codes])

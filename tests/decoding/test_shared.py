@@ -19,9 +19,11 @@ from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.conditioning import Conditioning, Reference
 from wand.decoding.decoder import Decoder
+from wand.decoding.engine import Request
 from wand.decoding.generate import stream
 from wand.decoding.prefixes import PrefixMemory
 from wand.decoding.stopping import StopRules
+from wand.synthesis import SpeakOptions
 from wand.synthesizer import Synthesizer
 
 RULES = StopRules(max_columns=60, loop_columns=12)
@@ -47,7 +49,7 @@ def embedded() -> Synthesizer:
 
 
 def spoken(model: Synthesizer, text: str, voice: Reference, seed: int) -> Tensor:
-    (speech,) = model.generate(text, voice, seed=seed, max_seconds=2.0)
+    (speech,) = model.generate(text, voice, SpeakOptions(seed=seed, max_seconds=2.0))
     return speech.codes
 
 
@@ -101,7 +103,7 @@ def test_a_windowed_model_generates_while_it_is_called() -> None:
 
 def codes_of(decoder: Decoder, conditioning: Conditioning, seed: int) -> Iterator[Tensor]:
     """The parts of one speech."""
-    for part in stream(decoder, conditioning, rules=RULES, seed=seed, first_frames=2, frames=3):
+    for part in stream(decoder, Request(conditioning, seed, parts=(2, 3)), rules=RULES):
         yield part.codes
 
 
@@ -156,7 +158,7 @@ def test_streams_of_sound_in_turns_and_in_threads(embedded: Synthesizer, tmp_pat
     voice = embedded.read_voice(tmp_path / "voice.wav")
 
     def parts(seed: int) -> Iterator[Tensor]:
-        for part in embedded.stream(TEXTS[seed], voice, seed=seed, max_seconds=0.8, chunk_seconds=0.1):
+        for part in embedded.stream(TEXTS[seed], voice, SpeakOptions(seed=seed, max_seconds=0.8, chunk_seconds=0.1)):
             yield part.audio
 
     alone = [torch.cat(list(parts(seed))) for seed in range(3)]

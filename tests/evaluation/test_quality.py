@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wand.data.shards import Example
-from wand.decoding.slots import Generation
+from wand.decoding.engine import Generation
 from wand.decoding.stopping import StopReason
 from wand.evaluation.quality import Take, counts, judge, summarise, won_back
 

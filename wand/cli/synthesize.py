@@ -17,7 +17,7 @@ from wand.checkpoints import LAST, codec_of_run, load_backbone_and_settings, loa
 from wand.data.audio import write_audio
 from wand.decoding.decoder import Decoder
 from wand.decoding.sampling import Sampling
-from wand.synthesis import Speech, synthesize
+from wand.synthesis import SpeakOptions, Speech, synthesize
 from wand.teacher import COPY
 from wand.voices import open_voice, save_voice
 
@@ -114,10 +114,7 @@ def main(arguments: list[str]) -> list[Speech]:
             codec,
             texts,
             reference,
-            sampling=sampling,
-            seed=options.seed,
-            max_seconds=options.max_seconds,
-            split=options.split,
+            SpeakOptions(sampling, options.seed, options.max_seconds, split=options.split),
             on_column=lambda: progress.advance(bar),
         )
     _write(spoken, options.out, codec.sample_rate)

@@ -92,6 +92,7 @@ class PrefixWindowCache(Cache):
         starts: Tensor | None = None,
     ) -> None:
         layers, groups, width = key_value_shape(config)
+        self._config = config
         windows = [window] * layers if isinstance(window, int) else list(window)
         if len(windows) != layers:
             raise ValueError(f"window has {len(windows)} sizes, the model has {layers} layers: give one for each layer")
@@ -165,6 +166,17 @@ class PrefixWindowCache(Cache):
         """What the attention of the next step needs."""
         masks = {window: self._visible(window)[:, None, None] for window in self._places}
         return StepContext([masks[ring.places.window] for ring in self.rings])
+
+    def empty(self, batch_size: int, prefix_length: int) -> PrefixWindowCache:
+        """An empty cache with the same windows, for another number of rows and prefix columns."""
+        return PrefixWindowCache(
+            self._config,
+            prefix_length=prefix_length,
+            window=[ring.places.window for ring in self.rings],
+            batch_size=batch_size,
+            dtype=self.rings[0].keys.dtype,
+            device=self.positions.device,
+        )
 
     @torch.inference_mode()
     def restart(self, rows: Tensor, prefilled: PrefixWindowCache) -> None:

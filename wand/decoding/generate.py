@@ -1,36 +1,17 @@
-"""Whole decodes: a batch, a list of requests over a fixed number of slots, one speech as it comes."""
+"""Whole decodes as loops over an engine: a batch, a list of requests, one speech as it comes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from wand.conditioning import ConditionedBatch, Conditioning, make_batch
+from wand.conditioning import ConditionedBatch
 from wand.decoding.decoder import Decoder
+from wand.decoding.engine import Done, Engine, Generation, Request
 from wand.decoding.sampling import Sampling
-from wand.decoding.slots import Generation, Slots
 from wand.decoding.stopping import StopReason, StopRules
-
-# Slots that have ended are given up when no more than this share of them speaks.
-SHRINK_AT = 0.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """One speech that is wanted.
-
-    Args:
-        conditioning: Of the adapter's conditioner.
-        seed: What it draws with.
-        max_columns: Columns at most; those of the rules by default.
-    """
-
-    conditioning: Conditioning
-    seed: int = 0
-    max_columns: int | None = None
 
 
 def generate(
@@ -55,20 +36,11 @@ def generate(
     Returns:
         One `Generation` per row.
     """
-    slots = Slots(
-        decoder,
-        batch,
-        seeds=range(len(batch)) if seeds is None else seeds,
-        limits=[rules.max_columns] * len(batch),
-        rules=rules,
-        sampling=sampling,
-    )
-    places = list(range(len(batch)))
-    spoken: dict[int, Generation] = {}
-    while slots.speaking:
-        spoken |= {places[row]: generation for row, generation in _advance(slots, on_column).items()}
-        places = _shrunk(slots, places)
-    return [spoken[row] for row in range(len(batch))]
+    engine = Engine(decoder, rows=len(batch), prefix_length=batch.prefix_length, rules=rules, sampling=sampling)
+    own = list(range(len(batch))) if seeds is None else list(seeds)
+    tickets = engine.begin(batch, own, [rules.max_columns] * len(batch))
+    spoken = _all(engine, on_column)
+    return [spoken[ticket] for ticket in tickets]
 
 
 def generate_all(
@@ -81,15 +53,13 @@ def generate_all(
     on_column: Callable[[], object] | None = None,
     on_done: Callable[[int], object] | None = None,
 ) -> list[Generation]:
-    """Speak any number of requests, so many at a time: where one ends, the next begins.
-
-    Under full attention rows are in step, so that a whole group ends before the next begins.
+    """Speak any number of requests in a fixed number of rows: where one ends, the next begins.
 
     Args:
         decoder: The model, in eval mode, and its window.
         requests: What is wanted, begun in this order.
         rules: When to end beside the stop token.
-        rows: Slots.
+        rows: Requests that are spoken at once, at most.
         sampling: How tokens are drawn; the backbone's own way by default.
         on_column: Called after every column.
         on_done: Called with the number of requests that are done.
@@ -97,37 +67,32 @@ def generate_all(
     Returns:
         One `Generation` per request.
     """
-    limits = [request.max_columns or rules.max_columns for request in requests]
-    in_step = decoder.window.is_full
-    longest = max((decoder.backbone.conditioner.length(request.conditioning) for request in requests), default=0)
+    if not requests:
+        return []
+    longest = max(decoder.backbone.conditioner.length(request.conditioning) for request in requests)
+    engine = Engine(decoder, rows=min(rows, len(requests)), prefix_length=longest, rules=rules, sampling=sampling)
+    tickets = [engine.submit(request) for request in requests]
+    spoken = _all(engine, on_column, on_done)
+    return [spoken[ticket] for ticket in tickets]
+
+
+def _all(
+    engine: Engine, on_column: Callable[[], object] | None, on_done: Callable[[int], object] | None = None
+) -> dict[int, Generation]:
+    """Step until nothing is left; generations by ticket."""
     spoken: dict[int, Generation] = {}
-    queue = list(range(len(requests)))
-    while queue:
-        places, queue = queue[:rows], queue[rows:]
-        slots = Slots(
-            decoder,
-            _batch(decoder, [requests[i] for i in places], None if in_step else longest),
-            seeds=[requests[i].seed for i in places],
-            limits=[limits[i] for i in places],
-            rules=rules,
-            sampling=sampling,
-        )
-        while slots.speaking:
-            ended = _advance(slots, on_column)
-            if not ended:
-                continue
-            spoken |= {places[row]: generation for row, generation in ended.items()}
-            if on_done is not None:
-                on_done(len(spoken))
-            if not in_step and queue:
-                free = slots.free[: len(queue)]
-                begun, queue = queue[: len(free)], queue[len(free) :]
-                own = [requests[i] for i in begun]
-                slots.admit(free, _batch(decoder, own), [one.seed for one in own], [limits[i] for i in begun])
-                for row, i in zip(free, begun, strict=True):
-                    places[row] = i
-            places = _shrunk(slots, places)
-    return [spoken[i] for i in range(len(requests))]
+    while engine.busy:
+        ended = {event.ticket: event.generation for event in engine.step() if isinstance(event, Done)}
+        if on_column is not None:
+            on_column()
+        if not ended:
+            continue
+        spoken |= ended
+        if on_done is not None:
+            on_done(len(spoken))
+        if not engine.waiting:
+            engine.shrink()
+    return spoken
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,70 +110,30 @@ class Chunk:
 
 def stream(
     decoder: Decoder,
-    conditioning: Conditioning,
+    request: Request,
     *,
     rules: StopRules,
     sampling: Sampling | None = None,
-    seed: int = 0,
-    first_frames: int = 10,
-    frames: int = 25,
 ) -> Iterator[Chunk]:
     """One speech in parts, each as soon as it is there; the same codes as `generate` gives with this seed.
 
     Args:
         decoder: The model, in eval mode, and its window.
-        conditioning: Of the adapter's conditioner.
+        request: What is wanted; its `parts` say how many frames come at a time.
         rules: When to end beside the stop token.
         sampling: How tokens are drawn; the backbone's own way by default.
-        seed: What it draws with.
-        first_frames: Frames of the first part: how soon it is heard.
-        frames: Frames of every other part.
 
     Yields:
         Parts; the last one, perhaps without a frame, tells why the speech ended.
     """
-    layout = decoder.backbone.layout
-    batch = _batch(decoder, [Request(conditioning)])
-    slots = Slots(decoder, batch, seeds=[seed], limits=[rules.max_columns], rules=rules, sampling=sampling)
-    columns: list[Tensor] = []  # those of frames that were not given yet
-    given, wanted = 0, first_frames
-    while True:
-        # Nothing is given that lies beyond an end which nobody has looked at yet.
-        whole = layout.frames_of(len(columns) + 1) >= wanted
-        ended = _advance(slots, lambda: columns.append(slots.newest[0]), look=whole)
-        if ended:
-            (generation,) = ended.values()
-            yield Chunk(generation.codes[:, given:], generation.reason)
-            return
-        if whole:
-            codes = layout.from_columns(torch.stack(columns).cpu())
-            yield Chunk(codes)
-            given += codes.shape[1]
-            del columns[: codes.shape[1] * layout.columns_per_frame]
-            wanted = frames
-
-
-def _advance(slots: Slots, on_column: Callable[[], object] | None = None, look: bool = False) -> dict[int, Generation]:
-    """One more column of every row; the rows that have ended, if it is time for a look or one is asked for."""
-    slots.draw()
-    if on_column is not None:
-        on_column()
-    ended = slots.ended() if look or slots.may_have_ended else {}
-    if slots.speaking:
-        slots.feed()
-    return ended
-
-
-def _shrunk(slots: Slots, places: list[int]) -> list[int]:
-    """Give up free slots, where that is worth it; the places of those that are left."""
-    speaking = slots.speaking
-    if slots.captured or not speaking or len(speaking) > SHRINK_AT * len(places):
-        return places
-    slots.shrink()
-    return [places[row] for row in speaking]
-
-
-def _batch(decoder: Decoder, requests: Sequence[Request], prefix_length: int | None = None) -> ConditionedBatch:
-    backbone = decoder.backbone
-    given = [request.conditioning for request in requests]
-    return make_batch(backbone.conditioner, backbone.layout, given, prefix_length=prefix_length)
+    length = decoder.backbone.conditioner.length(request.conditioning)
+    engine = Engine(decoder, rows=1, prefix_length=length, rules=rules, sampling=sampling)
+    engine.submit(request)
+    given = 0
+    while engine.busy:
+        for event in engine.step():
+            if isinstance(event, Done):
+                yield Chunk(event.generation.codes[:, given:], event.generation.reason)
+            else:
+                yield Chunk(event.codes)
+                given += event.codes.shape[1]

@@ -64,6 +64,20 @@ class Sampling:
         if self.repetition_penalty <= 0:
             raise ValueError(f"repetition_penalty {self.repetition_penalty} is not positive: 1 is no penalty")
 
+    def filter(self, logits: Tensor) -> Tensor:
+        """Mask the tokens that are not drawn. Override it in a subclass for another rule, such as min-p.
+
+        Args:
+            logits: ``[B, n, V]``, already divided by the temperature.
+
+        Returns:
+            The logits, `MASKED` where a token is not drawn; at least one token of every row is left.
+        """
+        if self.repetition is None:
+            return keep_top_p(keep_top_k(logits, self.top_k), self.top_p)
+        likely = keep_top_k(logits, self.top_k) > MASKED
+        return keep_top_p(logits, self.top_p).masked_fill(~likely, MASKED)
+
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Mask all but the k largest logits (ties with the k-th stay)."""
@@ -198,10 +212,9 @@ class Sampler:
         settings = self.sampling
         # Always two a codebook, so that a row's numbers do not depend on what it said.
         numbers = uniform(self._seeds, self._calls, 2 * self._codebooks).view(len(logits), 2, -1)[..., own]
+        tokens = _pick(settings.filter(logits), numbers[:, 0])
         if settings.repetition is None:
-            return _pick(keep_top_p(keep_top_k(logits, settings.top_k), settings.top_p), numbers[:, 0])
-        likely = keep_top_k(logits, settings.top_k) > MASKED
-        tokens = _pick(keep_top_p(logits, settings.top_p).masked_fill(~likely, MASKED), numbers[:, 0])
+            return tokens
         others = logits.scatter(-1, tokens[..., None], MASKED) if settings.repetition.exclude else logits
         return torch.where(self._is_repeated(tokens, own, settings.repetition), _pick(others, numbers[:, 1]), tokens)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wand.data.shards import Example
-from wand.decoding.slots import Generation
+from wand.decoding.engine import Generation
 from wand.decoding.stopping import StopReason
 from wand.metrics.intervals import interval, resampled_sums
 from wand.metrics.words import errors

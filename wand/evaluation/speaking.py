@@ -12,9 +12,9 @@ from wand.codecs import Codec
 from wand.conditioning import Reference
 from wand.data.shards import Example
 from wand.decoding.decoder import Decoder
-from wand.decoding.generate import Request, generate_all
+from wand.decoding.engine import Generation, Request
+from wand.decoding.generate import generate_all
 from wand.decoding.sampling import Sampling
-from wand.decoding.slots import Generation
 from wand.evaluation.quality import Take, judge
 from wand.recognition import Recogniser
 from wand.synthesis import sounds_of, stop_rules

@@ -1,8 +1,9 @@
-"""Many requests over few slots, and speech that is given as it comes: the same as each request alone."""
+"""Many requests in few rows, and speech that is given as it comes: the same as each request alone."""
 
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from wand.backbones.encodec_lm import EncodecLM
 from wand.conditioning import Conditioning, Reference, make_batch
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
-from wand.decoding.generate import Request, generate, generate_all, stream
-from wand.decoding.sampling import RepetitionAware, Sampling
-from wand.decoding.slots import LOOK_EVERY, LOOK_EVERY_ELSEWHERE, Generation, Slots
+from wand.decoding.engine import LOOK_EVERY, LOOK_EVERY_ELSEWHERE, Done, Engine, Generation, Part, Request
+from wand.decoding.generate import generate, generate_all, stream
+from wand.decoding.rows import Rows
+from wand.decoding.sampling import MASKED, RepetitionAware, Sampling
 from wand.decoding.stopping import StopReason, StopRules
 
 RULES = StopRules(max_columns=40, loop_columns=12)
@@ -26,6 +28,17 @@ SAMPLINGS = {
     "penalised": Sampling(temperature=0.8, top_k=8, repetition_penalty=1.3, already_spoken=[3]),
     "repetition-aware": Sampling(top_p=0.9, repetition=RepetitionAware(4, 0.25)),
 }
+
+
+@dataclass(frozen=True)
+class MinP(Sampling):
+    """A rule as a user writes it: draw tokens that are at least `least` times as likely as the most likely one."""
+
+    least: float = 0.1
+
+    def filter(self, logits: Tensor) -> Tensor:
+        probabilities = logits.softmax(-1)
+        return logits.masked_fill(probabilities < self.least * probabilities.amax(-1, keepdim=True), MASKED)
 
 
 def requests(lm: EncodecLM) -> list[Request]:
@@ -50,7 +63,7 @@ def alone(lm: EncodecLM, request: Request, window: AttentionWindow, sampling: Sa
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
 def test_every_request_is_spoken_as_if_alone(monkeypatch, rows, window, sampling):
-    monkeypatch.setattr("wand.decoding.slots.FORGET_AFTER", 5)
+    monkeypatch.setattr("wand.decoding.engine.FORGET_AFTER", 5)
     lm = speaker()
     wanted = requests(lm)
     done: list[int] = []
@@ -68,7 +81,7 @@ def test_nothing_wanted_nothing_spoken():
 
 
 def test_learned_positions_do_not_run_out():
-    """A slot that is free goes on stepping beside others; it must not step beyond the model's positions."""
+    """A row that is free goes on stepping beside others; it must not step beyond the model's positions."""
     lm = speaker()
     lm.max_speech_tokens = 12
     offsets: list[Tensor] = []
@@ -91,14 +104,7 @@ def test_a_stream_says_what_generate_says(first, frames, window):
     lm = speaker()
     for request in requests(lm)[:3]:
         parts = list(
-            stream(
-                Decoder(lm, window),
-                request.conditioning,
-                rules=RULES,
-                seed=request.seed,
-                first_frames=first,
-                frames=frames,
-            )
+            stream(Decoder(lm, window), Request(request.conditioning, request.seed, parts=(first, frames)), rules=RULES)
         )
         plain = Request(request.conditioning, request.seed)
         expected = alone(lm, plain, window, lm.sampling)
@@ -112,7 +118,7 @@ def test_a_stream_says_what_generate_says(first, frames, window):
 def test_a_stream_comes_while_it_is_spoken():
     lm = speaker(1, 2)
     conditioning: Conditioning = requests(lm)[0].conditioning
-    parts = stream(Decoder(lm, AttentionWindow(4)), conditioning, rules=StopRules(10**6), first_frames=5)
+    parts = stream(Decoder(lm, AttentionWindow(4)), Request(conditioning, parts=(5, 25)), rules=StopRules(10**6))
     assert next(parts).codes.shape == (3, 5)
     assert next(parts).reason is None
 
@@ -127,29 +133,23 @@ def test_limits_end_with_their_reason():
 
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
 def test_what_a_captured_step_is_warmed_up_with_leaves_no_trace(sampling):
-    """Steps before a capture change nothing but what `_state` lists; keys and values are written again."""
+    """Steps before a capture change nothing but what `state` lists; keys and values are written again."""
     lm = speaker()
     request = requests(lm)[3]
     batch = make_batch(lm.conditioner, lm.layout, [request.conditioning])
 
-    def slots() -> Slots:
-        made = Decoder(lm, WINDOWS["window"])
-        return Slots(made, batch, seeds=[5], limits=[40], rules=RULES, sampling=sampling)
-
-    warmed, fresh = slots(), slots()
-    state = warmed._state()
+    warmed, fresh = (Rows(Decoder(lm, WINDOWS["window"]), batch, [5], sampling) for _ in range(2))
+    state = warmed.state()
     kept = [tensor.clone() for tensor in state]
     with torch.inference_mode():
         for _ in range(3):
             warmed._draw()
             warmed._feed()
-        assert [id(tensor) for tensor in warmed._state()] == [id(tensor) for tensor in state]
+        assert [id(tensor) for tensor in warmed.state()] == [id(tensor) for tensor in state]
         for tensor, value in zip(state, kept, strict=True):
             tensor.copy_(value)
     for _ in range(15):
-        warmed.draw()
-        fresh.draw()
-        assert torch.equal(warmed.newest, fresh.newest)
+        assert torch.equal(warmed.draw(), fresh.draw())
         warmed.feed()
         fresh.feed()
 
@@ -177,14 +177,8 @@ def test_late_looks_let_nothing_beyond_the_end_into_a_stream(first, frames):
         expected = alone(lm, Request(request.conditioning, request.seed), AttentionWindow(4), lm.sampling)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(LOOK_EVERY, "cpu", LOOK_EVERY_ELSEWHERE)
-            parts = stream(
-                Decoder(lm, AttentionWindow(4)),
-                request.conditioning,
-                rules=RULES,
-                seed=request.seed,
-                first_frames=first,
-                frames=frames,
-            )
+            wanted = Request(request.conditioning, request.seed, parts=(first, frames))
+            parts = stream(Decoder(lm, AttentionWindow(4)), wanted, rules=RULES)
             assert torch.equal(torch.cat([part.codes for part in parts], dim=1), expected.codes)
 
 
@@ -203,3 +197,102 @@ def test_memory_is_given_back_at_once():
         assert caches() == before
     finally:
         gc.enable()
+
+
+class Journal:
+    """What an engine gave, by ticket."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.parts: dict[int, list[Tensor]] = {}
+        self.done: dict[int, Generation] = {}
+
+    def step(self) -> None:
+        for event in self.engine.step():
+            if isinstance(event, Done):
+                assert event.ticket not in self.done
+                self.done[event.ticket] = event.generation
+            else:
+                assert isinstance(event, Part)
+                self.parts.setdefault(event.ticket, []).append(event.codes)
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+@pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
+def test_requests_that_arrive_while_others_speak(window, rows):
+    """An engine that begins empty, with a longer prefix than any request: parts and whole speeches are those alone."""
+    lm = speaker()
+    wanted = requests(lm)
+    longest = max(lm.conditioner.length(request.conditioning) for request in wanted)
+    engine = Engine(Decoder(lm, window), rows=rows, prefix_length=longest + 3, rules=RULES)
+    journal = Journal(engine)
+    assert engine.step() == []
+    assert not engine.busy
+    tickets = {}
+    for i, request in enumerate(wanted):
+        sizes = (2, 3) if i % 2 else None
+        own = Request(request.conditioning, request.seed, request.max_columns, sizes)
+        tickets[engine.submit(own)] = i
+        for _ in range(3 * i % 7):
+            journal.step()
+    while engine.busy:
+        journal.step()
+    assert engine.step() == []
+    assert journal.parts.keys() <= {ticket for ticket, i in tickets.items() if i % 2}
+    for ticket, i in tickets.items():
+        expected = alone(lm, wanted[i], window, lm.sampling)
+        assert torch.equal(journal.done[ticket].codes, expected.codes)
+        assert journal.done[ticket].reason == expected.reason
+        given = torch.cat(journal.parts.get(ticket, [expected.codes[:, :0]]), dim=1)
+        assert torch.equal(given, expected.codes[:, : given.shape[1]])
+    again = engine.submit(wanted[0])
+    while engine.busy:
+        journal.step()
+    assert torch.equal(journal.done[again].codes, alone(lm, wanted[0], window, lm.sampling).codes)
+
+
+def test_a_request_that_is_cancelled_leaves_its_row_to_another():
+    lm = speaker(1, 2)  # speaks for ever
+    wanted = requests(lm)[:4]
+    longest = max(lm.conditioner.length(request.conditioning) for request in wanted)
+    engine = Engine(Decoder(lm, AttentionWindow(4)), rows=2, prefix_length=longest, rules=StopRules(30))
+    tickets = [engine.submit(Request(request.conditioning, request.seed)) for request in wanted]
+    journal = Journal(engine)
+    for _ in range(5):
+        journal.step()
+    engine.cancel(tickets[0])  # is spoken
+    engine.cancel(tickets[2])  # waits
+    while engine.busy:
+        journal.step()
+    assert journal.done.keys() == {tickets[1], tickets[3]}
+    for i in (1, 3):
+        batch = make_batch(lm.conditioner, lm.layout, [wanted[i].conditioning])
+        (expected,) = generate(Decoder(lm, AttentionWindow(4)), batch, rules=StopRules(30), seeds=[wanted[i].seed])
+        assert torch.equal(journal.done[tickets[i]].codes, expected.codes)
+
+
+def test_what_does_not_fit_an_engine_is_refused():
+    lm = speaker()
+    request = requests(lm)[0]
+    length = lm.conditioner.length(request.conditioning)
+    engine = Engine(Decoder(lm, AttentionWindow(4)), rows=1, prefix_length=length - 1, rules=RULES)
+    with pytest.raises(ValueError, match=f"takes {length} columns, the engine has {length - 1}"):
+        engine.submit(request)
+    with pytest.raises(ValueError, match="rows 0"):
+        Engine(Decoder(lm, AttentionWindow(4)), rows=0, prefix_length=3, rules=RULES)
+
+
+def test_a_sampling_rule_from_outside():
+    lm = speaker(1, 2, 3)
+    texts, voice = TEXTS[:3], Reference(torch.zeros(3, 3, dtype=torch.long))
+
+    def spoken(sampling: Sampling) -> list[Tensor]:
+        batch = make_batch(lm.conditioner, lm.layout, [lm.conditioner(text, voice) for text in texts])
+        decoder = Decoder(lm, AttentionWindow(4))
+        return [one.codes for one in generate(decoder, batch, rules=StopRules(40), sampling=sampling)]
+
+    free, greedy = spoken(Sampling()), spoken(Sampling(temperature=0))
+    some, strict = spoken(MinP(least=0.3)), spoken(MinP(least=1.0))
+    assert all(torch.equal(own, expected) for own, expected in zip(strict, greedy, strict=True))
+    assert not any(torch.equal(own, other) for own, other in zip(some, free, strict=True))
+    assert not any(torch.equal(own, other) for own, other in zip(some, greedy, strict=True))

@@ -1,0 +1,378 @@
+"""The engine: requests go in, speech comes out, many rows side by side; a row that has ended begins the next request.
+
+`wand.decoding.generate` and servers are loops over `submit` and `step`.
+
+Shapes: B rows, K codebooks, F frames, T speech columns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from wand.conditioning import ConditionedBatch, Conditioning, make_batch
+from wand.decoding.decoder import Decoder
+from wand.decoding.rows import Rows
+from wand.decoding.sampling import Sampling
+from wand.decoding.stopping import StopReason, StopRules
+
+# Columns of a row between two checks of the slower stop rules.
+CHECK_EVERY = 16
+# Columns of the history that are worth forgetting.
+FORGET_AFTER = 256
+# How often to check for finished rows, in columns. On a GPU every check is a device sync, so check less often; must not
+# exceed CHECK_EVERY.
+LOOK_EVERY = {"cpu": 1}
+LOOK_EVERY_ELSEWHERE = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One speech that is wanted.
+
+    Args:
+        conditioning: The conditioning of one utterance, from the adapter's conditioner.
+        seed: The seed of its draws. What a request speaks depends on its own seed alone, not on other requests.
+        max_columns: Speech columns at most; the bound of the engine's rules by default.
+        parts: Frames of the first part and of every other part, if the speech is wanted part by part.
+    """
+
+    conditioning: Conditioning
+    seed: int = 0
+    max_columns: int | None = None
+    parts: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """What one row spoke.
+
+    Args:
+        codes: ``[K, F]``, complete frames.
+        columns: ``[T, K]`` as they were fed back.
+        reason: Why it ended.
+    """
+
+    codes: Tensor
+    columns: Tensor
+    reason: StopReason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The newest frames of a speech that is wanted part by part.
+
+    Args:
+        ticket: The request's.
+        codes: ``[K, n]``, complete frames.
+    """
+
+    ticket: int
+    codes: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Done:
+    """The end of a speech.
+
+    Args:
+        ticket: The request's.
+        generation: All of the speech.
+    """
+
+    ticket: int
+    generation: Generation
+
+
+@dataclass(slots=True)
+class _Speech:
+    """What one row is speaking."""
+
+    ticket: int
+    limit: int
+    """Columns at most."""
+    begin: int
+    """Where in the history it began."""
+    parts: tuple[int, int] | None
+    given: int = 0
+    """Frames that were given as parts."""
+
+    @property
+    def wanted(self) -> int | None:
+        """Frames at which the next part is due."""
+        return None if self.parts is None else self.given + self.parts[1 if self.given else 0]
+
+
+class Engine:
+    """Speaks requests in a fixed number of rows, from an empty start.
+
+    Under a window, a free row begins the next request while the others speak. Under full attention rows are in step,
+    so that requests are spoken in groups.
+
+    Args:
+        decoder: The model, in eval mode, and its window.
+        rows: B, requests that are spoken at once.
+        prefix_length: P, prefix columns of the longest request (of a group, under full attention).
+        rules: When to end a speech, beside the stop token.
+        sampling: How tokens are drawn; the backbone's own way by default.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+
+    def __init__(
+        self, decoder: Decoder, *, rows: int, prefix_length: int, rules: StopRules, sampling: Sampling | None = None
+    ) -> None:
+        if rows < 1:
+            raise ValueError(f"rows {rows} is not positive: at least one speech is spoken at once")
+        self.decoder = decoder
+        self.rows = rows
+        self.prefix_length = prefix_length
+        self.rules = rules
+        self.sampling = sampling
+        self._layout = decoder.backbone.layout
+        self._queue: deque[tuple[int, Request]] = deque()
+        self._tickets = 0
+        self._state: Rows | None = None
+        self._speeches: list[_Speech | None] = []
+        self._history: list[Tensor] = []
+        self._looked = 0  # columns of the history at the last look
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> int:
+        """Take in a request; it begins at the next step that has a free row.
+
+        Returns:
+            Its ticket: the events of the request carry it.
+
+        Raises:
+            ValueError: If its prefix is longer than the engine's rows.
+        """
+        length = self.decoder.backbone.conditioner.length(request.conditioning)
+        if length > self.prefix_length:
+            raise ValueError(
+                f"the prefix of a request takes {length} columns, the engine has {self.prefix_length}: "
+                f"make the text or the reference shorter, or the engine's prefix_length larger"
+            )
+        self._tickets += 1
+        self._queue.append((self._tickets - 1, request))
+        return self._tickets - 1
+
+    def cancel(self, ticket: int) -> None:
+        """Drop a request, waiting or spoken; its row is free at once."""
+        self._queue = deque(waiting for waiting in self._queue if waiting[0] != ticket)
+        self._speeches = [None if s is not None and s.ticket == ticket else s for s in self._speeches]
+        if self._state is not None:
+            self._state.park(self._free)
+
+    def begin(self, batch: ConditionedBatch, seeds: Sequence[int], limits: Sequence[int]) -> list[int]:
+        """Begin a batch that fills every row of an idle engine.
+
+        Args:
+            batch: Conditioning of B rows.
+            seeds: One for each row.
+            limits: Columns that each row speaks at most.
+
+        Returns:
+            One ticket for each row.
+        """
+        assert not self.busy
+        assert len(batch) == self.rows
+        tickets = [self._tickets + row for row in range(len(batch))]
+        self._tickets += len(batch)
+        requests = [Request({}, seed, limit) for seed, limit in zip(seeds, limits, strict=True)]
+        self._open(batch, list(zip(tickets, requests, strict=True)))
+        return tickets
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is waiting or spoken."""
+        return bool(self._queue or self._speaking)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not begun."""
+        return len(self._queue)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def step(self) -> list[Part | Done]:
+        """One more column of every row; what became ready with it. Waiting requests begin where rows are free."""
+        self._admit()
+        if self._state is None or not self._speaking:
+            return []
+        self._history.append(self._state.draw())
+        due = self._parts_due()
+        events: list[Part | Done] = list(self._ended()) if due or self._may_have_ended else []
+        # Nothing is given that lies beyond an end which nobody has looked at yet.
+        events += [self._part(row) for row in due if self._speeches[row] is not None]
+        if self._speaking:
+            self._state.feed()
+        return events
+
+    def shrink(self) -> None:
+        """Give up free rows for good, if at most half of the rows speak. Captured steps keep their rows."""
+        speaking = self._speaking
+        if self._state is None or self._state.captured or not speaking or 2 * len(speaking) > len(self._speeches):
+            return
+        self._state.keep(speaking)
+        self._history = [column[speaking] for column in self._history]
+        self._speeches = [self._speeches[row] for row in speaking]
+        self.rows = len(speaking)
+
+    @property
+    def _speaking(self) -> list[int]:
+        return [row for row, speech in enumerate(self._speeches) if speech is not None]
+
+    @property
+    def _free(self) -> list[int]:
+        return [row for row, speech in enumerate(self._speeches) if speech is None]
+
+    # -- beginnings ----------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        if not self._queue:
+            return
+        in_step = self.decoder.window.is_full
+        if self._state is None or (in_step and not self._speaking):
+            chosen = self._take(self.rows)
+            # Rows that begin together in a cache of their own are padded to its prefix at once.
+            whole = len(chosen) == self.rows and not in_step
+            self._open(self._batch(chosen, self.prefix_length if whole else None), chosen)
+        elif not in_step and (free := self._free):
+            chosen = self._take(len(free))
+            batch = self._batch(chosen)
+            rows = free[: len(chosen)]
+            self._state.restart(rows, batch, [request.seed for _, request in chosen])
+            for row, speech in zip(rows, self._begun(batch, chosen), strict=True):
+                self._speeches[row] = speech
+
+    def _take(self, count: int) -> list[tuple[int, Request]]:
+        return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+
+    def _batch(self, chosen: Sequence[tuple[int, Request]], prefix_length: int | None = None) -> ConditionedBatch:
+        backbone = self.decoder.backbone
+        given = [request.conditioning for _, request in chosen]
+        return make_batch(backbone.conditioner, backbone.layout, given, prefix_length=prefix_length)
+
+    def _open(self, batch: ConditionedBatch, chosen: Sequence[tuple[int, Request]]) -> None:
+        """Begin with new rows."""
+        self._history, self._looked = [], 0
+        rows = None if self.decoder.window.is_full else self.rows
+        seeds = [request.seed for _, request in chosen]
+        self._state = Rows(self.decoder, batch, seeds, self.sampling, rows, self.prefix_length)
+        free = 0 if rows is None else rows - len(batch)
+        self._speeches = [*self._begun(batch, chosen), *[None] * free]
+
+    def _begun(self, batch: ConditionedBatch, chosen: Sequence[tuple[int, Request]]) -> list[_Speech]:
+        backbone = self.decoder.backbone
+        limits = [request.max_columns or self.rules.max_columns for _, request in chosen]
+        limits = [min(limit, backbone.max_speech_tokens or limit) for limit in limits]
+        bounds = backbone.speech_bounds(batch)
+        if bounds is not None:
+            limits = [min(limit, own) for limit, own in zip(limits, bounds[1].tolist(), strict=True)]
+        begin = len(self._history)
+        return [
+            _Speech(ticket, limit, begin, request.parts)
+            for (ticket, request), limit in zip(chosen, limits, strict=True)
+        ]
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _parts_due(self) -> list[int]:
+        """Rows whose next part is complete, if they have not ended."""
+        now = len(self._history)
+        return [
+            row
+            for row, speech in enumerate(self._speeches)
+            if speech is not None
+            and speech.wanted is not None
+            and self._layout.frames_of(now - speech.begin) >= speech.wanted
+        ]
+
+    def _part(self, row: int) -> Part:
+        speech = self._speeches[row]
+        assert speech is not None
+        first = speech.begin + speech.given * self._layout.columns_per_frame
+        columns = torch.stack([column[row] for column in self._history[first:]]).cpu()
+        codes = self._layout.from_columns(columns)
+        speech.given += codes.shape[1]
+        return Part(speech.ticket, codes)
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _may_have_ended(self) -> bool:
+        """Whether it is time to look at the rows: it waits for the device, so on a GPU not after every column."""
+        assert self._state is not None
+        spoken = len(self._history)
+        at_bound = any(s is not None and spoken - s.begin >= s.limit for s in self._speeches)
+        return spoken % LOOK_EVERY.get(self._state.device.type, LOOK_EVERY_ELSEWHERE) == 0 or at_bound
+
+    def _ended(self) -> list[Done]:
+        """The rows that have come to their end since the last look; they are free."""
+        assert self._state is not None
+        frames = self._state.frames.tolist()
+        broken = self._broken_rules(frames)
+        found: list[Done] = []
+        for row, speech in enumerate(self._speeches):
+            if speech is None:
+                continue
+            spoken = len(self._history) - speech.begin
+            # A delayed codebook speaks on for its delay after the stop.
+            end = frames[row] + self._layout.flush_columns
+            if row in broken:
+                length, reason = broken[row]
+            elif end < min(spoken, speech.limit):
+                length, reason = end, StopReason.STOP_TOKEN
+            elif spoken >= speech.limit:
+                length, reason = speech.limit, StopReason.LENGTH
+            else:
+                continue
+            found.append(Done(speech.ticket, self._spoken(row, speech.begin, length, reason)))
+            self._speeches[row] = None
+        self._looked = len(self._history)
+        self._state.park(self._free)
+        self._forget()
+        return found
+
+    def _spoken(self, row: int, begin: int, length: int, reason: StopReason) -> Generation:
+        columns = [column[row] for column in self._history[begin : begin + length]]
+        own = torch.stack(columns).cpu() if columns else torch.zeros(0, self._layout.num_codebooks, dtype=torch.long)
+        return Generation(self._layout.from_columns(own), own, reason)
+
+    def _broken_rules(self, frames: list[int]) -> dict[int, tuple[int, StopReason]]:
+        """Rows that broke a rule before anything else ended them: at what length, and which rule.
+
+        A row's turn comes every `CHECK_EVERY` columns of its own; it is judged as it was then, however late the look.
+        """
+        reach, now = max(self.rules.loop_columns, self.rules.silence_columns), len(self._history)
+        due: dict[int, tuple[int, int]] = {}
+        for row, speech in enumerate(self._speeches):
+            if speech is None:
+                continue
+            late = (now - speech.begin) % CHECK_EVERY
+            length = now - speech.begin - late
+            if late < now - self._looked and length <= frames[row] and length < speech.limit:
+                due[row] = length, late
+        if not (due and reach):
+            return {}
+        newest = torch.stack(self._history[-reach - CHECK_EVERY :], dim=1).cpu()
+        checked = {}
+        for row, (length, late) in due.items():
+            until = newest.shape[1] - late
+            checked[row] = length, self.rules.check(newest[row, until - min(length, reach) : until])
+        return {row: (length, reason) for row, (length, reason) in checked.items() if reason is not None}
+
+    def _forget(self) -> None:
+        """Let go of the columns before the first that a row still speaks."""
+        first = min((speech.begin for speech in self._speeches if speech is not None), default=0)
+        if first >= FORGET_AFTER:
+            del self._history[:first]
+            self._looked -= first
+            self._speeches = [s if s is None else replace(s, begin=s.begin - first) for s in self._speeches]

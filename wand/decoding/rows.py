@@ -1,0 +1,163 @@
+"""The tensors of B rows that speak side by side, each at a place of its own: `draw` a column, `feed` it, and so on.
+
+Shapes: B rows, K codebooks, D width of what the head takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wand.conditioning import ConditionedBatch
+from wand.decoding.cache import PrefixWindowCache
+from wand.decoding.decoder import Decoder
+from wand.decoding.graph import capture
+from wand.decoding.sampling import MASKED, Sampler, Sampling
+
+# Frames of a row that has not stopped yet: beyond any length.
+SPEAKING = torch.iinfo(torch.int32).max
+
+
+class Rows:
+    """State of a decode, on the device of the model.
+
+    A step changes tensors in place only. On a GPU, a step of the lean body is replayed as CUDA graphs.
+
+    Args:
+        decoder: The model and its window.
+        batch: Conditioning of the first rows.
+        seeds: One for each row of the batch.
+        sampling: How tokens are drawn; the backbone's own way by default.
+        rows: B, if there are to be more rows than the batch has: those left over are free. Needs a window.
+        prefix_length: P of these rows, if it is more than that of the batch.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        decoder: Decoder,
+        batch: ConditionedBatch,
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        rows: int | None = None,
+        prefix_length: int | None = None,
+    ) -> None:
+        backbone = decoder.backbone
+        self.decoder = decoder
+        self.layout = backbone.layout
+        self.device = next(backbone.parameters()).device
+        self._stop_ids = torch.tensor(backbone.stop_ids, device=self.device)
+        allowed = self.layout.allowed_rows(backbone.speech_vocab_size)
+        self._not_allowed = None if allowed is None else ~allowed.to(self.device)
+        batch = batch.to(self.device)
+        bounds = backbone.speech_bounds(batch)
+        self._least = None if bounds is None else bounds[0].to(self.device)
+        self.hidden, self.cache = decoder.prefill(batch)
+        free = 0 if rows is None else rows - len(batch)
+        if free:
+            self._make_room(len(batch), free, prefix_length or batch.prefix_length)
+        count = len(self.hidden)
+        self._sampler = Sampler(
+            sampling or backbone.sampling, [*seeds, *[0] * free], backbone.forbidden_tokens(), self.device
+        )
+        self._sampler.prepare(backbone.num_codebooks, backbone.speech_vocab_size)
+        self.columns = torch.zeros(count, backbone.num_codebooks, dtype=torch.long, device=self.device)
+        self.steps = torch.zeros(count, dtype=torch.long, device=self.device)
+        self.frames = torch.full_like(self.steps, SPEAKING)
+        # Without graphs the halves are called by name: kept here, bound methods would keep the cache alive in a circle.
+        self._graphs = capture(self._draw, self._feed, self.state) if decoder.can_be_captured else None
+
+    def _make_room(self, taken: int, free: int, prefix_length: int) -> None:
+        """Move what was prefilled into the first rows of a larger cache."""
+        assert isinstance(self.cache, PrefixWindowCache), "rows under full attention are in step: all begin together"
+        prefilled = self.cache
+        self.cache = prefilled.empty(taken + free, prefix_length)
+        self.cache.restart(torch.arange(taken, device=self.device), prefilled)
+        # Free rows step in place and see nothing but themselves.
+        self.cache.positions[taken:] = self.cache.starts[taken:] = self.cache.prefix_length
+        self.hidden = torch.cat([self.hidden, self.hidden.new_zeros(free, self.hidden.shape[1])])
+        if self._least is not None:
+            self._least = torch.cat([self._least, self._least.new_zeros(free)])
+
+    @property
+    def captured(self) -> bool:
+        """Whether steps are replayed: the number of rows then never changes."""
+        return self._graphs is not None
+
+    @torch.inference_mode()
+    def draw(self) -> Tensor:
+        """Draw the next column ``[B, K]`` of every row."""
+        self._draw() if self._graphs is None else self._graphs[0]()
+        return self.columns.clone()
+
+    @torch.inference_mode()
+    def feed(self) -> None:
+        """Let the model see the column that was drawn."""
+        self._feed() if self._graphs is None else self._graphs[1]()
+
+    def _draw(self) -> None:
+        steps = self.steps
+        tokens = self.decoder.backbone.speech_head().draw(self.hidden, self._pick)
+        # Not torch.isin, which sorts where there are many ids, and then waits for the host.
+        stopping = (tokens[:, :1] == self._stop_ids).any(-1) & (self.frames == SPEAKING)
+        self.frames.copy_(torch.where(stopping, steps, self.frames))
+        self.columns.copy_(self.layout.settle(tokens, steps, self.frames))
+        self._sampler.remember(self.columns)
+        steps += 1
+
+    def _pick(self, logits: Tensor, first: int = 0) -> Tensor:
+        """Draw tokens of the codebooks from `first` on, among those that may come at each row's step."""
+        if self._not_allowed is not None:
+            logits = logits.masked_fill(self._not_allowed[self.steps % len(self._not_allowed)][:, None], MASKED)
+        if self._least is not None and first == 0:
+            logits = logits.clone()
+            stop = logits[:, 0, self.layout.stop_id]
+            stop.copy_(torch.where(self.steps < self._least, MASKED, stop))
+        return self._sampler(logits, first)
+
+    def _feed(self) -> None:
+        self.hidden.copy_(self.decoder.step(self.cache, self.columns))
+
+    def state(self) -> list[Tensor]:
+        """What a step changes; keys and values aside, since a step that is done again writes the same ones."""
+        return [self.hidden, self.columns, self.steps, self.frames, self.cache.positions, *self._sampler.state()]
+
+    @torch.inference_mode()
+    def restart(self, rows: Sequence[int], batch: ConditionedBatch, seeds: Sequence[int]) -> None:
+        """Let free rows begin another speech; the others go on undisturbed.
+
+        Args:
+            rows: Free rows, one for each row of the batch.
+            batch: Conditioning; its prefix is no longer than that of the cache.
+            seeds: One for each row of the batch.
+        """
+        assert isinstance(self.cache, PrefixWindowCache), "rows under full attention are in step"
+        batch, places = batch.to(self.device), torch.tensor(rows, device=self.device)
+        self.hidden[places], prefilled = self.decoder.prefill(batch)
+        assert isinstance(prefilled, PrefixWindowCache)
+        self.cache.restart(places, prefilled)
+        self._sampler.restart(places, seeds)
+        self.steps[places], self.frames[places] = 0, SPEAKING
+        bounds = self.decoder.backbone.speech_bounds(batch)
+        if bounds is not None and self._least is not None:
+            self._least[places] = bounds[0].to(self.device)
+
+    @torch.inference_mode()
+    def park(self, rows: Sequence[int]) -> None:
+        """Let rows that have ended step in place, so that none runs out of learned positions."""
+        if rows and isinstance(self.cache, PrefixWindowCache):
+            self.cache.positions[rows] = self.cache.prefix_length
+            self.steps[rows] = 0
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep some rows only; they go on undisturbed."""
+        assert not self.captured
+        kept = torch.tensor(rows, device=self.device)
+        self.cache.keep(kept)
+        self._sampler.keep(kept)
+        self.hidden, self.columns = self.hidden[kept], self.columns[kept]
+        self.steps, self.frames = self.steps[kept], self.frames[kept]
+        self._least = None if self._least is None else self._least[kept]
