@@ -17,7 +17,7 @@ from wand.backbone import Backbone
 from wand.checkpoints import load_backbone_and_settings
 from wand.data.datamodule import default_cache_dir
 from wand.data.prepare import prepare
-from wand.data.shards import Example, read_shard
+from wand.data.shards import ShardedExamples
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import EspeakCorpus
 from wand.evaluation.quality import Take, counts, summarise
@@ -26,12 +26,11 @@ from wand.metrics.intervals import interval, resampled_sums
 from wand.recognition import EmbeddedRecogniser
 
 
-def prepared_examples(backbone: Backbone, cache: Path, sentences: int) -> list[Example]:
-    """So many test sentences, and those of the voice that was never trained on, prepared."""
+def prepared_examples(backbone: Backbone, cache: Path, sentences: int) -> ShardedExamples:
+    """Test sentences of the trained voices, and those of the voice that was never trained on, prepared."""
     corpus = EspeakCorpus(hours=0.01, test_sentences=sentences)
     shards = prepare(corpus, backbone, cache, splits=("test",))
-    files = shards.shards("test", len(corpus.utterances("test")))
-    return [example for file in files for example in read_shard(file, shards.fingerprint)]
+    return ShardedExamples(shards.files("test"), shards.fingerprint)
 
 
 def difference(first: Sequence[Take], second: Sequence[Take]) -> tuple[float, tuple[float, float]]:

@@ -19,7 +19,7 @@ from wand.checkpoints import load_backbone_and_settings, load_original
 from wand.codecs import Codec
 from wand.conditioning import Reference
 from wand.data.audio import write_audio
-from wand.data.shards import Example
+from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.speaking import speak_examples

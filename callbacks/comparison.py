@@ -19,7 +19,7 @@ from torch import Tensor
 from wand.attention import AttentionWindow
 from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
-from wand.data.shards import Example
+from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.evaluation.comparison import Row, WonBack, save, show, won_back_codes
 from wand.evaluation.cost import cache_bytes, columns_of, step_milliseconds
@@ -27,6 +27,7 @@ from wand.evaluation.pictures import draw_spectrograms
 from wand.evaluation.quality import Take, summarise, won_back
 from wand.evaluation.speaking import speak_takes, spread
 from wand.evaluation.systems import compared_systems
+from wand.evaluation.voices import ReferenceVoices
 from wand.module import WandModule
 from wand.recognition import open_recogniser
 from wand.synthesis import sounds_of
@@ -167,7 +168,8 @@ class ComparisonTable(Callback):
         unseen = frozenset({example.speaker for example in chosen} - trained)
         codec = module.backbone.load_codec().to(module.device)
         listed = spread(chosen, max(self.size.sounds, self.size.pictures))
-        voices = [data.voice(example) for example in listed]
+        voice = ReferenceVoices(data.source, codec)
+        voices = [voice(example) for example in listed]
         said = [example.conditioning for example in listed]
         original, recorded = module.teacher or module.backbone, [example.codes for example in listed]
         sounds: dict[str, list[Tensor]] = {
@@ -191,7 +193,7 @@ class ComparisonTable(Callback):
                         codec,
                         listener,
                         chosen,
-                        voice=data.voice,
+                        voice=voice,
                         seed=seed,
                         rows=self.rows,
                         on_done=partial(_move_bar, progress, bar, done),

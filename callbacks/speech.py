@@ -14,10 +14,11 @@ from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.data.audio import write_audio
 from wand.data.datamodule import SpeechDataModule
-from wand.data.shards import Example
+from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.evaluation.quality import error_rate
 from wand.evaluation.speaking import speak_examples, speak_takes, spread
+from wand.evaluation.voices import ReferenceVoices
 from wand.loggers import tensorboard
 from wand.module import WandModule
 from wand.recognition import open_recogniser
@@ -46,6 +47,7 @@ class SpeechLogger(Callback):
         self.sounds = sounds
         self.rows = rows
         self._said_once = False
+        self._voices: ReferenceVoices | None = None
         self._began = time.monotonic()
         self._speaking = 0.0
 
@@ -67,16 +69,17 @@ class SpeechLogger(Callback):
         if codec is None:
             return  # ready-made codes: nothing to be heard
         codec = codec.to(pl_module.device)
+        self._voices = voices = self._voices or ReferenceVoices(data.source, codec)
         chosen = spread(data.examples["validation"], self.sentences if self.recogniser else self.sounds)
         kept = spread(chosen, self.sounds)
         if not self._said_once:
             self._said_once = True
             original, recorded = pl_module.teacher or pl_module.backbone, [example.codes for example in kept]
-            self._log_sounds(trainer, data, original, codec, AttentionWindow(), "reference", kept, recorded)
+            self._log_sounds(trainer, voices, original, codec, AttentionWindow(), "reference", kept, recorded)
             self._log_texts(trainer, kept)
             if pl_module.teacher is not None:
-                self._speak(trainer, pl_module, data, pl_module.teacher, codec, AttentionWindow(), chosen, kept)
-        self._speak(trainer, pl_module, data, pl_module.backbone, codec, pl_module.final_window, chosen, kept)
+                self._speak(trainer, pl_module, voices, pl_module.teacher, codec, AttentionWindow(), chosen, kept)
+        self._speak(trainer, pl_module, voices, pl_module.backbone, codec, pl_module.final_window, chosen, kept)
         self._speaking += time.monotonic() - begin
         share = self._speaking / max(1e-9, time.monotonic() - self._began)
         pl_module.log("val/speaking_share", share, sync_dist=True)
@@ -85,7 +88,7 @@ class SpeechLogger(Callback):
         self,
         trainer: Trainer,
         module: WandModule,
-        data: SpeechDataModule,
+        voice: ReferenceVoices,
         backbone: Backbone,
         codec: Codec,
         window: Windows,
@@ -97,15 +100,15 @@ class SpeechLogger(Callback):
             if trainer.is_global_zero:
                 spoken = speak_examples(Decoder(backbone, window), codec, kept, rows=self.rows)
                 codes = [one.codes for one in spoken]
-                self._log_sounds(trainer, data, backbone, codec, window, system, kept, codes)
+                self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
             return
         listener = open_recogniser(self.recogniser, str(module.device))
-        takes = speak_takes(Decoder(backbone, window), codec, listener, chosen, voice=data.voice, rows=self.rows)
+        takes = speak_takes(Decoder(backbone, window), codec, listener, chosen, voice=voice, rows=self.rows)
         cer = error_rate([take for take, _ in takes.values()])
         name = "val/cer" if system == "student" else f"val/{system}_cer"
         module.log(name, cer, prog_bar=system == "student", sync_dist=True)
         codes = [takes[example.id][1] for example in kept]
-        self._log_sounds(trainer, data, backbone, codec, window, system, kept, codes)
+        self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
 
     def _log_texts(self, trainer: Trainer, kept: list[Example]) -> None:
         if (board := tensorboard(trainer)) is not None and trainer.is_global_zero:
@@ -115,7 +118,7 @@ class SpeechLogger(Callback):
     def _log_sounds(
         self,
         trainer: Trainer,
-        data: SpeechDataModule,
+        voice: ReferenceVoices,
         backbone: Backbone,
         codec: Codec,
         window: Windows,
@@ -126,7 +129,7 @@ class SpeechLogger(Callback):
         if not trainer.is_global_zero:
             return
         board = tensorboard(trainer)
-        said, voices = [example.conditioning for example in examples], [data.voice(example) for example in examples]
+        said, voices = [example.conditioning for example in examples], [voice(example) for example in examples]
         for i, audio in enumerate(sounds_of(backbone, codec, window, said, codes, voices)):
             if len(audio) == 0:
                 continue

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -101,12 +101,22 @@ class ConditionedBatch:
         return self.columns.shape[0]
 
     def to(self, device: torch.device | str) -> ConditionedBatch:
-        """The same batch on a device."""
-        tensors = ("prefix_lengths", "columns", "lengths", "labels")
+        """The same batch on a device; a copy from pinned memory to a GPU does not wait."""
+        waits = torch.device(device).type != "cuda"  # a copy from a GPU is not there before it is waited for
+        return self._map(lambda tensor: tensor.to(device, non_blocking=not waits))
+
+    def pin_memory(self) -> ConditionedBatch:
+        """The same batch in pinned memory of the current GPU."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> ConditionedBatch:
         return replace(
             self,
-            conditioning={name: tensor.to(device) for name, tensor in self.conditioning.items()},
-            **{name: getattr(self, name).to(device) for name in tensors},
+            conditioning={name: change(tensor) for name, tensor in self.conditioning.items()},
+            prefix_lengths=change(self.prefix_lengths),
+            columns=change(self.columns),
+            lengths=change(self.lengths),
+            labels=change(self.labels),
         )
 
 

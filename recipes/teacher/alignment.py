@@ -17,7 +17,7 @@ from wand.attention import AttentionContext
 from wand.backbones.encodec_lm import EncodecLM, SymbolConditioner
 from wand.conditioning import ConditionedBatch
 from wand.data.datamodule import SpeechDataModule
-from wand.data.shards import Example
+from wand.data.example import Example
 from wand.demo.corpus import UNSEEN_VOICE, VOICES
 from wand.espeak import phone_times
 from wand.module import WandModule

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
+from zlib import crc32
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,8 +16,19 @@ from hypothesis import strategies as st
 from wand.backbones.encodec_lm import SymbolConditioner
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Reference
-from wand.data.batching import BatchBounds, BatchLoader, Length, make_buckets, plan_epoch
-from wand.data.shards import Example
+from wand.data.batching import (
+    AHEAD,
+    PADDING,
+    BatchBounds,
+    BatchLoader,
+    Bucket,
+    Indices,
+    Length,
+    digest_of,
+    make_buckets,
+    plan_epoch,
+)
+from wand.data.example import Example
 from wand.distillation import IGNORE
 
 LAYOUT = ColumnLayout(1, 900, 901)
@@ -34,7 +47,9 @@ def corpus(count: int = 23, longer: int = 0) -> list[Example]:
 def loader(
     count: int = 23, batch_size: int = 4, longer: int = 0, columns: int | None = None, **settings: int
 ) -> BatchLoader:
-    return BatchLoader(corpus(count, longer), CONDITIONER, LAYOUT, BatchBounds(batch_size, columns), **settings)
+    examples = corpus(count, longer)
+    lengths = np.array([[CONDITIONER.length(e.conditioning), LAYOUT.columns_of(e.codes.shape[1])] for e in examples])
+    return BatchLoader(examples, lengths, CONDITIONER, LAYOUT, BatchBounds(batch_size, columns), **settings)
 
 
 def learned(batch: ConditionedBatch) -> list[int]:
@@ -55,6 +70,10 @@ def epoch(batches: BatchLoader) -> list[list[int]]:
     return [learned(batch) for batch in batches]
 
 
+def as_lists(batches: list[Indices]) -> list[list[int]]:
+    return [batch.tolist() for batch in batches]
+
+
 def padded(lengths: list[Length], share: list[int]) -> int:
     """Columns of a batch: rows times the longest on each side."""
     return len(share) * (max(lengths[i].prefix for i in share) + max(lengths[i].speech for i in share))
@@ -63,9 +82,9 @@ def padded(lengths: list[Length], share: list[int]) -> int:
 @given(lengths, bounds, st.integers(1, 3), st.integers(0, 3), st.integers(0, 3), st.booleans())
 def test_every_utterance_once_and_no_rank_above_its_bounds(lengths, bounds, world, seed, epoch, shuffle):
     buckets = make_buckets(lengths, bounds, world)
-    plan = plan_epoch(buckets, seed, epoch, shuffle)
+    plan = as_lists(plan_epoch(buckets, seed, epoch, shuffle))
     assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
-    assert plan == plan_epoch(make_buckets(lengths, bounds, world), seed, epoch, shuffle)
+    assert plan == as_lists(plan_epoch(make_buckets(lengths, bounds, world), seed, epoch, shuffle))
     assert len(plan) == len(plan_epoch(buckets, seed, epoch + 1))
     for share in (batch[rank::world] for batch in plan for rank in range(world)):
         assert len(share) <= bounds.utterances
@@ -82,23 +101,98 @@ def test_buckets_hold_what_they_say(lengths, bounds):
         assert max(map(len, bucket.cut(bucket.indices))) == bucket.rows(world=1)
 
 
+def slow_buckets(lengths: list[Length], bounds: BatchBounds, world: int) -> list[tuple[list[int], Length, int]]:
+    """The definition of buckets, with one Python object per utterance: indices, longest, batches."""
+    buckets = []
+
+    def longest_of(own: list[Length]) -> Length:
+        return Length(max(length.prefix for length in own), max(length.speech for length in own))
+
+    def divide(indices: list[int]) -> None:
+        own = [lengths[i] for i in indices]
+        longest = longest_of(own)
+        step = bounds.rows(longest) * world
+        half = -(-len(indices) // (2 * step)) * step
+        padding = 1 - sum(map(sum, own)) / (len(own) * sum(longest))
+        if half >= len(indices) or padding <= PADDING:
+            buckets.append((indices, longest, -(-len(indices) // step)))
+            return
+        spread = [max(side) - min(side) for side in zip(*own, strict=True)]
+        side = spread.index(max(spread))
+        indices = sorted(indices, key=lambda i: (lengths[i][side], i))
+        divide(indices[:half])
+        divide(indices[half:])
+
+    if lengths:
+        divide(list(range(len(lengths))))
+    return buckets
+
+
+def slow_plan(buckets: list[tuple[list[int], Length, int]], seed: int, epoch: int, shuffle: bool) -> list[list[int]]:
+    """The definition of an epoch's plan over `slow_buckets`."""
+
+    def cut(order: list[int], batches: int) -> list[list[int]]:
+        ends = [len(order) * i // batches for i in range(batches + 1)]
+        return [order[start:end] for start, end in pairwise(ends)]
+
+    if not shuffle:
+        return [batch for indices, _, batches in buckets for batch in cut(indices, batches)]
+    rng = random.Random(f"{seed}/{epoch}")
+    plan = [batch for indices, _, batches in buckets for batch in cut(rng.sample(indices, len(indices)), batches)]
+    rng.shuffle(plan)
+    return plan
+
+
+def plain(buckets: list[Bucket]) -> list[tuple[list[int], Length, int]]:
+    return [(bucket.indices.tolist(), bucket.longest, bucket.batches) for bucket in buckets]
+
+
+@given(lengths, bounds, st.integers(1, 3), st.integers(0, 3), st.integers(0, 3), st.booleans())
+def test_buckets_and_plan_are_those_of_the_definition(lengths, bounds, world, seed, epoch, shuffle):
+    buckets = make_buckets(lengths, bounds, world)
+    slow = slow_buckets(lengths, bounds, world)
+    assert plain(buckets) == slow
+    assert as_lists(plan_epoch(buckets, seed, epoch, shuffle)) == slow_plan(slow, seed, epoch, shuffle)
+
+
+@pytest.mark.parametrize("bounds", [BatchBounds(16), BatchBounds(64, 6000)], ids=["rows", "columns"])
+def test_buckets_and_plan_of_a_corpus_are_those_of_the_definition(bounds):
+    lengths = speech_corpus(25, 20_000)
+    buckets = make_buckets(np.array(lengths, dtype=np.int32), bounds, 2)
+    slow = slow_buckets(lengths, bounds, 2)
+    assert len(slow) > 50
+    assert plain(buckets) == slow
+    assert as_lists(plan_epoch(buckets, 3, 1)) == slow_plan(slow, 3, 1, True)
+
+
+def test_without_utterances_there_is_no_bucket():
+    assert make_buckets(np.zeros((0, 2), dtype=np.int32), BatchBounds(4)) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 2**14 - 1, 2**14, 2**14 + 1, 40_000])
+def test_the_digest_in_checkpoints_is_that_of_a_printed_list(count):
+    """So that runs of earlier versions go on."""
+    pairs = [(i % 97, 1 + i % 1013) for i in range(count)]
+    assert digest_of(np.array(pairs, dtype=np.int32).reshape(-1, 2)) == crc32(repr(pairs).encode())
+
+
 def test_an_utterance_above_the_bound_is_a_batch_of_its_own():
     lengths = [Length(5, 5), Length(90, 90), Length(5, 6)]
-    plan = plan_epoch(make_buckets(lengths, BatchBounds(8, 100)), 0, 0)
+    plan = as_lists(plan_epoch(make_buckets(lengths, BatchBounds(8, 100)), 0, 0))
     assert [1] in plan
 
 
 def test_without_shuffling_every_epoch_is_the_same():
     lengths = [Length(1 + (7 * i) % 31, 1 + (37 * i) % 101) for i in range(400)]
     buckets = make_buckets(lengths, BatchBounds(8))
-    plan = plan_epoch(buckets, 0, 0, shuffle=False)
-    assert plan == plan_epoch(buckets, 1, 5, shuffle=False)
+    plan = as_lists(plan_epoch(buckets, 0, 0, shuffle=False))
+    assert plan == as_lists(plan_epoch(buckets, 1, 5, shuffle=False))
 
 
 def test_epochs_and_seeds_draw_other_batches_from_the_same_buckets():
     lengths = [Length(10, 20 + i % 2) for i in range(400)]
     buckets = make_buckets(lengths, BatchBounds(8))
-    plans = [plan_epoch(buckets, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    plans = [as_lists(plan_epoch(buckets, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
     assert len({str(sorted(map(sorted, plan))) for plan in plans}) == 3
 
 
@@ -119,7 +213,7 @@ def speech_corpus(frame_rate: int, count: int = 4000) -> list[Length]:
 def test_little_of_a_batch_is_padding(frame_rate, columns):
     lengths = speech_corpus(frame_rate)
     bounds = BatchBounds(16) if columns is None else BatchBounds(64, columns * frame_rate)
-    plan = plan_epoch(make_buckets(lengths, bounds), 0, 0)
+    plan = as_lists(plan_epoch(make_buckets(lengths, bounds), 0, 0))
     real = sum(map(sum, lengths))
     assert 1 - real / sum(padded(lengths, batch) for batch in plan) <= 0.08
     if columns is not None:
@@ -192,6 +286,20 @@ def test_going_on_from_anywhere(taken, columns):
     while len(seen) < len(expected):
         seen += epoch(after)
     assert seen == expected
+
+
+def test_the_place_is_that_of_the_batches_that_were_given():
+    """Whatever has been made beyond them."""
+    batches = loader()
+    made: list[int] = []
+    collate = batches.collate
+    batches.collate = lambda indices: [made.append(len(made)), collate(indices)][1]  # type: ignore[method-assign]
+    taken = iter(batches)
+    for count in (1, 2, 3):
+        next(taken)
+        assert batches.progress()["given"] == count
+    taken.close()
+    assert 3 <= len(made) <= 3 + AHEAD
 
 
 def test_what_a_batch_holds():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import EncodecConfig, EncodecModel
 
 from tests.conftest import TINY
@@ -15,8 +16,10 @@ from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.worker import WorkerCodec
 from wand.data import prepare as preparation
 from wand.data.audio import resample
+from wand.data.check import check_cache
+from wand.data.example import Example
 from wand.data.prepare import cache_fingerprint, prepare, shard_cache
-from wand.data.shards import Example, read_refusals, read_shard
+from wand.data.shards import Shard
 from wand.data.source import SPLITS, SpeechSource, Utterance
 
 SIZES = {"train": 5, "validation": 2, "test": 1}
@@ -69,7 +72,7 @@ def lm(codec_folder: str) -> EncodecLM:
 
 
 def read(folder: Path, split: str, fingerprint: str) -> list[Example]:
-    return [example for file in sorted(folder.glob(f"{split}-*")) for example in read_shard(file, fingerprint)]
+    return [example for file in sorted(folder.glob(f"{split}-*")) for example in Shard(file, fingerprint)]
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +112,97 @@ def test_what_is_there_is_not_made_again(lm, tmp_path):
         assert (old.id, old.text, old.speaker) == (new.id, new.text, new.speaker)
         assert torch.equal(old.codes, new.codes)
         assert torch.equal(old.conditioning["ids"], new.conditioning["ids"])
+
+
+def damage(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_shard_whose_index_is_damaged_is_made_again(lm, tmp_path, capsys):
+    source = Tones()
+    cache = prepare(source, lm, tmp_path, workers=0)
+    path = cache.shard("train", 1)
+    whole = path.read_bytes()
+    for change in (lambda: damage(path, 100), lambda: path.write_bytes(whole[:-1]), lambda: path.write_bytes(b"")):
+        change()
+        source.asked.clear()
+        prepare(source, lm, tmp_path, workers=0)
+        assert source.asked == ["train-2", "train-3"]
+        assert path.read_bytes() == whole
+        assert f"shard {path} is damaged: it is made again" in capsys.readouterr().out
+
+
+def test_a_shard_of_an_earlier_format_is_made_again(lm, tmp_path):
+    cache = prepare(Tones(), lm, tmp_path, workers=0)
+    path = cache.shard("train", 0)
+    whole = path.read_bytes()
+    save_file({"codes.values": torch.zeros(3, 1)}, path, {"format": "2", "fingerprint": cache.fingerprint})
+    prepare(Tones(), lm, tmp_path, workers=0)
+    assert path.read_bytes() == whole
+
+
+def test_a_complete_cache_takes_no_lock_and_no_look_at_the_corpus(lm, tmp_path):
+    """It may lie on a file system that is read-only."""
+    cache = prepare(Tones(), lm, tmp_path, workers=0)
+    before = {path.name: path.stat().st_mtime_ns for path in cache.folder.iterdir()}
+    (cache.folder / ".lock").unlink(missing_ok=True)
+    before.pop(".lock", None)
+
+    class Unlisted(Tones):
+        def utterances(self, split: str) -> list[Utterance]:
+            raise AssertionError("the corpus was listed")
+
+    assert prepare(Unlisted(), lm, tmp_path, workers=0) == cache
+    assert {path.name: path.stat().st_mtime_ns for path in cache.folder.iterdir()} == before
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_one_line(lm, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot be written \(Not a directory\): set --data.cache_dir"):
+        prepare(Tones(), lm, tmp_path / "file", workers=0)
+
+
+def test_a_preparation_that_ended_before_its_report_gives_it(lm, tmp_path, capsys):
+    cache = prepare(Tones(), lm, tmp_path, workers=0)
+    (cache.folder / "splits.json").write_text("{")  # half-written, or of nobody
+    capsys.readouterr()
+    source = Tones()
+    prepare(source, lm, tmp_path, workers=0)
+    assert source.asked == []
+    assert "utterances" in capsys.readouterr().out
+    assert cache.finished() == SIZES
+
+
+def test_a_check_reads_every_byte(lm, tmp_path, capsys):
+    source = Tones()
+    cache = prepare(source, lm, tmp_path, workers=0)
+    source.asked.clear()
+    check_cache(cache)
+    assert "5 shards with 8 utterances are sound" in capsys.readouterr().out
+    damage(cache.shard("train", 1), -1)
+    cache.shard("validation", 0).write_bytes(b"")
+    cache.shard("test", 0).unlink()
+    with pytest.raises(ValueError, match=r"3 of 5 shards .* are damaged: delete them"):
+        check_cache(cache)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("shard ")]
+    assert [line.split()[1] for line in lines] == [
+        str(cache.shard(split, i)) for split, i in (("train", 1), ("validation", 0), ("test", 0))
+    ]
+    assert "row 1" in lines[0]
+    assert source.asked == []
+    for split, i in (("train", 1), ("validation", 0)):
+        cache.shard(split, i).unlink()
+    prepare(source, lm, tmp_path, workers=0)
+    check_cache(cache)
+
+
+def test_a_split_that_was_never_prepared_cannot_be_checked(lm, tmp_path):
+    cache = prepare(Tones(), lm, tmp_path, workers=0, splits=["test"])
+    check_cache(cache, ["test"])
+    with pytest.raises(ValueError, match="no finished preparation of train"):
+        check_cache(cache)
 
 
 def test_only_the_splits_that_are_asked_for(lm, tmp_path):
@@ -199,9 +293,11 @@ def test_processes_make_the_same_shards(lm, tmp_path):
     files = sorted(path.name for path in one.folder.glob("*.safetensors"))
     assert files == sorted(path.name for path in two.folder.glob("*.safetensors"))
     for name in files:
-        pairs = zip(*(read_shard(cache.folder / name, cache.fingerprint) for cache in (one, two)), strict=True)
+        pairs = zip(*(Shard(cache.folder / name, cache.fingerprint) for cache in (one, two)), strict=True)
         for own, other in pairs:
             assert (own.id, own.reference) == (other.id, other.reference)
             assert torch.equal(own.codes, other.codes)
             assert torch.equal(own.conditioning["ids"], other.conditioning["ids"])
-        assert read_refusals(one.folder / name) == read_refusals(two.folder / name)
+        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
+        refused = [Shard(cache.folder / name, cache.fingerprint).refusals() for cache in (one, two)]
+        assert refused[0] == refused[1]

@@ -18,10 +18,11 @@ from wand.backbones.index_tts import IndexTTS
 from wand.conditioning import Reference, make_batch
 from wand.data import prepare as preparation
 from wand.data.audio import write_audio
+from wand.data.example import Example
 from wand.data.manifest import ManifestCorpus
 from wand.data.prepare import prepare
 from wand.data.sampled import TeacherSamples
-from wand.data.shards import Example, read_shard
+from wand.data.shards import Shard
 from wand.data.source import SPLITS
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
@@ -62,7 +63,7 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(cache: preparation.ShardCache) -> list[Example]:
     files = sorted(cache.folder.glob("*.safetensors"))
-    return [example for file in files for example in read_shard(file, cache.fingerprint)]
+    return [example for file in files for example in Shard(file, cache.fingerprint)]
 
 
 def test_what_is_kept_is_what_the_original_says(model: CausalSpeechLM, source: TeacherSamples, tmp_path: Path) -> None:

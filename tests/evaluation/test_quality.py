@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wand.data.shards import Example
+from wand.data.example import Example
 from wand.decoding.engine import Generation
 from wand.decoding.stopping import StopReason
 from wand.evaluation.quality import Take, counts, judge, summarise, won_back

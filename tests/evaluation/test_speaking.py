@@ -9,7 +9,7 @@ from tests.workplace import SHAPE
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.conditioning import Reference
-from wand.data.shards import Example
+from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.decoding.stopping import StopReason
 from wand.evaluation.speaking import GRACE, PATIENCE, speak_examples, speak_takes, spread

@@ -1,4 +1,4 @@
-"""`wand prepare`: the speech of a config, made and reported before any training."""
+"""`wand prepare`: the training data of a config, made and reported before any training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from wand.data.prepare import ShardCache
 
 
 def main(arguments: list[str]) -> ShardCache:
-    """Make the shards that a fit with the same options would make, and say where they are."""
+    """Make the shards that a fit with the same options would make (or check them), and say where they are."""
     cli = build("prepare", arguments)
-    data = cli.datamodule
+    data, backbone = cli.datamodule, cli.model.backbone
     assert isinstance(data, SpeechDataModule)
-    cache = data.prepare_for(cli.model)
+    cache = data.check_for(backbone) if cli.config["check"] else data.prepare_for(backbone)
     Console().print(f"ready in {cache.folder}", highlight=False, soft_wrap=True)
     return cache

@@ -44,11 +44,18 @@ DESCRIPTIONS = {
 class WandCLI(LightningCLI):
     """LightningCLI with a curriculum that is always there, run folders, and a user who wins over a checkpoint."""
 
+    preparing = False
     checkpoint_file: Path | None = None
     folder: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The sections that every run has."""
+        if self.preparing:
+            parser.add_argument(
+                "--check",
+                action="store_true",
+                help="Read every byte of the shards that are there and name the damaged ones; encodes nothing.",
+            )
         parser.add_argument(
             "--name",
             type=str,
@@ -216,6 +223,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
         find_backbone(name)  # imported, an adapter can be named without its module
 
     class Bound(WandCLI):
+        preparing = not runs
         checkpoint_file = checkpoint
 
     subparsers = {name: {"exit_on_error": False, "description": DESCRIPTIONS[name]} for name in WandCLI.subcommands()}

@@ -1,8 +1,8 @@
 """Which utterances make a batch, in which order: a pure function of lengths, seed and epoch.
 
 A batch is padded on both sides of the boundary, to its longest prefix and to its longest speech. Utterances are put
-into buckets by both lengths, once for a run; every epoch draws the batches of each bucket anew. Their number is that of
-every other epoch, so that the steps of a run are known before it begins.
+into buckets by both lengths, once for a run; every epoch draws new batches from each bucket. Every epoch has the same
+number of batches, so the number of steps of a run is known before it begins.
 """
 
 from __future__ import annotations
@@ -10,17 +10,28 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch, Conditioner, make_batch
-from wand.data.shards import Example
+from wand.data.example import Example
+from wand.data.prefetch import prefetch
 from wand.distillation import IGNORE
 
-# A bucket that would waste no more on padding is not divided: the fewer buckets, the more batches can be drawn.
+# A bucket that would waste no more than this on padding is not divided: fewer buckets allow more different batches.
 PADDING = 0.07
+# Batches that are collated before the training step asks for them.
+AHEAD = 2
+
+Indices = npt.NDArray[np.int32]
+"""``[N]`` numbers of utterances."""
 
 
 class Length(NamedTuple):
@@ -37,11 +48,11 @@ class Length(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchBounds:
-    """How much a rank takes at a step, at most.
+    """The largest batch that a rank takes at a step.
 
     Args:
         utterances: Rows.
-        columns: Prefix and speech of all rows, padding included; None has no bound.
+        columns: Prefix and speech columns of all rows, padding included; None sets no bound.
     """
 
     utterances: int
@@ -54,85 +65,98 @@ class BatchBounds:
         return max(1, min(self.utterances, self.columns // sum(longest)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bucket:
     """Utterances of similar lengths, of which batches are drawn.
 
     Args:
         indices: The utterances.
-        longest: Of them, on each side.
-        batches: Of all ranks together, as even as can be.
+        longest: The longest prefix and the longest speech among them.
+        batches: Number of batches, of all ranks together; their sizes differ by one at most.
     """
 
-    indices: tuple[int, ...]
+    indices: Indices
     longest: Length
     batches: int
 
-    def cut(self, order: Sequence[int]) -> list[list[int]]:
+    def cut(self, order: Indices) -> list[Indices]:
         """The utterances in some order as batches."""
         ends = [len(order) * i // self.batches for i in range(self.batches + 1)]
-        return [list(order[start:end]) for start, end in pairwise(ends)]
+        return [order[start:end] for start, end in pairwise(ends)]
 
     def rows(self, world: int) -> int:
         """Rows of a rank in the largest batch."""
         return -(-len(self.indices) // (self.batches * world))
 
 
-def longest_of(lengths: Sequence[Length]) -> Length:
-    """The longest prefix and the longest speech."""
-    return Length(max(length.prefix for length in lengths), max(length.speech for length in lengths))
+def longest_of(lengths: npt.NDArray[np.integer]) -> Length:
+    """The longest prefix and the longest speech of lengths ``[N, 2]``."""
+    prefix, speech = lengths.max(axis=0).tolist()
+    return Length(prefix, speech)
 
 
-def padding_share(lengths: Sequence[Length]) -> float:
+def padding_share(lengths: npt.NDArray[np.integer]) -> float:
     """Share of padding where all are padded to the longest on each side."""
-    return 1 - sum(map(sum, lengths)) / (len(lengths) * sum(longest_of(lengths)))
+    return 1 - int(lengths.sum(dtype=np.int64)) / (len(lengths) * sum(longest_of(lengths)))
 
 
-def make_buckets(lengths: Sequence[Length], bounds: BatchBounds, world: int = 1) -> list[Bucket]:
+def make_buckets(lengths: npt.ArrayLike, bounds: BatchBounds, world: int = 1) -> list[Bucket]:
     """Halve the utterances, by the side on which they differ more, until padding is small or a half is no batch.
 
     Args:
-        lengths: Of every utterance.
-        bounds: What a rank takes.
+        lengths: ``[N, 2]``, prefix and speech columns of every utterance.
+        bounds: The largest batch of a rank.
         world: Number of ranks.
     """
+    columns = np.asarray(lengths)
     buckets: list[Bucket] = []
 
-    def divide(indices: list[int]) -> None:
-        own = [lengths[i] for i in indices]
+    def divide(indices: Indices) -> None:
+        own = columns[indices]
         longest = longest_of(own)
         step = bounds.rows(longest) * world
         # Whole batches go to the first half, so that only the last bucket ends in a smaller one.
         half = -(-len(indices) // (2 * step)) * step
         if half >= len(indices) or padding_share(own) <= PADDING:
-            buckets.append(Bucket(tuple(indices), longest, -(-len(indices) // step)))
+            buckets.append(Bucket(indices, longest, -(-len(indices) // step)))
             return
-        spread = [max(side) - min(side) for side in zip(*own, strict=True)]
-        side = spread.index(max(spread))
-        indices = sorted(indices, key=lambda i: (lengths[i][side], i))
+        side = int(np.ptp(own, axis=0).argmax())
+        indices = indices[np.lexsort((indices, own[:, side]))]
         divide(indices[:half])
         divide(indices[half:])
 
-    if lengths:
-        divide(list(range(len(lengths))))
+    if len(columns):
+        divide(np.arange(len(columns), dtype=np.int32))
     return buckets
 
 
-def plan_epoch(buckets: Sequence[Bucket], seed: int, epoch: int, shuffle: bool = True) -> list[list[int]]:
+def plan_epoch(buckets: Sequence[Bucket], seed: int, epoch: int, shuffle: bool = True) -> list[Indices]:
     """Batches of utterance indices, for all ranks together; every utterance once.
 
     Args:
-        buckets: Of `make_buckets`.
-        seed: Of the order.
-        epoch: Every epoch has its own order.
+        buckets: The buckets that `make_buckets` made.
+        seed: Seed of the order.
+        epoch: Number of the epoch; every epoch has its own order.
         shuffle: False goes through the buckets as they are, the same in every epoch.
     """
     if not shuffle:
         return [batch for bucket in buckets for batch in bucket.cut(bucket.indices)]
     rng = random.Random(f"{seed}/{epoch}")
-    batches = [batch for bucket in buckets for batch in bucket.cut(rng.sample(bucket.indices, len(bucket.indices)))]
+    batches: list[Indices] = []
+    for bucket in buckets:
+        count = len(bucket.indices)
+        batches += bucket.cut(bucket.indices[np.array(rng.sample(range(count), count))])
     rng.shuffle(batches)
     return batches
+
+
+def digest_of(lengths: npt.NDArray[np.integer]) -> int:
+    """CRC32 of lengths ``[N, 2]`` as Python prints a list of pairs, computed part by part."""
+    digest = crc32(b"[")
+    for start in range(0, len(lengths), 2**14):
+        pairs = str([tuple(pair) for pair in lengths[start : start + 2**14].tolist()])[1:-1]
+        digest = crc32((", " if start else "").encode() + pairs.encode(), digest)
+    return crc32(b"]", digest)
 
 
 class BatchLoader:
@@ -143,20 +167,26 @@ class BatchLoader:
     rank an utterance, the ranks left over repeat one without its labels: all do the same number of steps, and nothing
     counts twice.
 
+    Batches are read and collated in another thread, `AHEAD` of the training step. The place of the loader is that of
+    the batches that were given, whatever has been made beyond them.
+
     Args:
         examples: All utterances of the split.
-        conditioner: The backbone's.
-        layout: The backbone's.
-        bounds: Of a step and rank.
-        seed: Of the order.
+        lengths: ``[N, 2]``, prefix and speech columns of every utterance.
+        conditioner: The backbone's conditioner.
+        layout: The backbone's layout.
+        bounds: The largest batch of a rank.
+        seed: Seed of the order.
         shuffle: Whether the order changes by epoch.
-        rank: Of this process.
+        rank: Number of this process.
         world: Number of processes.
+        device: Device to which the batches will be copied; where it is a GPU, they are made in pinned memory.
     """
 
     def __init__(
         self,
         examples: Sequence[Example],
+        lengths: npt.NDArray[np.integer],
         conditioner: Conditioner,
         layout: ColumnLayout,
         bounds: BatchBounds,
@@ -165,8 +195,10 @@ class BatchLoader:
         shuffle: bool = True,
         rank: int = 0,
         world: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         self.examples = examples
+        self.lengths = lengths
         self.conditioner = conditioner
         self.layout = layout
         self.bounds = bounds
@@ -174,10 +206,8 @@ class BatchLoader:
         self.shuffle = shuffle
         self.rank = rank
         self.world = world
-        self.lengths = [
-            Length(conditioner.length(e.conditioning), layout.columns_of(e.codes.shape[1])) for e in examples
-        ]
-        self.buckets = make_buckets(self.lengths, bounds, world)
+        self.device = torch.device("cpu") if device is None else device
+        self.buckets = make_buckets(lengths, bounds, world)
         self.epoch = 0
         self.given = 0
         self._restored = False
@@ -191,20 +221,29 @@ class BatchLoader:
             self.epoch, self.given = self.epoch + 1, 0
         self._restored = False
         plan = self._plan(self.epoch)
-        for index in range(self.given, len(plan)):
+        start = self.given
+        for index, batch in enumerate(prefetch(self._make, plan[start:], AHEAD), start):
             # Nobody asks again after the last batch: with it, the next epoch begins.
             last = index + 1 == len(plan)
             self.epoch, self.given = (self.epoch + 1, 0) if last else (self.epoch, index + 1)
-            yield self.collate(plan[index])
+            yield batch
 
-    def collate(self, indices: Sequence[int]) -> ConditionedBatch:
+    def collate(self, indices: Indices) -> ConditionedBatch:
         """This rank's share of one global batch."""
         share = indices[self.rank :: self.world]
-        chosen = [self.examples[i] for i in share or indices[:1]]
+        chosen = [self.examples[i] for i in (share if len(share) else indices[:1]).tolist()]
         batch = make_batch(self.conditioner, self.layout, [e.conditioning for e in chosen], [e.codes for e in chosen])
-        if not share:
+        if len(share) == 0:
             batch.labels.fill_(IGNORE)
         return batch
+
+    def _make(self, indices: Indices) -> ConditionedBatch:
+        batch = self.collate(indices)
+        if self.device.type != "cuda":
+            return batch
+        # A new thread would pin through the first GPU, whatever the rank's own is.
+        with torch.cuda.device(self.device):
+            return batch.pin_memory()
 
     def largest(self) -> tuple[int, Length]:
         """Rows of the largest batch that a rank may be given in any epoch, and what they are padded to."""
@@ -214,12 +253,12 @@ class BatchLoader:
     def padding(self) -> float:
         """Share of the columns of all ranks that is padding, in the first epoch."""
         shares = [batch[rank :: self.world] for batch in self._plan(0) for rank in range(self.world)]
-        padded = sum(len(share) * sum(longest_of([self.lengths[i] for i in share])) for share in shares if share)
-        return 1 - sum(map(sum, self.lengths)) / padded
+        padded = sum(len(share) * sum(longest_of(self.lengths[share])) for share in shares if len(share))
+        return 1 - int(self.lengths.sum(dtype=np.int64)) / padded
 
     def progress(self) -> dict[str, int]:
         """Where the loader stands: epoch, and batches given in it."""
-        return {"epoch": self.epoch, "given": self.given, **self._identity()}
+        return {"epoch": self.epoch, "given": self.given, **self._identity}
 
     def resume(self, state: dict[str, int]) -> None:
         """Continue from a `progress`.
@@ -228,7 +267,7 @@ class BatchLoader:
             ValueError: If the corpus, its seed or the batches are others than those of the saved run.
         """
         changed = [
-            f"{name} {state.get(name)}, now {own}" for name, own in self._identity().items() if state.get(name) != own
+            f"{name} {state.get(name)}, now {own}" for name, own in self._identity.items() if state.get(name) != own
         ]
         if changed:
             raise ValueError(
@@ -238,6 +277,7 @@ class BatchLoader:
         self.epoch, self.given = state["epoch"], state["given"]
         self._restored = True
 
+    @cached_property
     def _identity(self) -> dict[str, int]:
         """What the plan is made of; ranks matter only where each has its own bound of columns."""
         columns = self.bounds.columns
@@ -246,8 +286,8 @@ class BatchLoader:
             "utterances a step": self.bounds.utterances * self.world,
             "columns a step and rank": columns or 0,
             "ranks": 0 if columns is None else self.world,
-            "digest of lengths": crc32(repr([tuple(length) for length in self.lengths]).encode()),
+            "digest of lengths": digest_of(self.lengths),
         }
 
-    def _plan(self, epoch: int) -> list[list[int]]:
+    def _plan(self, epoch: int) -> list[Indices]:
         return plan_epoch(self.buckets, self.seed, epoch, self.shuffle)

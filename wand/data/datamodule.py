@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
+from wand.attention import Windows
 from wand.backbone import Backbone
 from wand.codecs import Codec
-from wand.conditioning import Reference
-from wand.data.audio import resample
-from wand.data.batching import BatchBounds, BatchLoader
+from wand.data.batching import BatchBounds, BatchLoader, Length, longest_of
+from wand.data.check import check_cache
 from wand.data.prepare import ShardCache, prepare, shard_cache
-from wand.data.sampled import TeacherSamples
-from wand.data.shards import Example, read_shard
-from wand.data.source import SPLITS, SpeechSource
-from wand.module import WandModule
-from wand.voices import read_voice
+from wand.data.shards import ShardedExamples
+from wand.data.source import SpeechSource
+
+
+@runtime_checkable
+class ConditionedModule(Protocol):
+    """What a LightningModule must have for `SpeechDataModule` to make its batches.
+
+    Attributes:
+        backbone: The model whose conditioner, layout and codec make the batches.
+        final_window: The attention window at the end of training.
+    """
+
+    backbone: Backbone
+    final_window: Windows
 
 
 def default_cache_dir() -> Path:
@@ -32,16 +42,22 @@ def default_cache_dir() -> Path:
 class SpeechDataModule(LightningDataModule):
     """Prepares a corpus once (cached, restartable, shared by runs) and batches it by length.
 
+    The shards of a split are opened when a stage needs it; their rows are read when a batch is made.
+
     Args:
         source: The corpus: `wand.data.files.LibriTTS` or another (docs/data.md).
-        batch_size: Utterances a step and device, at most.
-        columns_per_batch: Columns a step and device, at most: prefix and speech of all utterances, padding included.
-            Short utterances then come in larger batches than long ones (raise `batch_size` with it); null has no bound.
-        seed: Of the order of batches.
-        cache_dir: Where prepared speech is kept; ``$WAND_CACHE`` or the user's cache folder by default.
+        batch_size: Most utterances in the batch of one step and device.
+        columns_per_batch: Most columns in the batch of one step and device: prefix and speech of all utterances,
+            padding included. Short utterances then come in larger batches than long ones, so raise `batch_size` as
+            well; null sets no bound.
+        seed: Seed of the order of batches.
+        cache_dir: Folder for prepared speech; ``$WAND_CACHE`` or the user's cache folder by default.
         workers: Processes that make, read and encode the sound during preparation.
         codec: The model's codec, where the adapter brings none of its own (`wand.codecs.worker.WorkerCodec`).
         max_seconds: Longer recordings are left out.
+
+    Attributes:
+        examples: The utterances of every split that has been set up; each is read when it is asked for.
 
     Raises:
         ValueError: If the batch size or the columns are not positive.
@@ -69,61 +85,73 @@ class SpeechDataModule(LightningDataModule):
         self.workers = workers
         self.codec = codec
         self.max_seconds = max_seconds
-        self.examples: dict[str, list[Example]] = {}
-        self._voices: dict[str, Reference] = {}
+        self.examples: dict[str, ShardedExamples] = {}
+        self._cache: ShardCache | None = None
         self._train_loader: BatchLoader | None = None
         self._progress: dict[str, int] | None = None
 
     @property
-    def _backbone(self) -> Backbone:
-        return self._module.backbone
-
-    @property
-    def _module(self) -> WandModule:
+    def _module(self) -> ConditionedModule:
         module = self.trainer.lightning_module if self.trainer else None
-        assert isinstance(module, WandModule), "the data are conditioned for the model of a WandModule"
+        assert isinstance(module, ConditionedModule), "the batches are made for a module with a backbone and a window"
         return module
 
     def prepare_data(self) -> None:
-        """Make the shards that are not in the cache (one process a node)."""
-        self.prepare_for(self._module)
+        """Make the shards that are not in the cache (one process per node)."""
+        self._cache = self.prepare_for(self._module.backbone)
 
-    def prepare_for(self, module: WandModule) -> ShardCache:
-        """Make the shards that are not in the cache for a module's backbone."""
-        self._give_codec(module.backbone)
-        return prepare(self.source, module.backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
+    def prepare_for(self, backbone: Backbone) -> ShardCache:
+        """Make the shards of a backbone that are not in the cache."""
+        self._give_codec(backbone)
+        return prepare(self.source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
+
+    def check_for(self, backbone: Backbone) -> ShardCache:
+        """Read every byte of a backbone's shards.
+
+        Raises:
+            ValueError: If a shard is damaged or missing.
+        """
+        self._give_codec(backbone)
+        cache = shard_cache(self.source, backbone, self.cache_dir, self.max_seconds)
+        check_cache(cache)
+        return cache
 
     def _give_codec(self, backbone: Backbone) -> None:
         if self.codec is not None:
             backbone.codec = self.codec
 
     def setup(self, stage: str) -> None:
-        """Read the shards of the splits that a stage needs."""
-        self._give_codec(self._backbone)
+        """Open the shards of the splits that a stage needs; no row is read."""
+        assert self.trainer is not None
+        self._give_codec(self._module.backbone)
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         missing = [split for split in needed.get(stage, ()) if split not in self.examples]
         if missing:
-            cache = shard_cache(self.source, self._backbone, self.cache_dir, self.max_seconds)
+            # The fingerprint takes a look at the whole corpus, so one process takes it for all.
+            own = None if self._cache is None else self._cache.fingerprint
+            fingerprint = self.trainer.strategy.broadcast(own)
+            assert fingerprint is not None, "prepare_data comes before setup"
+            cache = ShardCache(self.cache_dir / fingerprint, fingerprint)
             for split in missing:
-                files = cache.shards(split, len(self.source.utterances(split)))
-                self.examples[split] = [e for file in files for e in read_shard(file, cache.fingerprint)]
+                self.examples[split] = ShardedExamples(cache.files(split), fingerprint)
         if stage == "fit":
-            self._warn_if_window_never_acts()
             self._train_loader = self._loader("train", shuffle=True)
             self._check_columns(self._train_loader)
+            self._warn_if_window_never_acts(longest_of(self._train_loader.lengths).speech)
 
     def _check_columns(self, loader: BatchLoader) -> None:
         columns = self.bounds.columns
-        for example, length in zip(loader.examples, loader.lengths, strict=True):
-            if columns is not None and sum(length) > columns:
-                raise ValueError(
-                    f"data.columns_per_batch {columns} cannot hold utterance {example.id!r} ({length.prefix} + "
-                    f"{length.speech} columns): raise it, or lower data.max_seconds"
-                )
+        if columns is None:
+            return
+        for i in (loader.lengths.sum(axis=1) > columns).nonzero()[0].tolist():
+            length = Length(*loader.lengths[i].tolist())
+            raise ValueError(
+                f"data.columns_per_batch {columns} cannot hold utterance {loader.examples[i].id!r} ({length.prefix} + "
+                f"{length.speech} columns): raise it, or lower data.max_seconds"
+            )
 
-    def _warn_if_window_never_acts(self) -> None:
+    def _warn_if_window_never_acts(self, longest: int) -> None:
         window = self._module.final_window.smallest
-        longest = max(self._backbone.layout.to_columns(e.codes).shape[0] for e in self.examples["train"])
         if window is not None and window >= longest:
             rank_zero_warn(
                 f"model.window {window} is not smaller than the longest utterance ({longest} columns): it hides "
@@ -132,39 +160,26 @@ class SpeechDataModule(LightningDataModule):
 
     @property
     def train_loader(self) -> BatchLoader:
-        """Of the fit that was set up last."""
+        """The loader of the fit that was set up last."""
         assert self._train_loader is not None, "set up for no fit"
         return self._train_loader
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled by epoch; goes on where a checkpoint left it."""
+        """Batches in an order that changes by epoch; goes on where a checkpoint left it."""
         if self._progress is not None:
             self.train_loader.resume(self._progress)
         return self.train_loader
 
     def val_dataloader(self) -> BatchLoader:
-        """By length."""
+        """Batches by length, the same in every epoch."""
         return self._loader("validation", shuffle=False)
 
     def test_dataloader(self) -> BatchLoader:
-        """By length."""
+        """Batches by length, the same in every epoch."""
         return self._loader("test", shuffle=False)
 
-    def voice(self, example: Example) -> Reference | None:
-        """The voice of an example, for codecs whose codes leave it out; None for all others."""
-        codec = self._backbone.find_codec()
-        if codec is None or not codec.needs_reference or example.reference is None:
-            return None
-        if example.reference not in self._voices:
-            by_id = {u.id: u for split in SPLITS for u in self.source.utterances(split)}
-            # What a teacher said has its prompt's sound.
-            named = example.id if isinstance(self.source, TeacherSamples) else example.reference
-            audio = resample(self.source.audio(by_id[named]), self.source.sample_rate, codec.sample_rate)
-            self._voices[example.reference] = read_voice(codec, audio, codec.sample_rate)
-        return self._voices[example.reference]
-
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands in its data.
+        """The place of training in its data: batches that were trained on, not those that were made beyond them.
 
         Not left to the loader: Lightning makes it before it reads a checkpoint, to count the steps of an epoch, and
         then forgets to hand it its state.
@@ -172,16 +187,17 @@ class SpeechDataModule(LightningDataModule):
         return {} if self._train_loader is None else self._train_loader.progress()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there, now or when the loader is made."""
+        """Go on from a place, now or when the loader is made."""
         self._progress = state_dict
         if self._train_loader is not None:
             self._train_loader.resume(state_dict)
 
     def _loader(self, split: str, shuffle: bool) -> BatchLoader:
         assert self.trainer is not None
-        backbone = self._backbone
+        backbone, examples = self._module.backbone, self.examples[split]
         return BatchLoader(
-            self.examples[split],
+            examples,
+            examples.lengths(backbone.layout),
             backbone.conditioner,
             backbone.layout,
             self.bounds,
@@ -189,4 +205,5 @@ class SpeechDataModule(LightningDataModule):
             shuffle=shuffle,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
+            device=self.trainer.strategy.root_device,
         )

@@ -14,7 +14,7 @@ from wand.backbone import Backbone
 from wand.codecs.base import Codec, CodecUnavailable
 from wand.conditioning import Conditioner, Reference
 from wand.data.audio import resample
-from wand.data.shards import Example, Refusal
+from wand.data.example import Example, Refusal
 from wand.data.source import CodedSource, SpeechCodes, SpeechSource, Utterance
 
 # Shorter recordings are noises and breaths, in seconds.

@@ -1,18 +1,21 @@
 """From a corpus to shards: speech to codes, text and references to conditioning.
 
-Deterministic and restartable: shard i always covers the same utterances, one that exists is not made again, and a lock
-lets several runs share one cache. What cannot be used is left out and reported.
+Deterministic and restartable: shard i always covers the same utterances, one that is sound is not made again, and a
+lock lets several runs share one cache. Utterances that cannot be used are left out and reported.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wand.backbone import Backbone
@@ -20,13 +23,16 @@ from wand.codecs import Codec
 from wand.conditioning import Conditioner, Reference
 from wand.data.audio import resample
 from wand.data.encoding import Encoder, check_length, encoders, is_coded, make_example
+from wand.data.example import Example, Refusal
 from wand.data.references import choose_references, choose_whole_references
 from wand.data.report import write_report
 from wand.data.sampled import TeacherSamples, TeacherSpeech
-from wand.data.shards import FORMAT, Example, Refusal, write_shard
+from wand.data.shard_format import FORMAT
+from wand.data.shards import Shard, write_shard
 from wand.data.source import SPLITS, SpeechCodes, SpeechSource, Utterance
 
 UTTERANCES_PER_SHARD = 256
+FINISHED = "splits.json"
 
 
 def cache_fingerprint(
@@ -40,7 +46,12 @@ def cache_fingerprint(
 
 @dataclass(frozen=True)
 class ShardCache:
-    """The shards of one corpus for one conditioner and codec: ``root/<fingerprint>/<split>-00000.safetensors``."""
+    """The shards of one corpus for one conditioner and codec: ``root/<fingerprint>/<split>-00000.safetensors``.
+
+    Args:
+        folder: Where they are.
+        fingerprint: Digest of everything that determines them.
+    """
 
     folder: Path
     fingerprint: str
@@ -52,6 +63,44 @@ class ShardCache:
     def shards(self, split: str, utterances: int) -> list[Path]:
         """All shard files of a split with that many utterances."""
         return [self.shard(split, i) for i in range(-(-utterances // UTTERANCES_PER_SHARD))]
+
+    def finished(self) -> dict[str, int]:
+        """Utterances of every split whose preparation has ended, those that were left out included."""
+        try:
+            found = json.loads((self.folder / FINISHED).read_text())
+            return {split: int(count) for split, count in found.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}  # it is written anew by the next preparation
+
+    def finish(self, utterances: dict[str, int]) -> None:
+        """Note that the preparation of some splits has ended."""
+        partial = self.folder / f".{FINISHED}.partial"
+        partial.write_text(json.dumps({**self.finished(), **utterances}))
+        os.replace(partial, self.folder / FINISHED)
+
+    def files(self, split: str) -> list[Path]:
+        """All shard files of a split.
+
+        Raises:
+            ValueError: If the preparation of the split has not ended.
+        """
+        finished = self.finished()
+        if split not in finished:
+            raise ValueError(f"no finished preparation of {split} in {self.folder}: run `wand prepare`")
+        return self.shards(split, finished[split])
+
+    def holds(self, path: Path) -> bool:
+        """Whether a shard is there, with a sound index."""
+        try:
+            Shard(path, self.fingerprint)
+        except ValueError:
+            return False
+        return True
+
+    def is_complete(self, splits: Sequence[str]) -> bool:
+        """Whether all shards of some splits are there."""
+        finished = self.finished()
+        return all(split in finished and all(map(self.holds, self.files(split))) for split in splits)
 
 
 def codec_for(source: SpeechSource, backbone: Backbone) -> Codec | None:
@@ -82,35 +131,60 @@ def prepare(
     splits: Sequence[str] = SPLITS,
     max_seconds: float = 30.0,
 ) -> ShardCache:
-    """Make all shards that are not there yet.
+    """Make all shards that are not there yet, or whose index is damaged.
 
     Args:
         source: The corpus.
-        backbone: Whose conditioner and codec to use.
-        root: Where caches live.
+        backbone: The model whose conditioner and codec to use.
+        root: Folder of all caches.
         workers: Processes that make or read the sound and encode it; 0 does it here.
-        splits: Which splits.
+        splits: The splits to prepare.
         max_seconds: Longer recordings are left out.
 
     Raises:
-        ValueError: If no utterance of a split can be used, or the disk is full.
+        ValueError: If no utterance of a split can be used, the disk is full, or the cache cannot be written.
     """
     cache = shard_cache(source, backbone, root, max_seconds)
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache.folder / ".lock"):
-        todo = []
-        for split in splits:
-            utterances = source.utterances(split)
-            if not utterances:
-                raise ValueError(f"the corpus has no utterance to use for {split}: give it some, or a larger share")
-            parts = [utterances[i : i + UTTERANCES_PER_SHARD] for i in range(0, len(utterances), UTTERANCES_PER_SHARD)]
-            todo += [(path, part) for path, part in zip(cache.shards(split, len(utterances)), parts, strict=True)]
-        missing = [(path, part) for path, part in todo if not path.is_file()]
-        if missing:
-            maker = ShardMaker(source, backbone, cache.fingerprint, max_seconds)
-            maker.make(missing, workers)
-            write_report(cache.folder, [path for path, _ in todo], cache.fingerprint, backbone.frame_rate)
+    if cache.is_complete(splits):  # no lock: the folder may be read-only
+        return cache
+    try:
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(cache.folder / ".lock").acquire()
+    except OSError as error:
+        raise ValueError(
+            f"the cache {cache.folder} is not complete and cannot be written ({error.strerror}): set --data.cache_dir "
+            f"to another folder"
+        ) from error
+    with lock:
+        if not cache.is_complete(splits):
+            _complete(cache, source, backbone, workers, splits, max_seconds)
     return cache
+
+
+def _complete(
+    cache: ShardCache,
+    source: SpeechSource,
+    backbone: Backbone,
+    workers: int,
+    splits: Sequence[str],
+    max_seconds: float,
+) -> None:
+    todo: list[tuple[Path, list[Utterance]]] = []
+    counts = {}
+    for split in splits:
+        utterances = source.utterances(split)
+        if not utterances:
+            raise ValueError(f"the corpus has no utterance to use for {split}: give it some, or a larger share")
+        counts[split] = len(utterances)
+        parts = [utterances[i : i + UTTERANCES_PER_SHARD] for i in range(0, len(utterances), UTTERANCES_PER_SHARD)]
+        todo += zip(cache.shards(split, len(utterances)), parts, strict=True)
+    missing = [(path, part) for path, part in todo if not cache.holds(path)]
+    for path in (path for path, _ in missing if path.is_file()):
+        Console().print(f"shard {path} is damaged: it is made again", highlight=False, soft_wrap=True)
+    if missing:
+        ShardMaker(source, backbone, cache.fingerprint, max_seconds).make(missing, workers)
+    write_report(cache.folder, [path for path, _ in todo], cache.fingerprint, backbone.frame_rate)
+    cache.finish(counts)
 
 
 class ShardMaker:
@@ -118,8 +192,8 @@ class ShardMaker:
 
     Args:
         source: The corpus.
-        backbone: Whose conditioner and codec to use.
-        fingerprint: Of the cache.
+        backbone: The model whose conditioner and codec to use.
+        fingerprint: Fingerprint of the cache.
         max_seconds: Longer recordings are left out.
     """
 
@@ -153,7 +227,8 @@ class ShardMaker:
     def _write(self, path: Path, made: Iterable[Example | Refusal]) -> None:
         parts = list(made)
         examples = [one for one in parts if isinstance(one, Example)]
-        write_shard(path, examples, self.fingerprint, [one for one in parts if isinstance(one, Refusal)])
+        refused = [one for one in parts if isinstance(one, Refusal)]
+        write_shard(path, examples, self.fingerprint, self.backbone.conditioner.length, refused)
 
     def _examples(
         self, part: Sequence[Utterance], heard: Sequence[SpeechCodes | Refusal]

@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from wand.data.shards import Refusal, read_refusals, read_shard
+from wand.data.example import Refusal
+from wand.data.shards import Shard
 
 REFUSED = "refused.jsonl"
 
@@ -19,10 +20,10 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
     """Print utterances and hours by split; list what was left out in ``refused.jsonl`` beside the shards.
 
     Args:
-        folder: Of the cache.
-        shards: Its files, ``<split>-00000.safetensors`` ...
-        fingerprint: Of the cache.
-        frame_rate: Frames of codes a second.
+        folder: Folder of the cache.
+        shards: All files of the cache, ``<split>-00000.safetensors`` ...
+        fingerprint: Fingerprint of the cache.
+        frame_rate: Frames of codes per second.
 
     Raises:
         ValueError: If nothing of a split could be used.
@@ -32,10 +33,10 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
     refused: list[tuple[str, Refusal]] = []
     for path in shards:
         split = path.name.rsplit("-", 1)[0]
-        examples = read_shard(path, fingerprint)
-        utterances[split] += len(examples)
-        frames[split] += sum(example.codes.shape[1] for example in examples)
-        refused += [(split, refusal) for refusal in read_refusals(path)]
+        shard = Shard(path, fingerprint)
+        utterances[split] += len(shard)
+        frames[split] += int(shard.frames.sum())
+        refused += [(split, refusal) for refusal in shard.refusals()]
     lines = [{"split": split, "id": r.id, "why": r.why, "detail": r.detail} for split, r in refused]
     (folder / REFUSED).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     _show(utterances, frames, refused, frame_rate)

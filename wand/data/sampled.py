@@ -21,7 +21,7 @@ from wand.codecs import Codec
 from wand.conditioning import Conditioning, Reference, make_batch
 from wand.data.audio import resample
 from wand.data.encoding import Encoder, check_length, is_coded
-from wand.data.shards import Example, Refusal
+from wand.data.example import Example, Refusal
 from wand.data.source import SPLITS, SpeechCodes, SpeechSource, Utterance, split_by_name
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate

@@ -1,151 +1,263 @@
-"""Prepared utterances on disk: one safetensors file a shard, written whole or not at all.
-
-A shard holds, for N utterances, every tensor of their conditioning and their codes, concatenated along the first
-(for codes: the last) dimension with offsets beside it, and in the header what they are and for whom they were made.
-"""
+"""Shards: files of prepared utterances, whose rows are read when they are asked for (`wand.data.shard_format`)."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import json
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from io import FileIO
 from pathlib import Path
+from typing import overload
+from zlib import crc32
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from wand.columns import ColumnLayout
 from wand.conditioning import Conditioning
-
-FORMAT = "2"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Example:
-    """One prepared utterance.
-
-    Args:
-        id: Of the utterance.
-        text: What is said.
-        speaker: Who says it.
-        conditioning: The adapter's tensors.
-        codes: ``[K, F]``.
-        reference: Id of the utterance that its reference is taken from.
-    """
-
-    id: str
-    text: str
-    speaker: str
-    conditioning: Conditioning
-    codes: Tensor
-    reference: str | None = None
+from wand.data.example import Example, Refusal
+from wand.data.shard_format import (
+    DTYPES,
+    FORMAT,
+    NARROW,
+    Field,
+    damaged,
+    make_header,
+    parse_fields,
+    read_between,
+    read_head,
+    reading,
+    record_type,
+    to_json,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An utterance that was left out.
+def write_shard(
+    path: Path,
+    examples: Sequence[Example],
+    fingerprint: str,
+    prefix_columns: Callable[[Conditioning], int],
+    refused: Sequence[Refusal] = (),
+) -> None:
+    """Write a shard under a temporary name, then rename it, so that no half-written shard is ever read.
 
     Args:
-        id: Of the utterance.
-        why: In a few words, the same for all of a kind.
-        detail: The whole reason.
-    """
-
-    id: str
-    why: str
-    detail: str
-
-
-def write_shard(path: Path, examples: Sequence[Example], fingerprint: str, refused: Sequence[Refusal] = ()) -> None:
-    """Write a shard beside its final name, then move it there: no half-written shard is ever read.
-
-    Args:
-        path: The shard's final name.
-        examples: The utterances; perhaps none, where all were refused.
-        fingerprint: Of source, conditioner and codec; `read_shard` refuses another's.
-        refused: What was left out.
+        path: Final name of the shard.
+        examples: The utterances; none where all were refused.
+        fingerprint: Digest of source, conditioner and codec; `Shard` refuses a file with another one.
+        prefix_columns: Prefix columns that a conditioning takes (`Conditioner.length`).
+        refused: The utterances that were left out.
 
     Raises:
         ValueError: If the disk is full.
     """
-    tensors: dict[str, Tensor] = {}
-    fields: dict[str, list[Tensor]] = {}
-    if examples:
-        names = examples[0].conditioning
-        fields = {f"conditioning.{name}": [e.conditioning[name] for e in examples] for name in names}
-        fields["codes"] = [e.codes.T for e in examples]
-    for name, values in fields.items():
-        tensors[f"{name}.values"] = _compact(torch.cat(values).contiguous())
-        tensors[f"{name}.lengths"] = torch.tensor([len(value) for value in values])
-    about = {
-        "format": FORMAT,
-        "fingerprint": fingerprint,
-        "utterances": json.dumps([[e.id, e.text, e.speaker, e.reference] for e in examples]),
-        "refused": json.dumps([[r.id, r.why, r.detail] for r in refused]),
+    fields = _fields(examples[0]) if examples else []
+    records, words, rows = [], bytearray(), bytearray()
+    for example in examples:
+        assert _fields(example) == fields, f"the tensors of {example.id} have other names, dtypes or dimensions"
+        stored = [_narrowed(tensor) for tensor in _tensors(example)]
+        said = to_json([example.id, example.text, example.speaker, example.reference])
+        row = b"".join(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() for tensor in stored)
+        words += said
+        rows += row
+        lengths = tuple(len(tensor) for tensor in stored)
+        dtypes = tuple(DTYPES.index(tensor.dtype) for tensor in stored)
+        prefix = prefix_columns(example.conditioning)
+        records.append((len(rows), len(words), crc32(row, crc32(said)), prefix, lengths, dtypes))
+    parts = {
+        "index": np.array(records, record_type(len(fields))).tobytes(),
+        "words": bytes(words),
+        "refused": to_json([[r.id, r.why, r.detail] for r in refused]),
     }
+    about = {"format": FORMAT, "fingerprint": fingerprint, "fields": json.dumps(fields)}
+    head = make_header(about, {name: len(part) for name, part in parts.items()} | {"checksum": 4, "rows": len(rows)})
+    head += b"".join(parts.values())
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata=about)
+        write_file(partial, [head, crc32(head).to_bytes(4, "little"), rows])
         os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        if error.errno == errno.ENOSPC:
             raise ValueError(f"no space left for {path}: free some, or set --data.cache_dir to another disk") from error
         raise
 
 
-def read_shard(path: Path, fingerprint: str) -> list[Example]:
-    """The utterances of a shard.
+def write_file(path: Path, parts: Iterable[bytes | bytearray]) -> None:
+    """Write parts one after another."""
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+class Shard(Sequence[Example]):
+    """The utterances of one file; its index is in memory, its rows are read on demand.
+
+    Args:
+        path: The file.
+        fingerprint: Digest of source, conditioner and codec for which it must have been made.
+
+    Attributes:
+        records: What the index says, one `record_type` per utterance.
 
     Raises:
-        ValueError: If it is damaged, or was made for another source, conditioner or codec.
+        ValueError: If the file cannot be read, its index is damaged, or it was made for something else.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise ValueError(f"shard {path} is damaged ({error}): delete it and run again") from error
-    if (about.get("format"), about.get("fingerprint")) != (FORMAT, fingerprint):
-        raise ValueError(
-            f"shard {path} was prepared for another corpus, conditioner or codec "
-            f"({about.get('fingerprint')}, not {fingerprint})"
-        )
-    names = [name.removesuffix(".values") for name in tensors if name.endswith(".values")]
-    split = {n: tensors[f"{n}.values"].split(tensors[f"{n}.lengths"].tolist()) for n in names}
-    inner = {n.removeprefix("conditioning."): values for n, values in split.items() if n.startswith("conditioning.")}
-    return [
-        Example(
-            id,
-            text,
-            speaker,
-            {name: _expand(values[i]) for name, values in inner.items()},
-            _expand(split["codes"][i]).T,
-            reference,
-        )
-        for i, (id, text, speaker, reference) in enumerate(json.loads(about["utterances"]))
-    ]
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path = path
+        about, places, head = read_head(path)
+        if about.get("fingerprint") != fingerprint:
+            raise ValueError(
+                f"shard {path} was prepared for another corpus, conditioner or codec "
+                f"({about.get('fingerprint')}, not {fingerprint})"
+            )
+        self.fields = parse_fields(about["fields"])
+        self.records = np.frombuffer(head[slice(*places["index"])], record_type(len(self.fields)))
+        self._words_begin = places["words"][0]
+        self._rows_begin = places["rows"][0]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """One utterance, or a list of them.
+
+        Raises:
+            ValueError: If its bytes are damaged; names the shard.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        number = range(len(self))[index]
+        with reading(self.path) as file:
+            words, row = self._read(file, number)
+        id, text, speaker, reference = json.loads(words)
+        *conditioning, codes = self._unpack(number, row)
+        names = [field.name for field in self.fields]
+        return Example(id, text, speaker, dict(zip(names, conditioning, strict=False)), codes.T, reference)
+
+    def check(self) -> None:
+        """Read every row.
+
+        Raises:
+            ValueError: If one is damaged; names the shard and the row.
+        """
+        with reading(self.path) as file:
+            for number in range(len(self)):
+                self._read(file, number)
+
+    def refusals(self) -> list[Refusal]:
+        """What was left out when the shard was made."""
+        _, places, head = read_head(self.path)
+        return [Refusal(*parts) for parts in json.loads(head[slice(*places["refused"])])]
+
+    @property
+    def frames(self) -> npt.NDArray[np.uint32]:
+        """``[N]`` frames of codes of every utterance."""
+        return self.records["lengths"][:, -1:].reshape(-1)
+
+    def _read(self, file: FileIO, number: int) -> tuple[bytearray, bytearray]:
+        """Words and tensors of one utterance, checked."""
+        record = self.records[number]
+        words = read_between(file, self._words_begin, self._begin("words_end", number), int(record["words_end"]))
+        row = read_between(file, self._rows_begin, self._begin("row_end", number), int(record["row_end"]))
+        if crc32(row, crc32(words)) != record["crc32"]:
+            raise damaged(self.path, f"CRC32 of row {number}")
+        return words, row
+
+    def _begin(self, end: str, number: int) -> int:
+        return int(self.records[end][number - 1]) if number else 0
+
+    def _unpack(self, number: int, row: bytearray) -> list[Tensor]:
+        record = self.records[number]
+        tensors: list[Tensor] = []
+        begin = 0
+        for field, length, place in zip(self.fields, record["lengths"].tolist(), record["dtypes"], strict=True):
+            dtype = DTYPES[place]
+            end = begin + length * math.prod(field.inner) * dtype.itemsize
+            # A copy of the part begins at an address that suits every dtype; an empty buffer is refused by torch.
+            flat = torch.frombuffer(row[begin:end], dtype=dtype) if end > begin else torch.empty(0, dtype=dtype)
+            tensors.append(flat.view(length, *field.inner).to(DTYPES[field.dtype]))
+            begin = end
+        return tensors
 
 
-def read_refusals(path: Path) -> list[Refusal]:
-    """What was left out when a shard was made."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return [Refusal(*parts) for parts in json.loads((file.metadata() or {})["refused"])]
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"shard {path} is damaged ({error}): delete it and run again") from error
+class ShardedExamples(Sequence[Example]):
+    """The utterances of several shards, one after another, read on demand.
+
+    Args:
+        files: The shards.
+        fingerprint: Digest of source, conditioner and codec for which they must have been made.
+
+    Raises:
+        ValueError: If one cannot be read, its index is damaged, or it was made for something else.
+    """
+
+    def __init__(self, files: Iterable[Path], fingerprint: str) -> None:
+        self._shards = [Shard(file, fingerprint) for file in files]
+        self._ends = np.cumsum([len(shard) for shard in self._shards])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """One utterance, or a list of them.
+
+        Raises:
+            ValueError: If its bytes are damaged; names the shard.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        number = range(len(self))[index]
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        return self._shards[place][number - int(self._ends[place])]
+
+    def lengths(self, layout: ColumnLayout) -> npt.NDArray[np.int32]:
+        """``[N, 2]``: prefix columns and speech columns of every utterance; no row is read.
+
+        Args:
+            layout: How codes become columns.
+        """
+        prefixes = np.concatenate([shard.records["prefix"] for shard in self._shards] or [np.zeros(0, np.uint32)])
+        frames = np.concatenate([shard.frames for shard in self._shards] or [np.zeros(0, np.uint32)])
+        columns = np.array([layout.columns_of(count) for count in range(int(frames.max(initial=0)) + 1)])
+        return np.stack([prefixes, columns[frames]], axis=1).astype(np.int32)
 
 
-def _compact(values: Tensor) -> Tensor:
-    """Integers as int16 where they fit; they are codes and characters."""
-    fits = values.dtype == torch.long and (values.numel() == 0 or int(values.abs().max()) < 2**15)
-    return values.to(torch.int16) if fits else values
+def _tensors(example: Example) -> list[Tensor]:
+    return [*example.conditioning.values(), example.codes.T]
 
 
-def _expand(values: Tensor) -> Tensor:
-    return values.long() if values.dtype == torch.int16 else values
+def _fields(example: Example) -> list[Field]:
+    fields = []
+    for name, tensor in zip([*example.conditioning, "codes"], _tensors(example), strict=True):
+        if tensor.dtype not in DTYPES or tensor.ndim == 0:
+            raise ValueError(
+                f"tensor {name!r} of utterance {example.id!r} is {tensor.dtype} with {tensor.ndim} dimensions: shards "
+                f"cannot hold it"
+            )
+        fields.append(Field(name, DTYPES.index(tensor.dtype), tuple(tensor.shape[1:])))
+    return fields
+
+
+def _narrowed(tensor: Tensor) -> Tensor:
+    """Integers in the smallest type that holds them; most of them are codes and characters."""
+    if tensor.dtype not in (torch.int32, torch.int64) or tensor.numel() == 0:
+        return tensor
+    low, high = (int(bound) for bound in tensor.aminmax())
+    fits = [dtype for dtype in NARROW if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max]
+    return tensor.to(fits[0]) if fits else tensor

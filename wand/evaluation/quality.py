@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from wand.data.shards import Example
+from wand.data.example import Example
 from wand.decoding.engine import Generation
 from wand.decoding.stopping import StopReason
 from wand.metrics.intervals import interval, resampled_sums

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wand.codecs import Codec
 from wand.conditioning import Reference
-from wand.data.shards import Example
+from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Generation, Request
 from wand.decoding.generate import generate_all

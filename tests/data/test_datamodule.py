@@ -1,0 +1,142 @@
+"""The datamodule under a real Trainer, for a module that is not a `WandModule`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from tests.data.test_prepare import Tones
+from wand.attention import AttentionWindow
+from wand.backbones.encodec_lm import EncodecLM
+from wand.conditioning import ConditionedBatch
+from wand.data import prepare as preparation
+from wand.data.datamodule import ConditionedModule, SpeechDataModule
+from wand.data.source import SpeechCodes, Utterance
+
+
+class Coded(Tones):
+    """Utterances with codes of their own, of different lengths."""
+
+    coded = True
+
+    def utterances(self, split: str) -> list[Utterance]:
+        count = {"train": 23, "validation": 3, "test": 2}[split]
+        return [Utterance(f"{split}-{i}", f"hello {'ab'[i % 2]}", f"speaker-{i % 2}") for i in range(count)]
+
+    def codes(self, utterance: Utterance) -> SpeechCodes:
+        index = int(utterance.id.rsplit("-", 1)[1])
+        return SpeechCodes((torch.arange(3 * (40 + 7 * index % 11)).view(3, -1) + index) % 16)
+
+
+class Listener(LightningModule):
+    """Trains nothing of interest, and keeps what it was given."""
+
+    def __init__(self, backbone: EncodecLM, window: int | None = 8) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.final_window = AttentionWindow(window)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.given: list[Tensor] = []
+
+    def training_step(self, batch: ConditionedBatch, batch_idx: int) -> Tensor:
+        self.given.append(batch.columns)
+        return self.weight * batch.columns.float().mean()
+
+    def validation_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class SaveAt(Callback):
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "UTTERANCES_PER_SHARD", 5)
+
+
+def fit(module: Listener, data: SpeechDataModule, *callbacks: Callback, ckpt_path: Path | None = None) -> None:
+    quiet = {f"enable_{name}": False for name in ("checkpointing", "progress_bar", "model_summary")}
+    trainer = Trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=[*callbacks], **quiet)
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+
+
+@pytest.fixture
+def make(tiny_lm: EncodecLM, tmp_path: Path) -> Any:
+    def make(**settings: Any) -> tuple[Listener, SpeechDataModule]:
+        return Listener(tiny_lm), SpeechDataModule(Coded(), cache_dir=tmp_path, workers=0, batch_size=4, **settings)
+
+    return make
+
+
+def test_a_module_needs_a_backbone_and_a_window(make):
+    module, data = make()
+    assert isinstance(module, ConditionedModule)
+    fit(module, data)
+    assert len(module.given) == 2 * 6
+    assert [len(examples) for examples in data.examples.values()] == [23, 3]
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 8])
+def test_a_run_goes_on_exactly_where_it_stood(make, tmp_path, step):
+    """Some batches had been made beyond the checkpoint: they are made again, none is left out."""
+    undisturbed, data = make()
+    fit(undisturbed, data, SaveAt(step, tmp_path / "middle.ckpt"))
+    resumed, again = make()
+    fit(resumed, again, ckpt_path=tmp_path / "middle.ckpt")
+    expected = undisturbed.given[step:]
+    assert len(resumed.given) == len(expected) > 0
+    assert all(torch.equal(one, other) for one, other in zip(resumed.given, expected, strict=True))
+
+
+def test_a_shard_that_is_damaged_while_training_stops_the_run_and_is_named(make, tmp_path):
+    module, data = make()
+
+    class Damage(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
+            for path in sorted(tmp_path.glob("*/train-*")):
+                content = bytearray(path.read_bytes())
+                content[-1] ^= 1
+                path.write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"^shard .*train-0000\d.safetensors is damaged .*: delete it and run again$"):
+        fit(module, data, Damage())
+    assert 0 < len(module.given) < 12
+
+
+def test_an_utterance_above_the_bound_of_columns_is_named(make):
+    module, data = make(columns_per_batch=60)
+    with pytest.raises(ValueError, match=r"columns_per_batch 60 cannot hold utterance 'train-\d+' \(\d+ \+ \d+ col"):
+        fit(module, data)
+
+
+def test_a_window_that_hides_nothing_is_told(make):
+    module, data = make()
+    module.final_window = AttentionWindow(60)
+    with pytest.warns(UserWarning, match=r"window 60 is not smaller than the longest utterance \(5\d columns\)"):
+        fit(module, data)
+
+
+def test_what_is_prepared_is_opened_without_a_look_at_the_corpus(make, monkeypatch):
+    fit(*make())
+
+    def listed(self: Coded, split: str) -> list[Utterance]:
+        raise AssertionError("the corpus was listed")
+
+    monkeypatch.setattr(Coded, "utterances", listed)
+    module, data = make()
+    fit(module, data)
+    assert len(module.given) == 2 * 6

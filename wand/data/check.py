@@ -1,0 +1,42 @@
+"""Whether every byte of a cache is as it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wand.data.prepare import ShardCache
+from wand.data.shards import Shard
+from wand.data.source import SPLITS
+
+
+def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
+    """Read all shards, print a line for every damaged one, and a summary.
+
+    Args:
+        cache: The cache.
+        splits: The splits to read.
+
+    Raises:
+        ValueError: If a shard is damaged or missing, or a split has not been prepared.
+    """
+    files = [file for split in splits for file in cache.files(split)]
+    utterances = damaged = 0
+    columns = TextColumn("[bold]checking shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns) as progress:
+        for file in progress.track(files):
+            try:
+                shard = Shard(file, cache.fingerprint)
+                shard.check()
+                utterances += len(shard)
+            except ValueError as error:
+                damaged += 1
+                progress.console.print(str(error), highlight=False, soft_wrap=True)
+    if damaged:
+        raise ValueError(
+            f"{damaged} of {len(files)} shards in {cache.folder} are damaged: delete them, and `wand prepare` makes "
+            f"them again"
+        )
+    Console().print(f"{len(files)} shards with {utterances} utterances are sound", highlight=False)

@@ -1,0 +1,38 @@
+"""The voices of prepared utterances, for codecs whose codes leave the voice out."""
+
+from __future__ import annotations
+
+from wand.codecs import Codec
+from wand.conditioning import Reference
+from wand.data.audio import resample
+from wand.data.example import Example
+from wand.data.sampled import TeacherSamples
+from wand.data.source import SPLITS, SpeechSource
+from wand.voices import read_voice
+
+
+class ReferenceVoices:
+    """Gives the voice of an example; each is read once.
+
+    Args:
+        source: The corpus that the examples are prepared from.
+        codec: The model's codec; None where only codes are spoken.
+    """
+
+    def __init__(self, source: SpeechSource, codec: Codec | None) -> None:
+        self.source = source
+        self.codec = codec
+        self._voices: dict[str, Reference] = {}
+
+    def __call__(self, example: Example) -> Reference | None:
+        """The voice of an example's reference; None where the codec's codes hold the voice."""
+        if self.codec is None or not self.codec.needs_reference or example.reference is None:
+            return None
+        if example.reference not in self._voices:
+            by_id = {u.id: u for split in SPLITS for u in self.source.utterances(split)}
+            # Speech of the teacher has the sound of its prompt, which the source gives for the text's own id.
+            named = example.id if isinstance(self.source, TeacherSamples) else example.reference
+            rate = self.codec.sample_rate
+            audio = resample(self.source.audio(by_id[named]), self.source.sample_rate, rate)
+            self._voices[example.reference] = read_voice(self.codec, audio, rate)
+        return self._voices[example.reference]
