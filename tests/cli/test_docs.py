@@ -127,10 +127,12 @@ def test_every_way_to_data(config: str, capsys: pytest.CaptureFixture[str]) -> N
         assert "left out" in printed.out or "ready in" in printed.out
 
 
-def test_the_command_of_the_page() -> None:
-    ((program, *command),) = commands(DATA)
-    assert program == "wand"
-    assert main([*command, *SMALL]) == 0
+def test_the_commands_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    prepare, check = commands(DATA)
+    for program, *command in (prepare, check):
+        assert program == "wand"
+        assert main([*command, *SMALL]) == 0
+    assert "are sound" in capsys.readouterr().out
 
 
 def test_what_the_table_says_of_the_configs() -> None:

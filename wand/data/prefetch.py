@@ -14,8 +14,8 @@ Made = TypeVar("Made")
 def prefetch(make: Callable[[Item], Made], items: Iterable[Item], ahead: int) -> Iterator[Made]:
     """``map(make, items)``, made in a thread, some items ahead of the caller.
 
-    A thread is enough: a batch is made in a fraction of a training step, mostly in code that releases the interpreter.
-    Worker processes would each hold the imports of torch and their own copy of the index.
+    A thread is enough: a batch takes a few milliseconds, and a training step leaves the interpreter free while its
+    kernels run. Worker processes would have to send every tensor back through shared memory, which containers limit.
 
     Args:
         make: Makes one item; runs in one other thread, in order.

@@ -52,7 +52,7 @@ DTYPES = (
     torch.float32,
     torch.float64,
 )
-NARROW = (torch.int16, torch.int32)
+NARROW = (torch.int8, torch.int16, torch.int32)
 
 
 class Field(NamedTuple):

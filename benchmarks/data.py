@@ -1,0 +1,155 @@
+"""What a large corpus costs a training process: ``python -m benchmarks.data --utterances 100000``.
+
+Writes shards of synthetic utterances of CosyVoice 2's kind, then a fresh process opens them, makes buckets and the plan
+of an epoch, and reads rows at random. Prints Markdown: seconds, and the memory that is the process's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from wand.backbones.cosyvoice import CosyVoiceArchitecture, CosyVoiceConditioner
+from wand.columns import ColumnLayout
+from wand.data.batching import BatchBounds, BatchLoader
+from wand.data.example import Example
+from wand.data.prepare import UTTERANCES_PER_SHARD, ShardCache
+from wand.data.shards import ShardedExamples, write_shard
+
+FINGERPRINT = "synthetic"
+ARCHITECTURE = CosyVoiceArchitecture()
+LAYOUT = ColumnLayout(1, ARCHITECTURE.speech_tokens, ARCHITECTURE.speech_tokens + 1)
+WORDS = ("every", "word", "is", "heard", "through", "a", "small", "window", "and", "nothing", "of", "it", "is", "lost")
+# Ids of the text tokenizer; two of three words are frequent ones.
+FREQUENT, VOCABULARY = 20_000, 151_643
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One process.
+
+    Args:
+        imports_mib: Private memory before anything is opened.
+        start_seconds: Opening all shards, buckets and the loader.
+        start_mib: Private memory after it, above that of the imports.
+        plan_seconds: The plan of an epoch and the share of padding in its batches.
+        rows_mib: Private memory after the random rows, above that of the imports.
+        row_microseconds: Reading, checking and unpacking one of them.
+        batch_milliseconds: Reading and collating a batch of 16, for a step that takes no time.
+    """
+
+    imports_mib: float
+    start_seconds: float
+    start_mib: float
+    plan_seconds: float
+    rows_mib: float
+    row_microseconds: float
+    batch_milliseconds: float
+
+
+def utterances(count: int, seed: int = 0) -> Iterator[Example]:
+    """Texts of 5 to 30 tokens, references of 2 to 10 s and their words, speech of 1 to 15 s, 25 codes per second."""
+    conditioner = CosyVoiceConditioner(ARCHITECTURE)
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+
+    def codes(frames: int) -> torch.Tensor:
+        return torch.randint(0, ARCHITECTURE.speech_tokens, (frames,), generator=generator)
+
+    def ids(tokens: int) -> list[int]:
+        return [rng.randrange(FREQUENT if rng.random() < 2 / 3 else VOCABULARY) for _ in range(tokens)]
+
+    for i in range(count):
+        tokens = rng.randint(5, 30)
+        conditioning = conditioner.prefix(ids(rng.randint(5, 30)), ids(tokens), codes(rng.randint(50, 250)))
+        text = " ".join(rng.choices(WORDS, k=tokens))
+        speech = codes(rng.randint(25, 375))[None]
+        yield Example(f"train/{i // 100}/{i:08d}", text, f"speaker-{i % 997}", conditioning, speech, f"train/{i:08d}")
+
+
+def write_cache(folder: Path, count: int) -> ShardCache:
+    """Shards of synthetic utterances; what is there is not written again."""
+    cache = ShardCache(folder, FINGERPRINT)
+    folder.mkdir(parents=True, exist_ok=True)
+    if cache.finished().get("train") != count:
+        made = utterances(count)
+        for path in cache.shards("train", count):
+            examples = list(islice(made, UTTERANCES_PER_SHARD))
+            write_shard(path, examples, FINGERPRINT, CosyVoiceConditioner(ARCHITECTURE).length)
+        cache.finish({"train": count})
+    return cache
+
+
+def private_mib() -> float:
+    """Memory that this process shares with no other, in MiB (Linux)."""
+    lines = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()]
+    return sum(int(line[1]) for line in lines if line[0] in ("Private_Clean:", "Private_Dirty:")) / 1024
+
+
+def measure(folder: Path, rows: int) -> Measured:
+    """Start as a rank of a training does, then read rows at random."""
+    imports, begin = private_mib(), time.perf_counter()
+    cache = ShardCache(folder, FINGERPRINT)
+    examples = ShardedExamples(cache.files("train"), FINGERPRINT)
+    conditioner = CosyVoiceConditioner(ARCHITECTURE)
+    loader = BatchLoader(examples, examples.lengths(LAYOUT), conditioner, LAYOUT, BatchBounds(16))
+    started, start_mib = time.perf_counter() - begin, private_mib() - imports
+    begin = time.perf_counter()
+    loader.padding()
+    planned = time.perf_counter() - begin
+    chosen = random.Random(0).choices(range(len(examples)), k=rows)
+    begin = time.perf_counter()
+    for i in chosen:
+        examples[i]
+    read, rows_mib = time.perf_counter() - begin, private_mib() - imports
+    batches = iter(loader)
+    next(batches)
+    begin = time.perf_counter()
+    taken = sum(1 for _ in islice(batches, 200))
+    collated = time.perf_counter() - begin
+    return Measured(imports, started, start_mib, planned, rows_mib, 1e6 * read / rows, 1e3 * collated / taken)
+
+
+def to_markdown(count: int, size: int, measured: Measured) -> str:
+    """The measured values as a table."""
+    titles = ["utterances", "bytes each", "start s", "start MiB", "plan s", "rows MiB", "row us", "batch ms"]
+    values = [f"{count:,}", f"{size / count:.0f}", f"{measured.start_seconds:.2f}", f"{measured.start_mib:.1f}"]
+    values += [f"{measured.plan_seconds:.2f}", f"{measured.rows_mib:.1f}", f"{measured.row_microseconds:.0f}"]
+    values += [f"{measured.batch_milliseconds:.2f}"]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), values))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--utterances", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=10_000, help="rows that are read at random")
+    parser.add_argument("--folder", type=Path, help="where the shards are kept; a temporary folder by default")
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(asdict(measure(arguments.folder, arguments.rows))))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        cache = write_cache(folder, arguments.utterances)
+        size = sum(path.stat().st_size for path in cache.files("train"))
+        command = [sys.executable, "-m", "benchmarks.data", "--measure", "--folder", str(folder)]
+        made = subprocess.run([*command, "--rows", str(arguments.rows)], check=True, capture_output=True, text=True)
+        measured = Measured(**json.loads(made.stdout.splitlines()[-1]))
+    print(to_markdown(arguments.utterances, size, measured))
+    print(f"\nPrivate memory above that of the imports ({measured.imports_mib:.0f} MiB).")
+
+
+if __name__ == "__main__":
+    main()
