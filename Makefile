@@ -19,10 +19,12 @@ test: install
 install: $(VENV)/.installed
 
 # torch comes first and by exact version: a range would fetch a build with gigabytes of CUDA on machines without a GPU.
+# encodec comes without its dependencies: torchaudio must not be installed (see pyproject.toml).
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,encodec]"
+	$(BIN)/python -m pip install --no-deps encodec==0.1.1 --quiet --constraint constraints.txt
 	touch $@
 
 clean:
