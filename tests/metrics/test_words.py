@@ -67,6 +67,23 @@ def test_errors_of_the_parts_add_up_to_those_of_the_whole(heard, parts):
     assert sum(size for _, size in by_part) == letters
 
 
+@given(words, st.lists(words, min_size=1, max_size=4))
+def test_the_parts_share_one_alignment(heard, parts):
+    """The transcript can be cut so that every part has the errors of its piece, by the slow distance."""
+    pieces = [part + " " * (i + 1 < len(parts)) for i, part in enumerate(parts)]
+    cuts = {0}
+    for piece, (wrong, _) in zip(pieces, errors_by_part(heard, parts), strict=True):
+        cuts = {b for a in cuts for b in range(a, len(heard) + 1) if distance(piece, heard[a:b]) == wrong}
+    assert len(heard) in cuts
+
+
+def test_minutes_of_speech_are_aligned():
+    """A text of 20 minutes, one letter of each part wrong: the slow path would hold 400 million numbers."""
+    parts = [f"part {'abcdefghij'[i % 10]} of a long text is here" for i in range(600)]
+    heard = " ".join(part.replace("long", "lonk") for part in parts)
+    assert [wrong for wrong, _ in errors_by_part(heard, parts)] == [1] * 600
+
+
 def test_errors_are_found_in_the_part_they_are_in():
     parts = ["one two three", "four five six", "seven eight"]
     assert [count for count, _ in errors_by_part("one two three four fife six seven eight", parts)] == [0, 1, 0]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
+from transformers.audio_utils import mel_filter_bank
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz'"
 BLANK = len(LETTERS)
@@ -58,12 +59,8 @@ class LogMel(nn.Module):
 
 def mel_filters(mels: int) -> Tensor:
     """Triangular filters ``[N_FFT // 2 + 1, mels]``."""
-    top = 2595 * torch.log10(torch.tensor(1 + SAMPLE_RATE / 2 / 700))
-    centres = 700 * (10 ** (torch.linspace(0, float(top), mels + 2) / 2595) - 1)
-    frequencies = torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)[:, None]
-    rising = (frequencies - centres[:-2]) / (centres[1:-1] - centres[:-2])
-    falling = (centres[2:] - frequencies) / (centres[2:] - centres[1:-1])
-    return torch.minimum(rising, falling).clamp(min=0)
+    filters = mel_filter_bank(N_FFT // 2 + 1, mels, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm=None, mel_scale="htk")
+    return torch.from_numpy(filters).float()
 
 
 class Block(nn.Module):
