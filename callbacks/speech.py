@@ -34,11 +34,11 @@ class SpeechLogger(Callback):
     model of its codes can sound better) and the teacher once, the student at every validation.
 
     Args:
-        recogniser: Who listens: ``embedded`` (for the speech of `wand.demo`), a folder or name that transformers
+        recogniser: Speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that transformers
             opens (``openai/whisper-large-v3``), or null for sound only.
-        sentences: Validation sentences that are heard by the recogniser.
-        sounds: Validation sentences that are kept as sound.
-        rows: Sentences spoken at once.
+        sentences: Number of validation sentences that the recogniser transcribes at each validation.
+        sounds: Number of validation sentences that are kept as sound.
+        rows: Number of sentences that are spoken at once, as rows of a batch.
     """
 
     def __init__(self, recogniser: str | None = None, sentences: int = 24, sounds: int = 3, rows: int = 64) -> None:

@@ -16,12 +16,13 @@ DEFAULT_SCHEDULE = WindowSchedule()
 class WindowCurriculum(Callback):
     """Sets the window of every training step from ``global_step / total_steps``; evaluation runs under the final one.
 
-    The window is a pure function of the step, so a resumed run continues with the window it would have had. What is
-    stored is only used to notice that a run is resumed under another schedule.
+    The window is a pure function of the step, so a resumed run continues with the window that it would have had. The
+    stored state only serves to notice that a run is resumed under another schedule.
 
     Args:
-        schedule: From which window and softness training starts; null trains under the final window throughout.
-        accept_change: Resume although the schedule or the number of steps is not the stored one.
+        schedule: First window (`start`, in speech columns) and first softness of the mask (`tau_start`), and how both
+            approach the final hard window; null trains under the final window from the first step on.
+        accept_change: Whether to resume a run whose stored schedule or number of steps is another one.
 
     Raises:
         ValueError: If the schedule starts below the final window, or a resumed run would silently follow another one.

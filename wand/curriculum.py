@@ -17,14 +17,15 @@ GRANULARITY = 8
 
 @dataclass(frozen=True)
 class WindowSchedule:
-    """From which window, and from how soft a mask, training approaches the final window.
+    """How the window of training approaches the final one: its first size and its first softness.
 
     Args:
-        start: W_start, the window at the first step, in speech columns (paper: 128).
-        tau_start: Softness at the first step; small lets gradients flow outside the window (the paper gives no value).
-        tau_end: Softness at the end of the soft phase (not published).
-        hard_from: From this tau on the mask is the hard one that inference uses.
-        final_share: Share of the training steps, at the end, that run at exactly the final window with a hard mask.
+        start: W_start, size of the window at the first step, in speech columns (paper: 128).
+        tau_start: tau at the first step, subtracted from the logits outside the window; a small tau lets gradients flow
+            outside the window (the paper gives no value).
+        tau_end: tau at the end of the soft phase (the paper gives no value).
+        hard_from: tau from which on the mask is hard, as in inference.
+        final_share: Share of the training steps, at the end, that run under exactly the final window with a hard mask.
 
     Raises:
         ValueError: On a start or an end of tau that is not positive, a falling tau, or a share outside [0, 1).

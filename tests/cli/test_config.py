@@ -40,4 +40,4 @@ def test_help_tells_what_settings_mean(workplace: Workplace, capsys: pytest.Capt
         main(["fit", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "speech columns in view at the end of training and ever after" in text
-    assert "From which window and softness training starts" in text
+    assert "First window (`start`, in speech columns) and first softness of the mask" in text

@@ -28,6 +28,7 @@ from wand.callbacks import (
 )
 from wand.checkpoints import run_folder
 from wand.cli.configs import new_run_folder, settle_arguments
+from wand.cli.help import HelpParser
 from wand.data.datamodule import SpeechDataModule
 from wand.module import WandModule
 from wand.recognition import open_recogniser
@@ -60,14 +61,14 @@ class WandCLI(LightningCLI):
             "--name",
             type=str,
             default="run",
-            help="Name of the run: its folder is runs/NAME, runs/NAME-2, ...",
+            help="Name of the run. Its folder is runs/NAME, or runs/NAME-2, ... if that exists.",
         )
         parser.add_argument(
             "--recogniser",
             type=str | None,
             default=None,
-            help="Who listens to what is spoken: `embedded` (for the speech of wand.demo), a folder or name that "
-            "transformers opens (openai/whisper-large-v3), or null for no error rates.",
+            help="Speech recogniser for the error rates: `embedded` (for the speech of wand.demo), a folder or name "
+            "that transformers opens (openai/whisper-large-v3), or null for no error rates.",
         )
         parser.add_lightning_class_args(WindowCurriculum, "curriculum")
         parser.add_lightning_class_args(SpeechLogger, "speech")
@@ -97,14 +98,6 @@ class WandCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Commands, and the arguments of the trainer's methods that are not the user's."""
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
-
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Lightning's, but ``--ckpt_path`` says what it takes here."""
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        for action in parser._actions:
-            if action.dest == "ckpt_path":
-                action.help = "Run folder (its last checkpoint), checkpoint file, or `last`, the newest of all runs."
-        return parser
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint never overrules what the user typed (its run's config is read before the flags)."""
@@ -236,13 +229,15 @@ def main(command: str, arguments: list[str]) -> WandCLI:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=HelpParser,
             save_config_callback=SaveConfigCallback,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={
                 "parser_mode": "omegaconf+",
                 "version": f"wand {__version__}",
                 "exit_on_error": False,
-                **(subparsers if runs else {"prog": "wand prepare", "description": DESCRIPTIONS["prepare"]}),
+                "prog": "wand" if runs else "wand prepare",
+                **(subparsers if runs else {"description": DESCRIPTIONS["prepare"]}),
             },
             trainer_defaults={
                 "max_epochs": 1,
