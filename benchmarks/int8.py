@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     student, settings = load_backbone_and_settings(arguments.run)
-    window, codec = AttentionWindow(settings["window"]), student.load_codec()
+    window, codec = AttentionWindow(settings.window), student.load_codec()
     examples = prepared_examples(student, default_cache_dir(), arguments.sentences)
     takes: dict[str, list[Take]] = {}
     for name, int8 in (("float", False), ("int8", True)):

@@ -24,9 +24,9 @@ from benchmarks.processor import dtype_name, machine, markdown, processor_second
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.backbones.spark_tts import FORMAT
 from wand.distillation import agreement, cross_entropy, skew_kl
-from wand.fused_distillation import LossTerms
 from wand.heads import HeadInput, LinearHead
 from wand.prompts import SpeechTokens
+from wand.settings import LossTerms
 
 TERMS = LossTerms()
 DTYPES = (torch.float32, torch.bfloat16)

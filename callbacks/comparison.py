@@ -100,7 +100,7 @@ class ComparisonTable(Callback):
         """Tell the module what to compare."""
         if stage == "test":
             assert isinstance(pl_module, WandModule)
-            with_teacher = pl_module.hparams["teacher"] is not None
+            with_teacher = pl_module.settings.teacher is not None
             pl_module.systems = compared_systems(
                 pl_module.final_window, with_teacher, self.size.windows, self.size.student_full
             )

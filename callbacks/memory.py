@@ -32,7 +32,7 @@ class MemoryEstimate(Callback):
             device=pl_module.device.type,
             mixed="mixed" in str(trainer.precision),
             with_teacher=pl_module.teacher is not None,
-            checkpointing=pl_module.hparams["gradient_checkpointing"],
+            checkpointing=pl_module.settings.gradient_checkpointing,
         )
         rank_zero_info(
             f"memory of a step, {rows} rows of {prefix} + {speech} columns: {counted}\n"

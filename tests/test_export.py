@@ -66,7 +66,7 @@ def test_the_files_say_what_they_are(exported: Path) -> None:
     about = json.loads((exported / ABOUT).read_text())
     assert about["window"] == 8
     assert "last `window` columns" in about["prefix_rule"]
-    assert about["training"]["settings"]["kd_weight"] == 1
+    assert about["training"]["settings"]["loss"]["kd_weight"] == 1
     assert len(about["digest"]) == 64
     config = json.loads((exported / "config.json").read_text())
     assert config["rswa_window"] == 8

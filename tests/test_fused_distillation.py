@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.distillation import IGNORE, agreement, cross_entropy, skew_kl
-from wand.fused_distillation import LossSums, LossTerms
+from wand.fused_distillation import LossSums
 from wand.heads import HeadInput, LinearHead
 from wand.module import WandModule
+from wand.settings import LossTerms
 from wand.teacher import COPY, build_teacher
 
 ROWS, WIDTH = 9, 6
@@ -30,10 +31,10 @@ shapes = st.fixed_dictionaries(
         "scale": st.sampled_from([0.1, 1.0, 10.0]),
     }
 )
+weights = st.tuples(st.sampled_from([0.0, 1.0, 0.3]), st.sampled_from([0.0, 1.0, 2.0])).filter(any)
 all_terms = st.builds(
-    LossTerms,
-    ce_weight=st.sampled_from([0.0, 1.0, 0.3]),
-    kd_weight=st.sampled_from([0.0, 1.0, 2.0]),
+    lambda weights, skew, temperature: LossTerms(*weights, skew, temperature),
+    weights,
     skew=st.sampled_from([0.0, 0.1, 0.5, 0.99]),
     temperature=st.sampled_from([0.5, 1.0, 2.0]),
 )
@@ -269,7 +270,11 @@ class Gradients(Callback):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"codebook_weights": [1.0, 0.5, 0.0], "skew": 0.3, "temperature": 2.0}, {"gradient_checkpointing": True}],
+    [
+        {},
+        {"loss": LossTerms(codebook_weights=[1.0, 0.5, 0.0], skew=0.3, temperature=2.0)},
+        {"gradient_checkpointing": True},
+    ],
     ids=["plain", "weighted", "checkpointed"],
 )
 def test_a_training_step_is_that_of_all_logits(tiny_lm: EncodecLM, random_batch: Any, settings: dict[str, Any]) -> None:
@@ -277,12 +282,11 @@ def test_a_training_step_is_that_of_all_logits(tiny_lm: EncodecLM, random_batch:
     batches = [random_batch(tiny_lm), random_batch(tiny_lm, ("ab", "ba"), 9)]
     module = WandModule(tiny_lm, window=8, **settings)
     module.teacher = build_teacher(COPY, tiny_lm)
-    given = module.hparams
-    importance = torch.tensor(given["codebook_weights"] or [1.0] * 3)
+    terms = module.settings.loss
+    importance = torch.tensor(terms.codebook_weights or [1.0] * 3)
     means = []
     for batch in batches:
         weights = importance.expand(batch.labels.shape)
-        terms = LossTerms(given["ce_weight"], given["kd_weight"], given["skew"], given["temperature"])
         student = module.backbone.head_input(batch, AttentionWindow(8))
         teacher = module.teacher.head_input(batch, AttentionWindow())
         sums = by_logits(student, teacher, batch.labels, weights, terms)

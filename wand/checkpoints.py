@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from wand.backbone import Backbone, build_backbone
 from wand.codecs import Codec
+from wand.settings import RunSettings
 
 RUNS = Path("runs")
 LAST = "last"
@@ -68,7 +69,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
+def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]:
     """The student of a run with its weights, in eval mode, and the other settings of its `WandModule`."""
     checkpoint = read_checkpoint(path)
     backbone = _build(checkpoint)
@@ -78,8 +79,7 @@ def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, dict[str, An
         if key.startswith("backbone.")
     }
     backbone.load_state_dict(weights)
-    settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if k not in ("backbone", "pretrained")}
-    return backbone.eval(), settings
+    return backbone.eval(), RunSettings.from_plain(checkpoint["hyper_parameters"])
 
 
 def load_original(path: str | Path) -> Backbone:

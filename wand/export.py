@@ -10,6 +10,7 @@ import torch
 
 from wand.backbone import Backbone
 from wand.checkpoints import load_backbone_and_settings, read_checkpoint, run_folder
+from wand.settings import RunSettings, flat_settings
 from wand.version import __version__
 
 ABOUT = "wand.json"
@@ -61,7 +62,7 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
     best = Path(checkpoint) / "checkpoints" / "best.ckpt"
     chosen = best if best.is_file() else checkpoint
     backbone, settings = load_backbone_and_settings(chosen)
-    window = settings["window"]
+    window = settings.window
     if window is None:
         raise ValueError(f"the run {checkpoint} has no window (model.window null): there is nothing to export")
     backbone.save_pretrained(out, dtype)
@@ -82,7 +83,7 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
     return backbone
 
 
-def _training(checkpoint: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def _training(checkpoint: dict[str, Any], settings: RunSettings) -> dict[str, Any]:
     """What the student went through."""
     monitored = {
         state["monitor"]: float(state["best_model_score"])
@@ -94,7 +95,7 @@ def _training(checkpoint: dict[str, Any], settings: dict[str, Any]) -> dict[str,
         "original_digest": checkpoint["wand"]["pretrained_digest"],
         "steps": checkpoint["global_step"],
         "best": monitored,
-        "settings": settings,
+        "settings": settings.to_plain(),
     }
 
 
@@ -109,7 +110,8 @@ def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None
     tables = [] if run is None else [run / name / "table.md" for name in ("test", "closing")]
     table = next((path.read_text().strip() for path in tables if path.is_file()), None)
     columns_a_second = backbone.frame_rate * backbone.layout.columns_per_frame
-    shown = ("learning_rate", "ce_weight", "kd_weight", "skew", "temperature")
+    settings = flat_settings(training["settings"])
+    shown = ("optimizer.learning_rate", "loss.ce_weight", "loss.kd_weight", "loss.skew", "loss.temperature")
     return _CARD.format(
         name=type(backbone).__name__,
         original="(random)" if training["original"] is None else f"`{Path(training['original']).name}`",
@@ -117,7 +119,7 @@ def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None
         folder=out.name,
         backbone=about["backbone"]["class_path"],
         steps=training["steps"],
-        settings=", ".join(f"{name} {training['settings'][name]:g}" for name in shown),
+        settings=", ".join(f"{name} {settings[name]:g}" for name in shown),
         monitor=", ".join(f"{name} {value:.4g}" for name, value in training["best"].items()) or "not chosen",
         about=ABOUT,
         licence=backbone.licence,

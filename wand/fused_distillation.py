@@ -8,7 +8,6 @@ rows is multiplied by both heads, scored and differentiated before the next one 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from wand.distillation import IGNORE, agreement
+from wand.settings import LossTerms
 
 # Logits of a chunk: on a CPU few enough for its caches, elsewhere enough to keep the device busy.
 CHUNK_LOGITS = {"cpu": 2**20}
@@ -27,23 +27,6 @@ TeacherLogits = Callable[[Tensor], Tensor]
 """Indices ``[n]`` of rows to the teacher's logits ``[n, K, V]``."""
 # Stands for -inf, so that 0 * (-inf - -inf) is 0.
 IMPOSSIBLE = -1e30
-
-
-@dataclass(frozen=True, slots=True)
-class LossTerms:
-    """What the loss is made of: ``ce_weight * CE + kd_weight * skew KL``.
-
-    Args:
-        ce_weight: Of the cross-entropy.
-        kd_weight: Of the skew KL.
-        skew: The teacher's share in the mixture, in ``[0, 1)``.
-        temperature: Of both models inside the skew KL.
-    """
-
-    ce_weight: float = 1.0
-    kd_weight: float = 1.0
-    skew: float = 0.1
-    temperature: float = 1.0
 
 
 class LossSums(NamedTuple):

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wand.fused_distillation import LossSums, LossTerms, linear_distillation
+from wand.fused_distillation import LossSums, linear_distillation
+from wand.settings import LossTerms
 
 Measure = Callable[[Tensor, Tensor, Tensor | None], object]
 """Takes logits ``[..., K, V]``, labels ``[..., K]`` and the teacher's logits (or None)."""

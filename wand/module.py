@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Self
 
 import torch
@@ -18,38 +17,34 @@ from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch
 from wand.distillation import IGNORE
 from wand.evaluation.systems import System, compared_systems
-from wand.fused_distillation import LossTerms
 from wand.metrics.tokens import TokenMetrics
+from wand.optimizer import make_optimizer
+from wand.settings import LossTerms, OptimizerSettings, RunSettings, flat_settings
 from wand.teacher import COPY, build_teacher
 
 TEACHER_PREFIX = "teacher."
+DEFAULT_LOSS = LossTerms()
+DEFAULT_OPTIMIZER = OptimizerSettings()
 
 
 class WandModule(LightningModule):
-    """Adapts a pretrained model to windowed attention: ``L = ce_weight * CE + kd_weight * skew KL`` (WAND, section 2).
+    """Adapts a pretrained model to windowed attention by distilling its full-attention teacher (WAND, section 2).
 
     Training runs under `window`, which `WindowCurriculum` sets every step; validation, test and synthesis always run
     under the final hard window.
 
     Args:
         backbone: The model to adapt.
-        window: W, speech columns in view at the end of training and ever after: one size for all layers, one for each,
-            or a `WindowPolicy` that chooses them; null is full attention.
+        window: Final window W: how many speech columns a step sees at the end of training and in all use afterwards.
+            One size for all layers, one for each, or a `WindowPolicy` that chooses them. Null is full attention.
         teacher: ``copy`` (the original weights, frozen), a run folder or checkpoint of wand, or null for none.
-        ce_weight: Weight of the cross-entropy against the speech itself.
-        kd_weight: lambda, weight of the skew KL against the teacher.
-        codebook_weights: Weight of every codebook's labels in the training loss; all alike by default. The first
-            ones carry the words, the last ones are hardly predictable.
-        skew: The teacher's share in the mixture of the skew KL.
-        temperature: Of both models inside the skew KL.
-        learning_rate: Peak, after warm-up (paper: 1e-5, for models of half a billion parameters).
-        weight_decay: Of AdamW, on matrices.
-        warmup: Share of the steps in which the learning rate rises linearly; then it falls on a cosine.
-        gradient_checkpointing: Keep the inputs of layers only and compute the rest again on the way back: about a
+        gradient_checkpointing: Keep only the inputs of layers and compute the rest again in the backward pass: about a
             third more time for a fraction of the memory.
+        loss: Terms of the training loss.
+        optimizer: Optimizer and learning rate schedule.
 
     Raises:
-        ValueError: On a window or a weight outside its range.
+        ValueError: If a setting is outside its range, or does not fit the backbone.
     """
 
     def __init__(
@@ -57,39 +52,19 @@ class WandModule(LightningModule):
         backbone: Backbone,
         window: int | list[int] | WindowPolicy | None = 32,
         teacher: str | None = "copy",
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        codebook_weights: list[float] | None = None,
-        skew: float = 0.1,
-        temperature: float = 1.0,
-        learning_rate: float = 1e-5,
-        weight_decay: float = 0.01,
-        warmup: float = 0.03,
         gradient_checkpointing: bool = False,
+        loss: LossTerms = DEFAULT_LOSS,
+        optimizer: OptimizerSettings = DEFAULT_OPTIMIZER,
     ) -> None:
         super().__init__()
         self.final_window = backbone.windows(window)
         if isinstance(window, int) and self.final_window.plain != window:
             whole = self.final_window.plain
             rank_zero_warn(f"model.window {window} is raised to {whole}: whole frames of this model's columns")
+        self.settings = RunSettings(self.final_window.plain, teacher, gradient_checkpointing, loss, optimizer)
+        _check_layout(self.settings, backbone.layout)
         # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
-        settings = {
-            "backbone": backbone.spec(),
-            "pretrained": backbone.pretrained,
-            "window": self.final_window.plain,
-            "teacher": teacher,
-            "ce_weight": ce_weight,
-            "kd_weight": kd_weight,
-            "codebook_weights": codebook_weights,
-            "skew": skew,
-            "temperature": temperature,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "warmup": warmup,
-            "gradient_checkpointing": gradient_checkpointing,
-        }
-        _check_settings(settings, backbone.layout)
-        self._set_hparams(settings)
+        self._set_hparams({"backbone": backbone.spec(), "pretrained": backbone.pretrained, **self.settings.to_plain()})
         self.backbone = backbone
         if gradient_checkpointing:
             backbone.decoder.activation_checkpointing_enable({"use_reentrant": False})
@@ -118,13 +93,13 @@ class WandModule(LightningModule):
         if self.backbone.pretrained is not None and not self._original_loaded:
             self.backbone.load_pretrained()
             self._original_loaded = True  # a test after a fit must not undo it
-        if self.hparams["teacher"] is not None and self.teacher is None:
-            if self.backbone.pretrained is None and self.hparams["teacher"] == COPY:
+        if self.settings.teacher is not None and self.teacher is None:
+            if self.backbone.pretrained is None and self.settings.teacher == COPY:
                 raise ValueError(
                     "model.teacher is `copy`, but the backbone has no pretrained weights to copy: set "
                     "backbone.pretrained, or model.teacher null"
                 )
-            self.teacher = build_teacher(self.hparams["teacher"], self.backbone)
+            self.teacher = build_teacher(self.settings.teacher, self.backbone)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for the student; the teacher stays in eval mode."""
@@ -153,11 +128,15 @@ class WandModule(LightningModule):
         if keys != set(checkpoint["state_dict"]):
             difference = sorted(keys ^ set(checkpoint["state_dict"]))
             raise ValueError(f"the checkpoint does not fit the model, beginning with the tensor {difference[0]!r}")
-        for name, value in checkpoint["hyper_parameters"].items():
-            if self.hparams.get(name) != value:
+        stored = checkpoint["hyper_parameters"]
+        before = flat_settings(RunSettings.from_plain(stored).to_plain())
+        before["backbone.init_args.pretrained"] = stored["pretrained"]
+        present = flat_settings(self.settings.to_plain())
+        present["backbone.init_args.pretrained"] = self.backbone.pretrained
+        for name, now in present.items():
+            if before[name] != now:
                 rank_zero_warn(
-                    f"model.{name} was {value} in the checkpoint and is {self.hparams.get(name)} now: what "
-                    f"you gave wins"
+                    f"model.{name} was {before[name]} in the checkpoint and is {now} now: what you gave wins"
                 )
         extra = checkpoint.get("wand", {})
         digest = extra.get("pretrained_digest")
@@ -179,13 +158,12 @@ class WandModule(LightningModule):
             **kwargs: Settings to override.
         """
         backbone, settings = load_backbone_and_settings(checkpoint_path)
-        return cls(backbone, **{**settings, **kwargs}).to(map_location)
+        return cls(backbone, **{**vars(settings), **kwargs}).to(map_location)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: ConditionedBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, normalised by its labels on all ranks."""
-        settings = self.hparams
         importance = self._label_weights(batch.labels)
         # A mean over ranks (DDP's of gradients, Lightning's of logs) of sums scaled like this is exact.
         scale = self.trainer.world_size / self._sum_over_ranks(importance.sum()).clamp(min=1)
@@ -193,9 +171,8 @@ class WandModule(LightningModule):
         if self.teacher is not None:
             with torch.no_grad():
                 expected = self.teacher.head_input(batch, AttentionWindow())
-        terms = LossTerms(settings["ce_weight"], settings["kd_weight"], settings["skew"], settings["temperature"])
         student = self.backbone.head_input(batch, self.window)
-        sums = student.loss(batch.labels, importance, terms, expected)
+        sums = student.loss(batch.labels, importance, self.settings.loss, expected)
         loss = sums.loss * scale
         logs = {"train/ce": sums.ce * scale}
         if expected is not None:
@@ -208,7 +185,7 @@ class WandModule(LightningModule):
     def _label_weights(self, labels: Tensor) -> Tensor:
         """``[B, T, K]``: the codebook's weight where there is a label, else 0."""
         valid = (labels != IGNORE).float()
-        weights = self.hparams["codebook_weights"]
+        weights = self.settings.loss.codebook_weights
         return valid if weights is None else valid * torch.tensor(weights, device=labels.device)
 
     def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
@@ -261,17 +238,9 @@ class WandModule(LightningModule):
         return metric
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; linear warm-up, then a cosine to zero over the whole training."""
-        matrices = [p for p in self.backbone.parameters() if p.requires_grad and p.ndim > 1]
-        vectors = [p for p in self.backbone.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": self.hparams["weight_decay"]},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.hparams["learning_rate"])
+        """The optimizer and its learning rate schedule, advanced at every step."""
         total = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(self.hparams["warmup"] * total))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, total))
+        optimizer, schedule = make_optimizer(self.backbone.parameters(), self.settings.optimizer, total)
         scheduler = LRSchedulerConfigType(scheduler=schedule, interval="step")
         return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)
 
@@ -283,14 +252,6 @@ def _without_teacher(module: nn.Module, state: dict[str, Any], prefix: str, loca
     """State-dict hook: drop the teacher's weights."""
     for key in [key for key in state if key.startswith(prefix + TEACHER_PREFIX)]:
         del state[key]
-
-
-def learning_rate_factor(step: int, warmup: int, total: int) -> float:
-    """Share of the peak learning rate at a step: linear rise over `warmup` steps, cosine to 0 at `total`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def masked_share(lengths: Tensor, window: Windows) -> Tensor:
@@ -310,24 +271,7 @@ def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
     return "its architecture has other settings"
 
 
-def _check_settings(settings: dict[str, Any], layout: ColumnLayout) -> None:
-    importance = settings["codebook_weights"]
-    if importance is not None and (
-        len(importance) != layout.num_codebooks or min(importance) < 0 or sum(importance) == 0
-    ):
-        raise ValueError(
-            f"model.codebook_weights {importance} are not {layout.num_codebooks} weights, none negative, not all zero"
-        )
-    teacher = settings["teacher"]
-    ce_weight, kd_weight = settings["ce_weight"], settings["kd_weight"]
-    if ce_weight < 0 or kd_weight < 0 or (ce_weight == 0 and (kd_weight == 0 or teacher is None)):
-        raise ValueError(
-            f"model.ce_weight {ce_weight} and kd_weight {kd_weight} leave nothing to learn from: "
-            "none is negative, and one that applies is positive"
-        )
-    if not 0 <= settings["skew"] < 1:
-        raise ValueError(f"model.skew {settings['skew']} is outside [0, 1): it is the teacher's share in the mixture")
-    if settings["temperature"] <= 0:
-        raise ValueError(f"model.temperature {settings['temperature']} is not positive")
-    if not 0 <= settings["warmup"] < 1:
-        raise ValueError(f"model.warmup {settings['warmup']} is outside [0, 1): it is a share of the training steps")
+def _check_layout(settings: RunSettings, layout: ColumnLayout) -> None:
+    weights = settings.loss.codebook_weights
+    if weights is not None and len(weights) != layout.num_codebooks:
+        raise ValueError(f"model.loss.codebook_weights {weights} are not {layout.num_codebooks} weights")

@@ -119,7 +119,7 @@ def load(
         backbone, window = _read_export(Path(path))
     else:
         backbone, settings = load_backbone_and_settings(path)
-        window = backbone.windows(settings["window"])
+        window = backbone.windows(settings.window)
         codec = codec or codec_of_run(path)
     backbone.codec = codec
     found = backbone.find_codec()

@@ -27,7 +27,7 @@ from wand.conditioning import ConditionedBatch, Conditioning, Reference, make_ba
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Body, Decoder
 from wand.distillation import IGNORE, cross_entropy, masked_sum, skew_kl
-from wand.fused_distillation import LossTerms
+from wand.settings import LossTerms
 from wand.teacher import COPY, build_teacher
 
 Examples = list[tuple[Conditioning, Tensor]]

@@ -19,7 +19,7 @@ from wand.codecs import EncodecCodec
 from wand.data.source import Utterance
 from wand.demo.corpus import UNSEEN_VOICE, VOICES, EspeakCorpus
 from wand.metrics.words import ErrorRates
-from wand.module import learning_rate_factor
+from wand.optimizer import learning_rate_factor
 from wand.recognition.embedded import EmbeddedRecogniser, load_network, save_network
 from wand.recognition.network import (
     BLANK,

@@ -160,7 +160,7 @@ def test_a_vocoder_of_latents_is_heard_on_the_whole_way(tmp_path: Path, monkeypa
     backbone, settings = load_backbone_and_settings(run / "checkpoints" / "best.ckpt")
     voice = Reference(one.codes, read_audio("0.wav", 24_000))
     batch = make_batch(backbone.conditioner, backbone.layout, [backbone.conditioner("so.", voice)], [one.codes])
-    latents = backbone.speech_latents(batch, AttentionWindow(settings["window"]))
+    latents = backbone.speech_latents(batch, AttentionWindow(settings.window))
     assert one.audio is not None
     torch.testing.assert_close(one.audio, (latents[0, :, 0].tanh() / 2).repeat_interleave(1024))
     with pytest.raises(ValueError, match="takes latents, not codes"):

@@ -31,9 +31,18 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--model.window=3"], ["window 3", "delay of 3"], id="window-within-delay"),
         pytest.param(["--model.window=160"], ["start 128", "final window 160"], id="start-below-window"),
         pytest.param(["--curriculum.schedule.tau_start=20"], ["tau_start 20", "tau_end 16", "swap"], id="tau-swapped"),
-        pytest.param(["--model.skew=1"], ["skew 1"], id="skew"),
-        pytest.param(["--model.kd_weight=0", "--model.ce_weight=0"], ["nothing to learn"], id="weights"),
-        pytest.param(["--model.codebook_weights=[1, 1]"], ["codebook_weights [1.0, 1.0]", "4 weights"], id="codebooks"),
+        pytest.param(["--model.loss.skew=1"], ["skew 1"], id="skew"),
+        pytest.param(["--model.loss.kd_weight=0", "--model.loss.ce_weight=0"], ["nothing to learn"], id="weights"),
+        pytest.param(["--model.teacher=null", "--model.loss.ce_weight=0"], ["nothing to learn"], id="no-teacher"),
+        pytest.param(
+            ["--model.loss.codebook_weights=[1, 1]"], ["codebook_weights [1.0, 1.0]", "4 weights"], id="codebooks"
+        ),
+        pytest.param(["--model.optimizer.learning_rate=0"], ["learning_rate 0", "not positive"], id="learning-rate"),
+        pytest.param(
+            ["--model.learning_rate=1e-3"],
+            ["model.learning_rate is now model.optimizer.learning_rate"],
+            id="old-option",
+        ),
         pytest.param(["--model.backbone=CosyVoice9"], ["CosyVoice9", "EncodecLM"], id="backbone"),
         pytest.param(["--model.backbone.init_args.pretrained=none/there"], ["none/there"], id="pretrained"),
         pytest.param(

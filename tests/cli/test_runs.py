@@ -87,7 +87,8 @@ def test_measuring_after_a_fit_keeps_what_was_learned(workplace: Workplace) -> N
 def test_a_codebook_without_weight_teaches_nothing(workplace: Workplace) -> None:
     from wand.cli.training import main as run_training
 
-    options = ["--trainer.max_steps=1", "--model.weight_decay=0", "--model.codebook_weights=[1, 0.5, 0, 0]"]
+    options = ["--trainer.max_steps=1", "--model.optimizer.weight_decay=0"]
+    options.append("--model.loss.codebook_weights=[1, 0.5, 0, 0]")
     cli = run_training("fit", ["--config", "quickstart", *workplace.fit, *options, *QUIET])
     original = EncodecLM(pretrained=str(workplace.pretrained))
     original.load_pretrained()
@@ -122,8 +123,8 @@ def test_what_the_user_types_wins_over_the_checkpoint(run: Workplace) -> None:
 
 
 OVERLAYS = {
-    "no-kd": lambda module, curriculum: module.hparams["kd_weight"] == 0,
-    "no-ce": lambda module, curriculum: module.hparams["ce_weight"] == 0,
+    "no-kd": lambda module, curriculum: module.settings.loss.kd_weight == 0,
+    "no-ce": lambda module, curriculum: module.settings.loss.ce_weight == 0,
     "no-curriculum": lambda module, curriculum: curriculum.schedule is None,
 }
 

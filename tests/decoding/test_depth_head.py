@@ -20,9 +20,10 @@ from wand.decoding.generate import generate
 from wand.decoding.sampling import RepetitionAware, Sampler, Sampling
 from wand.decoding.stopping import StopRules
 from wand.distillation import IGNORE, agreement, cross_entropy, skew_kl
-from wand.fused_distillation import LossSums, LossTerms
+from wand.fused_distillation import LossSums
 from wand.heads import Head, HeadInput, Pick
 from wand.module import WandModule
+from wand.settings import LossTerms
 
 
 class DepthHead(Head):

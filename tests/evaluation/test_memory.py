@@ -16,8 +16,8 @@ from transformers import GPT2Config, GPT2Model, PreTrainedModel, Qwen2Config, Qw
 from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
 from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
 from wand.evaluation.memory import layer_bytes, loss_bytes, step_memory
-from wand.fused_distillation import LossTerms
 from wand.heads import HeadInput, LinearHead
+from wand.settings import LossTerms
 
 QWEN2 = Qwen2Config(
     vocab_size=8, hidden_size=224, intermediate_size=1216, num_attention_heads=14, num_key_value_heads=2

@@ -77,7 +77,7 @@ def test_a_fit_looks_better_at_its_text_from_epoch_to_epoch(workplace: Workplace
         "--recogniser=null",
         "--checkpoint.monitor=val/ce",
         "--trainer.max_epochs=8",
-        "--model.learning_rate=1e-2",
+        "--model.optimizer.learning_rate=1e-2",
     ]
     workplace.run("fit", "--config", str(RECIPE), *architecture, *workplace.data, *silent)
     events = EventAccumulator("runs/teacher")

@@ -24,7 +24,7 @@ def test_the_recipe_trains_from_random_weights_and_becomes_an_asset(workplace: W
     workplace.run("fit", "--config", str(RECIPE), *ARCHITECTURE, *workplace.data, "--trainer.max_epochs=1")
     module = WandModule.load_from_checkpoint("runs/teacher")
     assert module.final_window.is_full
-    assert module.hparams["teacher"] is None
+    assert module.settings.teacher is None
     export(Path("runs/teacher"), Path("asset"))
     exported = EncodecLM(pretrained="asset")
     exported.load_pretrained()

@@ -150,6 +150,6 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
         student.to(options.device, dtype).requires_grad_(False),
         None if codec is None else codec.to(options.device),
         options.prefix or PREFIX,
-        options.window or settings["window"] or WINDOW,
+        options.window or settings.window or WINDOW,
         options.out or beside / "benchmark",
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
 
 from wand.checkpoints import RUNS, find_checkpoint, run_folder
+from wand.settings import GROUPED
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -34,6 +37,9 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
     """Arguments with real files in them, and the checkpoint that they name.
 
     A checkpoint brings its run's config along, unless another one is given.
+
+    Raises:
+        ValueError: If a file or checkpoint is missing, or a setting has a name of an older version.
     """
     settled: list[str] = []
     checkpoint: Path | None = None
@@ -41,6 +47,8 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
     waiting = iter(arguments)
     for argument in waiting:
         option, equals, value = argument.partition("=")
+        if option.startswith("--model."):
+            _refuse_old_names([option.removeprefix("--model.")], "the command line")
         if option in ("--config", "-c", "--ckpt_path"):
             if not equals:
                 value = next(waiting, "")
@@ -58,7 +66,18 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
         if config is None or not config.is_file():
             raise ValueError(f"{checkpoint} lies in no run folder with a config.yaml: give --config as well")
         settled = ["--config", str(config), *settled]
+    for option, file in pairwise(settled):
+        if option == "--config":
+            model = OmegaConf.select(OmegaConf.load(file), "model")
+            _refuse_old_names(list(model or ()), file)
     return settled, checkpoint
+
+
+def _refuse_old_names(names: list[str], place: str) -> None:
+    """Say how settings are called now, where names of the first version are used."""
+    moved = [f"model.{name} is now model.{GROUPED[name]}.{name}" for name in names if name in GROUPED]
+    if moved:
+        raise ValueError(f"{place}: {', '.join(moved)}")
 
 
 def new_run_folder(name: str, runs: Path = RUNS) -> Path:

@@ -123,9 +123,9 @@ def main(arguments: list[str]) -> list[Speech]:
 
 def _load_system(options: argparse.Namespace) -> tuple[Backbone, AttentionWindow]:
     student, settings = load_backbone_and_settings(options.ckpt_path)
-    trained = settings["window"]
+    trained = settings.window
     if options.system == "teacher":
-        teacher = settings["teacher"]
+        teacher = settings.teacher
         if teacher is None:
             raise ValueError(f"the run {options.ckpt_path} has no teacher: leave --system away")
         backbone = load_original(options.ckpt_path) if teacher == COPY else load_backbone_and_settings(teacher)[0]

@@ -133,7 +133,7 @@ class WandCLI(LightningCLI):
                 "checkpoint.monitor val/cer needs a recogniser: pass --recogniser embedded (for the speech of "
                 "wand.demo), or the name of a model of transformers"
             )
-        if needs_teacher and self.model.hparams["teacher"] is None:
+        if needs_teacher and self.model.settings.teacher is None:
             raise ValueError(
                 f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: monitor val/ce, mode min"
             )
