@@ -171,10 +171,11 @@ class ComparisonTable(Callback):
         voice = ReferenceVoices(data.source, codec)
         voices = [voice(example) for example in listed]
         said = [example.conditioning for example in listed]
-        original, recorded = module.teacher or module.backbone, [example.codes for example in listed]
-        sounds: dict[str, list[Tensor]] = {
-            "recorded": sounds_of(original, codec, AttentionWindow(), said, recorded, voices)
-        }
+        recorded = [example.codes for example in listed]
+        with module.teacher.weights() as original:
+            sounds: dict[str, list[Tensor]] = {
+                "recorded": sounds_of(original, codec, AttentionWindow(), said, recorded, voices)
+            }
         takes: dict[str, list[Take]] = {}
         assert self.recogniser is not None
         listener = open_recogniser(self.recogniser, str(module.device))
@@ -185,24 +186,24 @@ class ComparisonTable(Callback):
             done = 0
             for row in rows:
                 system, own = row.system, []
-                weights = module.weights_of(system)
-                for seed in range(seeds[system.name]):
-                    progress.update(bar, description=system.name, completed=done)
-                    spoken = speak_takes(
-                        Decoder(weights, system.window),
-                        codec,
-                        listener,
-                        chosen,
-                        voice=voice,
-                        seed=seed,
-                        rows=self.rows,
-                        on_done=partial(_move_bar, progress, bar, done),
-                    )
-                    done += len(chosen)
-                    own += [spoken[example.id][0] for example in chosen]
-                    if seed == 0:
-                        codes = [spoken[example.id][1] for example in listed]
-                        sounds[system.name] = sounds_of(weights, codec, system.window, said, codes, voices)
+                with module.running(system) as weights:
+                    for seed in range(seeds[system.name]):
+                        progress.update(bar, description=system.name, completed=done)
+                        spoken = speak_takes(
+                            Decoder(weights, system.window),
+                            codec,
+                            listener,
+                            chosen,
+                            voice=voice,
+                            seed=seed,
+                            rows=self.rows,
+                            on_done=partial(_move_bar, progress, bar, done),
+                        )
+                        done += len(chosen)
+                        own += [spoken[example.id][0] for example in chosen]
+                        if seed == 0:
+                            codes = [spoken[example.id][1] for example in listed]
+                            sounds[system.name] = sounds_of(weights, codec, system.window, said, codes, voices)
                 takes[system.name] = own
         if trainer.is_global_zero and self._has_folder(trainer):
             self._write(folder, takes, sounds, listed, codec.sample_rate)

@@ -31,7 +31,7 @@ class MemoryEstimate(Callback):
             speech + 1,
             device=pl_module.device.type,
             mixed="mixed" in str(trainer.precision),
-            with_teacher=pl_module.teacher is not None,
+            with_teacher=not pl_module.teacher.shares_weights,
             checkpointing=pl_module.settings.gradient_checkpointing,
         )
         rank_zero_info(

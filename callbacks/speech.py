@@ -74,18 +74,21 @@ class SpeechLogger(Callback):
         kept = spread(chosen, self.sounds)
         if not self._said_once:
             self._said_once = True
-            original, recorded = pl_module.teacher or pl_module.backbone, [example.codes for example in kept]
-            self._log_sounds(trainer, voices, original, codec, AttentionWindow(), "reference", kept, recorded)
+            recorded, full = [example.codes for example in kept], AttentionWindow()
+            with pl_module.teacher.weights() as original:
+                self._log_sounds(trainer, voices, original, codec, full, "reference", kept, recorded)
+                if pl_module.settings.teacher is not None:
+                    self._speak("teacher", trainer, pl_module, voices, original, codec, full, chosen, kept)
             self._log_texts(trainer, kept)
-            if pl_module.teacher is not None:
-                self._speak(trainer, pl_module, voices, pl_module.teacher, codec, AttentionWindow(), chosen, kept)
-        self._speak(trainer, pl_module, voices, pl_module.backbone, codec, pl_module.final_window, chosen, kept)
+        student, window = pl_module.backbone, pl_module.final_window
+        self._speak("student", trainer, pl_module, voices, student, codec, window, chosen, kept)
         self._speaking += time.monotonic() - begin
         share = self._speaking / max(1e-9, time.monotonic() - self._began)
         pl_module.log("val/speaking_share", share, sync_dist=True)
 
     def _speak(
         self,
+        system: str,
         trainer: Trainer,
         module: WandModule,
         voice: ReferenceVoices,
@@ -95,7 +98,6 @@ class SpeechLogger(Callback):
         chosen: list[Example],
         kept: list[Example],
     ) -> None:
-        system = "student" if backbone is module.backbone else "teacher"
         if self.recogniser is None:
             if trainer.is_global_zero:
                 spoken = speak_examples(Decoder(backbone, window), codec, kept, rows=self.rows)

@@ -288,7 +288,7 @@ def test_a_training_step_is_that_of_all_logits(tiny_lm: EncodecLM, random_batch:
     for batch in batches:
         weights = importance.expand(batch.labels.shape)
         student = module.backbone.head_input(batch, AttentionWindow(8))
-        teacher = module.teacher.head_input(batch, AttentionWindow())
+        teacher = module.teacher.head_input(batch)
         sums = by_logits(student, teacher, batch.labels, weights, terms)
         means.append([value / (weights * (batch.labels != IGNORE)).sum() for value in sums])
     expected = torch.autograd.grad(sum(mean[0] for mean in means) / 2, list(module.backbone.parameters()))

@@ -8,13 +8,17 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wand.attention import (
     AttentionContext,
@@ -190,6 +194,14 @@ class Backbone(nn.Module, ABC):
         """Bool ``[K, V]``: rows that are never spoken, or None."""
         return None
 
+    def without_adapters(self) -> AbstractContextManager[None]:
+        """Switch off what was added to the original weights (such as LoRA) inside the ``with`` block.
+
+        Raises:
+            ValueError: If nothing was added. That is the default.
+        """
+        raise ValueError(f"{type(self).__name__} has no adapters to switch off: set model.teacher to `copy`")
+
     # -- what adapters share -------------------------------------------------------------------------------------
 
     def finish_init(self) -> None:
@@ -230,6 +242,22 @@ class Backbone(nn.Module, ABC):
             attention_context=context,
         )
         return output.last_hidden_state
+
+    def parallelize(self, mesh: DeviceMesh) -> None:
+        """Shard parameters, gradients and optimizer states over the ranks of a mesh (FSDP2).
+
+        Every decoder layer is a unit that is gathered when it runs; all other parameters stay gathered from the first
+        forward pass of a step to its backward pass. `head_input` may be called from outside; other methods only as
+        part of it or of `forward`.
+
+        Args:
+            mesh: One-dimensional.
+        """
+        for layer in self.decoder.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                fully_shard(layer, mesh=mesh)
+        fully_shard(self, mesh=mesh)
+        register_fsdp_forward_method(self, "head_input")
 
     def logits(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
         """Decoder outputs ``[B, n, D]`` to logits ``[B, n, K, V]``; `columns` as in `Head.logits`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -9,8 +10,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
-from wand.attention import AttentionWindow, WindowPolicy, Windows
+from wand.attention import WindowPolicy, Windows
 from wand.backbone import Backbone
 from wand.checkpoints import load_backbone_and_settings
 from wand.columns import ColumnLayout
@@ -20,9 +22,8 @@ from wand.evaluation.systems import System, compared_systems
 from wand.metrics.tokens import TokenMetrics
 from wand.optimizer import make_optimizer
 from wand.settings import LossTerms, OptimizerSettings, RunSettings, flat_settings
-from wand.teacher import COPY, build_teacher
+from wand.teacher import COPY, NoTeacher, Teacher, build_teacher
 
-TEACHER_PREFIX = "teacher."
 DEFAULT_LOSS = LossTerms()
 DEFAULT_OPTIMIZER = OptimizerSettings()
 
@@ -37,7 +38,8 @@ class WandModule(LightningModule):
         backbone: The model to adapt.
         window: Final window W: how many speech columns a step sees at the end of training and in all use afterwards.
             One size for all layers, one for each, or a `WindowPolicy` that chooses them. Null is full attention.
-        teacher: ``copy`` (the original weights, frozen), a run folder or checkpoint of wand, or null for none.
+        teacher: ``copy`` (the original weights, frozen), ``self`` (the student without its adapters), a run folder or
+            checkpoint of wand, or null for none.
         gradient_checkpointing: Keep only the inputs of layers and compute the rest again in the backward pass: about a
             third more time for a fraction of the memory.
         loss: Terms of the training loss.
@@ -68,23 +70,24 @@ class WandModule(LightningModule):
         self.backbone = backbone
         if gradient_checkpointing:
             backbone.decoder.activation_checkpointing_enable({"use_reentrant": False})
-        self.teacher: Backbone | None = None
+        self.teacher: Teacher = NoTeacher(backbone)
         self._original_loaded = False
         self.window: Windows = self.final_window
-        # The teacher is in no checkpoint; on_load_checkpoint checks that nothing else is missing.
-        self.register_state_dict_post_hook(_without_teacher)
-        self.strict_loading = False
+        self.strict_loading = False  # the teacher is in no checkpoint; on_load_checkpoint checks the rest
         self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
         # What a test compares; ComparisonTable may ask for more.
         self.systems = compared_systems(self.final_window, with_teacher=teacher is not None)
         self.test_metrics = nn.ModuleDict()
 
     def weights_of(self, system: System) -> Backbone:
-        """The model that a row of the table runs."""
-        if system.weights == "student":
-            return self.backbone
-        assert self.teacher is not None, f"{system.name} needs a teacher"
-        return self.teacher
+        """The model that a row of the table runs, where student and teacher share no weights; see `running`."""
+        assert system.weights == "student" or not self.teacher.shares_weights, f"{system.name}: use `running`"
+        with self.running(system) as backbone:
+            return backbone
+
+    def running(self, system: System) -> AbstractContextManager[Backbone]:
+        """The model that a row of the table runs, to be used inside a ``with`` block."""
+        return nullcontext(self.backbone) if system.weights == "student" else self.teacher.weights()
 
     # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
 
@@ -93,7 +96,7 @@ class WandModule(LightningModule):
         if self.backbone.pretrained is not None and not self._original_loaded:
             self.backbone.load_pretrained()
             self._original_loaded = True  # a test after a fit must not undo it
-        if self.settings.teacher is not None and self.teacher is None:
+        if self.settings.teacher is not None and isinstance(self.teacher, NoTeacher):
             if self.backbone.pretrained is None and self.settings.teacher == COPY:
                 raise ValueError(
                     "model.teacher is `copy`, but the backbone has no pretrained weights to copy: set "
@@ -101,12 +104,18 @@ class WandModule(LightningModule):
                 )
             self.teacher = build_teacher(self.settings.teacher, self.backbone)
 
-    def train(self, mode: bool = True) -> Self:
-        """Training mode for the student; the teacher stays in eval mode."""
-        super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        return self
+    def configure_model(self) -> None:
+        """Shard student and teacher over the ranks, if the strategy is `ModelParallelStrategy` (FSDP2)."""
+        mesh = self.device_mesh
+        if mesh is None or isinstance(self.backbone, FSDPModule):
+            return
+        if mesh["tensor_parallel"].size() > 1:
+            raise ValueError(
+                f"trainer.strategy.tensor_parallel_size {mesh['tensor_parallel'].size()}: models are sharded by data "
+                f"parallelism only; set it to 1 and data_parallel_size to the number of processes"
+            )
+        self.teacher.parallelize(mesh["data_parallel"])
+        self.backbone.parallelize(mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what a resumed run needs beside the weights."""
@@ -167,10 +176,7 @@ class WandModule(LightningModule):
         importance = self._label_weights(batch.labels)
         # A mean over ranks (DDP's of gradients, Lightning's of logs) of sums scaled like this is exact.
         scale = self.trainer.world_size / self._sum_over_ranks(importance.sum()).clamp(min=1)
-        expected = None
-        if self.teacher is not None:
-            with torch.no_grad():
-                expected = self.teacher.head_input(batch, AttentionWindow())
+        expected = self.teacher.head_input(batch)
         student = self.backbone.head_input(batch, self.window)
         sums = student.loss(batch.labels, importance, self.settings.loss, expected)
         loss = sums.loss * scale
@@ -203,7 +209,7 @@ class WandModule(LightningModule):
 
     def validation_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Agreement with the teacher, true KL and CE under the final hard window."""
-        expected = None if self.teacher is None else self.teacher.head_input(batch, AttentionWindow())
+        expected = self.teacher.head_input(batch)
         own = self.backbone.head_input(batch, self.final_window)
         own.measure(batch.labels, expected, self.validation_metrics.update)
 
@@ -215,15 +221,15 @@ class WandModule(LightningModule):
 
     def on_test_start(self) -> None:
         """One metric for every system."""
-        with_teacher = self.teacher is not None
+        with_teacher = self.settings.teacher is not None
         self.test_metrics = nn.ModuleDict({s.name: TokenMetrics(with_teacher) for s in self.systems}).to(self.device)
 
     def test_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """The same for every system of the table."""
-        expected = None if self.teacher is None else self.teacher.head_input(batch, AttentionWindow())
+        expected = self.teacher.head_input(batch)
         for system in self.systems:
-            known = expected if system.name == "teacher" else None
-            own = known or self.weights_of(system).head_input(batch, system.window)
+            with self.running(system) as backbone:
+                own = (expected if system.name == "teacher" else None) or backbone.head_input(batch, system.window)
             own.measure(batch.labels, expected, self._test_metric(system).update)
 
     def on_test_epoch_end(self) -> None:
@@ -246,12 +252,6 @@ class WandModule(LightningModule):
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value.clone().float(), reduce_op="sum")
-
-
-def _without_teacher(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
-    """State-dict hook: drop the teacher's weights."""
-    for key in [key for key in state if key.startswith(prefix + TEACHER_PREFIX)]:
-        del state[key]
 
 
 def masked_share(lengths: Tensor, window: Windows) -> Tensor:

@@ -24,6 +24,7 @@ from wand.fused_distillation import LossSums
 from wand.heads import Head, HeadInput, Pick
 from wand.module import WandModule
 from wand.settings import LossTerms
+from wand.teacher import FrozenTeacher
 
 
 class DepthHead(Head):
@@ -127,7 +128,7 @@ def test_a_fit_trains_it(random_batch: Any) -> None:
     before = lm.depth.detach().clone()
     batches = [random_batch(lm)] * 2
     module = WandModule(lm, window=8)
-    module.teacher = model().requires_grad_(False)
+    module.teacher = FrozenTeacher(model())
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(accelerator="cpu", max_steps=2, enable_model_summary=False, **quiet)
     trainer.fit(module, DataLoader(batches, batch_size=None), DataLoader(batches, batch_size=None))

@@ -18,7 +18,7 @@ from wand.data.audio import write_audio
 from wand.decoding.decoder import Decoder
 from wand.decoding.sampling import Sampling
 from wand.synthesis import SpeakOptions, Speech, synthesize
-from wand.teacher import COPY
+from wand.teacher import COPY, SELF
 from wand.voices import open_voice, save_voice
 
 
@@ -128,7 +128,8 @@ def _load_system(options: argparse.Namespace) -> tuple[Backbone, AttentionWindow
         teacher = settings.teacher
         if teacher is None:
             raise ValueError(f"the run {options.ckpt_path} has no teacher: leave --system away")
-        backbone = load_original(options.ckpt_path) if teacher == COPY else load_backbone_and_settings(teacher)[0]
+        original = teacher in (COPY, SELF)
+        backbone = load_original(options.ckpt_path) if original else load_backbone_and_settings(teacher)[0]
         default = None
     else:
         backbone, default = student, trained
