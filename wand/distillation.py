@@ -1,17 +1,18 @@
-"""The losses of WAND as pure functions: cross-entropy, skew KL, their normalisation.
+"""The losses of WAND as pure functions of logits: cross-entropy, divergences from a teacher, their sums.
 
-Logits are ``[..., V]``; labels ``[...]`` with `IGNORE` where nothing is learned. All divergences are computed in log
-space from float32 logits, so they stay finite on any finite logits; a row of the vocabulary that is -inf in both
-models contributes nothing.
+Logits are ``[..., V]``; labels ``[...]`` with `IGNORE` where nothing is learned. Divergences are computed in log space
+from at least float32, so they stay finite on any finite logits; a token whose logit is -inf in both models contributes
+nothing.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from wand.divergences import IMPOSSIBLE, find_divergence
+from wand.settings import LossTerms
 
 IGNORE = -100
 
@@ -22,6 +23,21 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
     )
     return flat.view(labels.shape)
+
+
+def divergence(student: Tensor, teacher: Tensor, terms: LossTerms) -> Tensor:
+    """The divergence that `terms` names, at its temperature, from the logits of both models.
+
+    Args:
+        student: Logits ``[..., V]``.
+        teacher: Logits ``[..., V]``; no gradient flows here.
+        terms: Name, skew and temperature.
+
+    Returns:
+        ``[...]`` in nats.
+    """
+    log_p, log_q = (log_probabilities(logits, terms.temperature) for logits in (teacher.detach(), student))
+    return find_divergence(terms.divergence)(log_p, log_q, terms)
 
 
 def skew_kl(student: Tensor, teacher: Tensor, skew: float = 0.1, temperature: float = 1.0) -> Tensor:
@@ -38,14 +54,20 @@ def skew_kl(student: Tensor, teacher: Tensor, skew: float = 0.1, temperature: fl
     Returns:
         ``[...]`` in nats.
     """
-    log_p = torch.log_softmax(teacher.detach().float() / temperature, dim=-1)
-    log_q = torch.log_softmax(student.float() / temperature, dim=-1)
-    # -inf rows: a finite stand-in keeps 0 * (-inf - -inf) and its gradient at zero.
-    impossible = torch.isneginf(log_p)
-    log_p = log_p.masked_fill(impossible, -1e30)
-    log_q = log_q.masked_fill(torch.isneginf(log_q), -1e30)
-    log_mixture = log_q if skew == 0 else torch.logaddexp(log_p + math.log(skew), log_q + math.log1p(-skew))
-    return (log_p.exp() * (log_p - log_mixture)).sum(-1)
+    return divergence(student, teacher, LossTerms(skew=skew, temperature=temperature))
+
+
+def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-softmax in at least float32; finite where logits are -inf (see `wand.divergences`)."""
+    logits = logits.to(at_least_single(logits.dtype))
+    scaled = logits if temperature == 1 else logits / temperature
+    # No gradient flows into what is clamped.
+    return torch.log_softmax(scaled, dim=-1).clamp(min=IMPOSSIBLE)
+
+
+def at_least_single(dtype: torch.dtype) -> torch.dtype:
+    """Float32, or the dtype itself if it is wider."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def agreement(student: Tensor, teacher: Tensor) -> Tensor:

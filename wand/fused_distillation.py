@@ -1,8 +1,8 @@
-"""The losses of `wand.distillation` from hidden states: chunk by chunk, gradients made on the way.
+"""The losses of `wand.distillation` from hidden states, chunk by chunk; the forward pass computes the gradients too.
 
 The logits of a step, ``[N, K, V]``, are its largest tensors, and autograd keeps several of their size. Here a chunk of
 rows is multiplied by both heads, scored and differentiated before the next one begins (as in Liger Kernel, Hsu et al.
-2024), so that nothing of their size outlives a chunk; the way back only scales.
+2024), so that nothing of their size outlives a chunk; the backward pass only scales.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from wand.distillation import IGNORE, agreement
+from wand.distillation import IGNORE, agreement, at_least_single, log_probabilities
+from wand.divergences import find_divergence, value_and_gradient
 from wand.settings import LossTerms
 
 # Logits of a chunk: on a CPU few enough for its caches, elsewhere enough to keep the device busy.
@@ -25,8 +26,6 @@ CHUNK_LOGITS_ELSEWHERE = 2**23
 LEAST_ROWS = 128
 TeacherLogits = Callable[[Tensor], Tensor]
 """Indices ``[n]`` of rows to the teacher's logits ``[n, K, V]``."""
-# Stands for -inf, so that 0 * (-inf - -inf) is 0.
-IMPOSSIBLE = -1e30
 
 
 class LossSums(NamedTuple):
@@ -35,7 +34,7 @@ class LossSums(NamedTuple):
     Args:
         loss: What is learned from.
         ce: Cross-entropy.
-        kd: Skew KL at its temperature.
+        kd: The chosen divergence between teacher and student, at its temperature.
         kl: KL at temperature 1.
         agreement: Labels at which both models would pick the same token.
     """
@@ -104,7 +103,7 @@ class _FusedDistillation(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         inputs = hidden, weight, bias
         d_hidden, d_weight, d_bias = (
-            x.new_zeros(x.shape, dtype=_wide(x.dtype)) if needed and x is not None else None
+            x.new_zeros(x.shape, dtype=at_least_single(x.dtype)) if needed and x is not None else None
             for x, needed in zip(inputs, ctx.needs_input_grad[:3], strict=True)
         )
         flat = weight.flatten(0, 1).to(dtype)
@@ -146,17 +145,12 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """At least float32."""
-    return torch.promote_types(dtype, torch.float32)
-
-
 def _score(
     student: Tensor, teacher: Tensor | None, labels: Tensor, label_weights: Tensor, terms: LossTerms
 ) -> tuple[Tensor, Tensor]:
     """A chunk's sums ``[4]`` (ce, kd, kl, agreement), and the gradient of its loss by the student's logits."""
     targets = labels.clamp(min=0)[..., None]
-    log_q = _log_softmax(student)
+    log_q = log_probabilities(student)
     ce = -log_q.gather(-1, targets).squeeze(-1)
     q = log_q.exp()
     slope = q * terms.ce_weight
@@ -165,34 +159,13 @@ def _score(
         kd = kl = agreed = torch.zeros_like(ce)
     else:
         agreed = agreement(student, teacher).to(ce.dtype)
-        log_p = _log_softmax(teacher)
+        log_p = log_probabilities(teacher)
         p = log_p.exp()
         kl = torch.linalg.vecdot(p, log_p - log_q)
         if terms.temperature != 1:
             log_q, log_p = (torch.log_softmax(x / terms.temperature, -1) for x in (log_q, log_p))
             q, p = log_q.exp(), log_p.exp()
-        kd, kd_slope = _skew_kl(log_p, log_q, p, q, terms.skew)
+        kd, kd_slope = value_and_gradient(find_divergence(terms.divergence), log_p, log_q, p, q, terms)
         slope.add_(kd_slope, alpha=terms.kd_weight / terms.temperature)
     sums = (torch.stack([ce, kd, kl, agreed]) * label_weights).flatten(1).sum(1)
     return sums, slope.mul_(label_weights[..., None])
-
-
-def _log_softmax(logits: Tensor) -> Tensor:
-    return torch.log_softmax(logits.to(_wide(logits.dtype)).clamp(min=IMPOSSIBLE), dim=-1)
-
-
-def _skew_kl(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor, skew: float) -> tuple[Tensor, Tensor]:
-    """Skew KL ``[...]`` and its gradient by the logits of q ``[..., V]``.
-
-    With m = s p + (1 - s) q and r = -p q (1 - s) / m, the gradient is r - q sum(r). m is no smaller than s p, so
-    that it needs no log space unless s is 0.
-    """
-    if skew == 0:
-        value = torch.linalg.vecdot(p, log_p - log_q)
-        # No gradient flows into what q forbids (a temperature may have made it a little less impossible).
-        part = p.neg().masked_fill_(log_q < IMPOSSIBLE * 1e-6, 0)
-    else:
-        mixture = torch.lerp(q, p, skew).clamp_(min=torch.finfo(p.dtype).tiny)
-        value = torch.linalg.vecdot(p, log_p - mixture.log())
-        part = mixture.reciprocal_().mul_(q).mul_(p).mul_(skew - 1)
-    return value, part.addcmul_(q, part.sum(-1, keepdim=True), value=-1)

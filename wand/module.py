@@ -18,6 +18,7 @@ from wand.checkpoints import load_backbone_and_settings
 from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch
 from wand.distillation import IGNORE
+from wand.divergences import DIVERGENCES, find_divergence
 from wand.evaluation.systems import System, compared_systems
 from wand.metrics.tokens import TokenMetrics
 from wand.optimizer import make_optimizer
@@ -65,6 +66,7 @@ class WandModule(LightningModule):
             rank_zero_warn(f"model.window {window} is raised to {whole}: whole frames of this model's columns")
         self.settings = RunSettings(self.final_window.plain, teacher, gradient_checkpointing, loss, optimizer)
         _check_layout(self.settings, backbone.layout)
+        _check_divergence(loss)
         # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
         self._set_hparams({"backbone": backbone.spec(), "pretrained": backbone.pretrained, **self.settings.to_plain()})
         self.backbone = backbone
@@ -275,3 +277,9 @@ def _check_layout(settings: RunSettings, layout: ColumnLayout) -> None:
     weights = settings.loss.codebook_weights
     if weights is not None and len(weights) != layout.num_codebooks:
         raise ValueError(f"model.loss.codebook_weights {weights} are not {layout.num_codebooks} weights")
+
+
+def _check_divergence(loss: LossTerms) -> None:
+    find_divergence(loss.divergence)
+    if loss.divergence in DIVERGENCES and loss.divergence != "skew_kl" and loss.skew != LossTerms.skew:
+        rank_zero_warn(f"model.loss.skew {loss.skew} has no effect: model.loss.divergence is {loss.divergence}")

@@ -9,13 +9,15 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The training loss: ``ce_weight * CE + kd_weight * skew KL`` (WAND, section 2).
+    """The training loss: ``ce_weight * CE + kd_weight * KD`` (WAND, section 2), KD a divergence from the teacher.
 
     Args:
         ce_weight: Weight of the cross-entropy against the recorded speech.
-        kd_weight: Weight of the skew KL against the teacher (lambda in the paper).
+        kd_weight: Weight of the divergence from the teacher (lambda in the paper).
         skew: Share of the teacher in the mixture of the skew KL, in ``[0, 1)``. With 0 it is the plain KL divergence.
-        temperature: Softmax temperature of student and teacher in the skew KL.
+        temperature: Softmax temperature of student and teacher in the divergence.
+        divergence: ``skew_kl``, ``forward_kl``, ``reverse_kl``, ``jsd``, or the import path of a function of your own,
+            ``package.module.function`` (see `wand.divergences`).
         codebook_weights: One weight per codebook for its labels in the training loss; null weighs all alike. The
             first codebooks carry the words, the last ones can hardly be predicted.
 
@@ -27,6 +29,7 @@ class LossTerms:
     kd_weight: float = 1.0
     skew: float = 0.1
     temperature: float = 1.0
+    divergence: str = "skew_kl"
     codebook_weights: list[float] | None = None
 
     def __post_init__(self) -> None:

@@ -30,7 +30,8 @@ def test_the_papers_recipe_is_the_default(workplace: Workplace, capsys: pytest.C
     model, schedule = config["model"], config["curriculum"]["schedule"]
     assert model["teacher"] == "copy"
     assert model["optimizer"] == {"learning_rate": 1e-5, "weight_decay": 0.01, "warmup": 0.03}
-    loss = {"ce_weight": 1.0, "kd_weight": 1.0, "skew": 0.1, "temperature": 1.0, "codebook_weights": None}
+    loss = {"ce_weight": 1.0, "kd_weight": 1.0, "skew": 0.1, "temperature": 1.0}
+    loss |= {"divergence": "skew_kl", "codebook_weights": None}
     assert model["loss"] == loss
     assert (schedule["start"], schedule["tau_start"], schedule["tau_end"]) == (128, 0.5, 16.0)
     assert config["trainer"]["max_epochs"] == 1
