@@ -145,11 +145,14 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
     codec = student.find_codec()
     checkpoint = find_checkpoint(options.ckpt_path)
     beside = run_folder(checkpoint) or checkpoint.parent
+    trained = options.window or settings.window
+    if isinstance(trained, list):
+        raise ValueError(f"the windows of this run differ by layer ({trained}): give one with --window")
     return (
         f"{type(student).__name__} of {beside}",
         student.to(options.device, dtype).requires_grad_(False),
         None if codec is None else codec.to(options.device),
         options.prefix or PREFIX,
-        options.window or settings.window or WINDOW,
+        trained or WINDOW,
         options.out or beside / "benchmark",
     )

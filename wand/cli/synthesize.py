@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from wand.attention import AttentionWindow
+from wand.attention import Windows
 from wand.backbone import Backbone
 from wand.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
 from wand.data.audio import write_audio
@@ -121,7 +121,7 @@ def main(arguments: list[str]) -> list[Speech]:
     return spoken
 
 
-def _load_system(options: argparse.Namespace) -> tuple[Backbone, AttentionWindow]:
+def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:
     student, settings = load_backbone_and_settings(options.ckpt_path)
     trained = settings.window
     if options.system == "teacher":
@@ -139,7 +139,7 @@ def _load_system(options: argparse.Namespace) -> tuple[Backbone, AttentionWindow
             f"[yellow]warning:[/] this student was trained with a window of {trained}; full attention is an "
             f"untrained regime for it"
         )
-    return backbone, AttentionWindow(size)
+    return backbone, backbone.windows(size)
 
 
 def _window(text: str) -> int | None:
