@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from wand.attention import Windows
@@ -17,6 +17,7 @@ from wand.checkpoints import LAST, codec_of_run, load_backbone_and_settings, loa
 from wand.data.audio import write_audio
 from wand.decoding.decoder import Decoder
 from wand.decoding.sampling import Sampling
+from wand.progress import progress
 from wand.synthesis import SpeakOptions, Speech, synthesize
 from wand.teacher import COPY, SELF
 from wand.voices import open_voice, save_voice
@@ -106,16 +107,14 @@ def main(arguments: list[str]) -> list[Speech]:
         if not text.strip():
             raise ValueError("the text is empty: give at least one word")
     decoder = Decoder(backbone, window, int8=options.int8)
-    columns = TextColumn("[bold]speaking"), TextColumn("{task.completed} columns"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=None)
+    with progress("speaking", None, "columns", stream=sys.stderr) as spoken_columns:
         spoken = synthesize(
             decoder,
             codec,
             texts,
             reference,
             SpeakOptions(sampling, options.seed, options.max_seconds, split=options.split),
-            on_column=lambda: progress.advance(bar),
+            on_column=spoken_columns.advance,
         )
     _write(spoken, options.out, codec.sample_rate)
     return spoken

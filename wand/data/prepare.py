@@ -16,7 +16,6 @@ from pathlib import Path
 
 from filelock import FileLock
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wand.backbone import Backbone
 from wand.codecs import Codec
@@ -30,6 +29,7 @@ from wand.data.sampled import TeacherSamples, TeacherSpeech
 from wand.data.shard_format import FORMAT
 from wand.data.shards import Shard, write_shard
 from wand.data.source import SPLITS, SpeechCodes, SpeechSource, Utterance
+from wand.progress import progress
 
 UTTERANCES_PER_SHARD = 256
 FINISHED = "splits.json"
@@ -207,13 +207,11 @@ class ShardMaker:
 
     def make(self, todo: Sequence[tuple[Path, list[Utterance]]], workers: int) -> None:
         """Make shards one after another, their utterances side by side."""
-        columns = TextColumn("[bold]preparing speech"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns) as progress:
-            bar = progress.add_task("", total=sum(len(part) for _, part in todo))
+        with progress("preparing speech", sum(len(part) for _, part in todo), "utterances") as made_so_far:
             if isinstance(self.source, TeacherSamples):
                 speech = TeacherSpeech(self.source, self.backbone, self.codec, self.max_seconds)
                 for path, part in todo:
-                    made = speech.speak(part, lambda done: progress.advance(bar, done))
+                    made = speech.speak(part, made_so_far.advance)
                     self._write(path, made)
                 return
             with encoders(self.encoder, workers) as encode:
@@ -221,7 +219,7 @@ class ShardMaker:
                     heard = []
                     for own in encode(part):
                         heard.append(own)
-                        progress.advance(bar)
+                        made_so_far.advance()
                     self._write(path, self._examples(part, heard))
 
     def _write(self, path: Path, made: Iterable[Example | Refusal]) -> None:
