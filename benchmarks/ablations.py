@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from wand.evaluation.tables import markdown
+
 # Every seed is a training of its own, so that one take of each sentence will do.
 TEST = ["--table.full.seeds=1", "--table.full.windows=[]", "--table.full.student_full=false", "--table.full.sounds=0"]
 VARIANTS = {
@@ -52,19 +54,18 @@ def wand(*arguments: str) -> None:
 def to_markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
     """One line a variant: the student's figures, every seed's and their mean."""
     first = next(iter(tables.values()))[0]
-    lines = ["| variant | CER % | WER % | agree % | KL | won back of CER % |", "| --- " * 6 + "|"]
+    lines = []
     for name in ("teacher", "untrained"):
         row = next(row for row in first["rows"] if row["system"]["name"] == name)
-        lines.append(f"| {name} | {_cells([(row, None)])} |")
+        lines.append([name, *_cells([(row, None)])])
     for variant, runs in tables.items():
         students = [next(row for row in run["rows"] if row["system"]["name"] == "student") for run in runs]
-        lines.append(
-            f"| {variant} | {_cells([(s, r['won_back'].get('cer')) for s, r in zip(students, runs, strict=True)])} |"
-        )
-    return "\n".join(lines) + "\n"
+        won_back = [run["won_back"].get("cer") for run in runs]
+        lines.append([variant, *_cells(list(zip(students, won_back, strict=True)))])
+    return markdown(["variant", "CER %", "WER %", "agree %", "KL", "won back of CER %"], lines) + "\n"
 
 
-def _cells(rows: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> str:
+def _cells(rows: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> list[str]:
     columns = [
         [100 * row["speech"]["cer"] for row, _ in rows],
         [100 * row["speech"]["wer"] for row, _ in rows],
@@ -73,7 +74,7 @@ def _cells(rows: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> str:
         [100 * won["share"] for _, won in rows if won is not None],
     ]
     digits = (1, 1, 1, 4, 0)
-    return " | ".join(_mean(values, places) for values, places in zip(columns, digits, strict=True))
+    return [_mean(values, places) for values, places in zip(columns, digits, strict=True)]
 
 
 def _mean(values: list[float], places: int) -> str:

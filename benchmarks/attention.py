@@ -14,8 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.processor import dtype_name, machine, markdown, processor_seconds
+from benchmarks.processor import dtype_name, machine, processor_seconds
 from wand.attention import AttentionContext, AttentionWindow
+from wand.evaluation.tables import markdown
 
 
 class Heads(NamedTuple):

@@ -21,7 +21,9 @@ from wand.data.shards import ShardedExamples
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import EspeakCorpus
 from wand.evaluation.quality import Take, counts, summarise
+from wand.evaluation.result_table import percent
 from wand.evaluation.speaking import speak_takes
+from wand.evaluation.tables import markdown
 from wand.metrics.intervals import interval, resampled_sums
 from wand.recognition import EmbeddedRecogniser
 
@@ -57,16 +59,13 @@ def main() -> None:
         for seed in range(arguments.seeds):
             spoken = speak_takes(decoder, codec, EmbeddedRecogniser(), examples, seed=seed)
             takes.setdefault(name, []).extend(take for take, _ in spoken.values())
-    print("| weights | CER % [95 %] | WER % [95 %] | duration | early % | no stop % |\n|---|---|---|---|---|---|")
+    lines = []
     for name, own in takes.items():
         made = summarise(own)
-        cells = [_percent(made.cer, made.cer_interval), _percent(made.wer, made.wer_interval), f"{made.duration:.2f}"]
-        print(f"| {name} | {' | '.join(cells)} | {100 * made.early:.1f} | {100 * made.missing:.1f} |")
-    print(f"\nint8 above float: {_percent(*difference(takes['float'], takes['int8']))} points of CER, all voices")
-
-
-def _percent(rate: float, bounds: tuple[float, float]) -> str:
-    return f"{100 * rate:.1f} [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+        rates = [percent(made.cer, made.cer_interval), percent(made.wer, made.wer_interval)]
+        lines.append([name, *rates, f"{made.duration:.2f}", percent(made.early), percent(made.missing)])
+    print(markdown(["weights", "CER % [95 %]", "WER % [95 %]", "duration", "early %", "no stop %"], lines))
+    print(f"\nint8 above float: {percent(*difference(takes['float'], takes['int8']))} points of CER, all voices")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.speaking import speak_examples
-from wand.evaluation.systems import System, compared_systems
+from wand.evaluation.systems import ComparedSystem, compared_systems
+from wand.evaluation.tables import markdown
 from wand.metrics.words import errors_by_part
 from wand.recognition import EmbeddedRecogniser, Recogniser
 from wand.synthesis import decode_all
@@ -60,7 +61,7 @@ def joined(
 
 
 def table(
-    systems: Sequence[tuple[System, Backbone]],
+    systems: Sequence[tuple[ComparedSystem, Backbone]],
     long: Sequence[tuple[Example, dict[int, str]]],
     codec: Codec,
     recogniser: Recogniser,
@@ -69,7 +70,7 @@ def table(
     """CER of every slice, how the speech ended, how long it was: Markdown."""
     slices = 1 + max(i for _, parts in long for i in parts)
     titles = ["system", "W", *(f"{i * SLICE:g}-{(i + 1) * SLICE:g} s" for i in range(slices))]
-    lines = [[*titles, "duration", "ended by"], ["---"] * (len(titles) + 2)]
+    lines = []
     for system, backbone in systems:
         spoken = speak_examples(Decoder(backbone, system.window), codec, [example for example, _ in long])
         audio = decode_all(codec, [one.codes for one in spoken])
@@ -86,7 +87,7 @@ def table(
         lines.append([system.name, size, *rates, f"{lasted:.2f}", ended])
         if sounds is not None:
             write_audio(sounds / f"{long[0][0].id}-{system.name}.wav", audio[0], codec.sample_rate)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown([*titles, "duration", "ended by"], lines)
 
 
 def main() -> None:

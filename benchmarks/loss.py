@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from transformers import Qwen2Config
 
-from benchmarks.processor import dtype_name, machine, markdown, processor_seconds
+from benchmarks.processor import dtype_name, machine, processor_seconds
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.backbones.spark_tts import FORMAT
 from wand.distillation import agreement, cross_entropy, skew_kl
+from wand.evaluation.tables import markdown
 from wand.heads import HeadInput, LinearHead
 from wand.prompts import SpeechTokens
 from wand.settings import LossTerms

@@ -1,11 +1,11 @@
-"""Timing on one thread of a processor, what it is, and tables: shared by the benchmarks of training."""
+"""Timing on one thread of a processor, and what the processor is: shared by the benchmarks of training."""
 
 from __future__ import annotations
 
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -34,12 +34,6 @@ def machine() -> str:
         f"({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} thread(s); "
         f"torch {torch.__version__}, transformers {transformers.__version__}"
     )
-
-
-def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

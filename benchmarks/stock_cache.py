@@ -12,14 +12,15 @@ from functools import partial
 
 import torch
 
-from benchmarks.processor import machine, markdown
+from benchmarks.processor import machine
 from wand.attention.interface import ATTENTION_NAME
 from wand.backbone import Backbone
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.lean import LeanBody
-from wand.evaluation.benchmark.paths import GENERATE, LEAN, System, make_cache
+from wand.evaluation.benchmark.paths import GENERATE, LEAN, MeasuredSystem, make_cache
 from wand.evaluation.benchmark.shapes import SHAPES
 from wand.evaluation.cost import interleaved_milliseconds
+from wand.evaluation.tables import markdown
 
 NAMES = ("DynamicCache", "ring", "lean")
 
@@ -31,8 +32,8 @@ def measure(backbone: Backbone, window: int, prefix: int, columns: int, repeats:
     # What is appended to the stock cache in a few repeats changes nothing to speak of.
     column = torch.randn(1, 1, config.hidden_size, dtype=dtype)
     body, lean = backbone.decoder, LeanBody(backbone.decoder)
-    stock = make_cache(System(None, GENERATE), backbone, prefix, columns, 1)
-    rings = [make_cache(System(window, LEAN), backbone, prefix, columns, 1) for _ in range(2)]
+    stock = make_cache(MeasuredSystem(None, GENERATE), backbone, prefix, columns, 1)
+    rings = [make_cache(MeasuredSystem(window, LEAN), backbone, prefix, columns, 1) for _ in range(2)]
 
     def forward_stock() -> None:
         body.set_attn_implementation("sdpa")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from wand.attention import WindowPolicy, Windows
@@ -19,7 +20,8 @@ from wand.columns import ColumnLayout
 from wand.conditioning import ConditionedBatch
 from wand.distillation import IGNORE
 from wand.divergences import DIVERGENCES, find_divergence
-from wand.evaluation.systems import System, compared_systems
+from wand.evaluation.prediction import PredictionTest
+from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
 from wand.metrics.tokens import TokenMetrics
 from wand.optimizer import make_optimizer
 from wand.settings import LossTerms, OptimizerSettings, RunSettings, flat_settings
@@ -79,17 +81,12 @@ class WandModule(LightningModule):
         self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
         # What a test compares; ComparisonTable may ask for more.
         self.systems = compared_systems(self.final_window, with_teacher=teacher is not None)
-        self.test_metrics = nn.ModuleDict()
+        self.test_means: dict[str, dict[str, float]] = {}
+        self._prediction: PredictionTest | None = None
 
-    def weights_of(self, system: System) -> Backbone:
-        """The model that a row of the table runs, where student and teacher share no weights; see `running`."""
-        assert system.weights == "student" or not self.teacher.shares_weights, f"{system.name}: use `running`"
-        with self.running(system) as backbone:
-            return backbone
-
-    def running(self, system: System) -> AbstractContextManager[Backbone]:
-        """The model that a row of the table runs, to be used inside a ``with`` block."""
-        return nullcontext(self.backbone) if system.weights == "student" else self.teacher.weights()
+    def weights_of(self, system: ComparedSystem) -> Weights:
+        """Gives the model that a row of the table runs, inside a ``with`` block."""
+        return partial(nullcontext, self.backbone) if system.weights == "student" else self.teacher.weights
 
     # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
 
@@ -222,28 +219,20 @@ class WandModule(LightningModule):
         self.log_dict({f"val/{name}": value.float() for name, value in means.items()}, prog_bar=True)
 
     def on_test_start(self) -> None:
-        """One metric for every system."""
-        with_teacher = self.settings.teacher is not None
-        self.test_metrics = nn.ModuleDict({s.name: TokenMetrics(with_teacher) for s in self.systems}).to(self.device)
+        """Begin to measure every system of the table."""
+        self._prediction = PredictionTest({system: self.weights_of(system) for system in self.systems})
 
     def test_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
-        """The same for every system of the table."""
-        expected = self.teacher.head_input(batch)
-        for system in self.systems:
-            with self.running(system) as backbone:
-                own = (expected if system.name == "teacher" else None) or backbone.head_input(batch, system.window)
-            own.measure(batch.labels, expected, self._test_metric(system).update)
+        """Token metrics of every system."""
+        assert self._prediction is not None
+        self._prediction.update(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log the means of every system."""
-        for system in self.systems:
-            means = self._test_metric(system).compute()
-            self.log_dict({f"test/{system.name}/{name}": value.float() for name, value in means.items()})
-
-    def _test_metric(self, system: System) -> TokenMetrics:
-        metric = self.test_metrics[system.name]
-        assert isinstance(metric, TokenMetrics)
-        return metric
+        """Log the means of every system; `ComparisonTable` reads them from `test_means`."""
+        assert self._prediction is not None
+        self.test_means, self._prediction = self._prediction.means(), None
+        for name, means in self.test_means.items():
+            self.log_dict({f"test/{name}/{metric}": value for metric, value in means.items()})
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer and its learning rate schedule, advanced at every step."""

@@ -18,6 +18,7 @@ from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.speaking import speak_examples
+from wand.evaluation.tables import markdown
 from wand.recognition.network import LogMel
 from wand.synthesis import decode
 
@@ -64,7 +65,7 @@ def table(lm: EncodecLM, sentences: int) -> str:
         for i, text in enumerate(texts)
     ]
     spoken = speak_examples(Decoder(lm, AttentionWindow()), codec, examples)
-    lines = ["| voice | F0 recorded, Hz | F0 spoken, Hz | recognised |", "|---|---|---|---|"]
+    lines = []
     right_in_all = 0
     for name, codes in own.items():
         sounds = [decode(codec, s.codes) for s, e in zip(spoken, examples, strict=True) if e.speaker == name]
@@ -75,9 +76,9 @@ def table(lm: EncodecLM, sentences: int) -> str:
         f0 = [
             torch.tensor([pitch(x) for x in part]).nanmedian() for part in ([decode(codec, c) for c in codes], sounds)
         ]
-        lines.append(f"| {name} | {f0[0]:.0f} | {f0[1]:.0f} | {right} of {len(texts)} |")
-    lines.append(f"| all | | | {right_in_all} of {len(examples)} |")
-    return "\n".join(lines)
+        lines.append([name, f"{f0[0]:.0f}", f"{f0[1]:.0f}", f"{right} of {len(texts)}"])
+    lines.append(["all", "", "", f"{right_in_all} of {len(examples)}"])
+    return markdown(["voice", "F0 recorded, Hz", "F0 spoken, Hz", "recognised"], lines)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from wand.codecs import EncodecCodec
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
 from wand.evaluation.benchmark import machine
+from wand.evaluation.benchmark.cost_report import MISSING, CostReport, save, sentences, speech_table, step_table
 from wand.evaluation.benchmark.figure import curve_seconds, save_latency
 from wand.evaluation.benchmark.measure import Bench, Place
 from wand.evaluation.benchmark.paths import (
@@ -27,28 +28,27 @@ from wand.evaluation.benchmark.paths import (
     GENERATED,
     LEAN,
     TRANSFORMERS,
+    MeasuredSystem,
     StockGenerate,
-    System,
-    compared_systems,
     make_cache,
+    measured_systems,
     open_steps,
 )
-from wand.evaluation.benchmark.report import MISSING, Report, save, sentences, speech_table, step_table
 
 CPU = torch.device("cpu")
 
 
-def bench(backbone: Backbone, systems: Sequence[System] = ()) -> Bench:
-    return Bench(backbone, systems or compared_systems(4, int8=True), prefix=7, repeats=1)
+def bench(backbone: Backbone, systems: Sequence[MeasuredSystem] = ()) -> Bench:
+    return Bench(backbone, systems or measured_systems(4, int8=True), prefix=7, repeats=1)
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report() -> CostReport:
     """Of a tiny CosyVoice 2; the codec is another model's, which makes no difference to what it costs."""
     torch.manual_seed(0)
     made = bench(tiny_shape("cosyvoice2").build("cpu"))
     places = [Place(seconds, rows) for rows in (1, 2) for seconds in (0.4, 2)]
-    return Report(
+    return CostReport(
         model="tiny",
         machine=machine.describe(CPU),
         dtype="float32",
@@ -67,8 +67,8 @@ def report() -> Report:
 
 
 @pytest.mark.parametrize("columns", [0, 9], ids=["beginning", "ring-wrapped"])
-@pytest.mark.parametrize("system", compared_systems(4, int8=True), ids=lambda system: system.name)
-def test_a_cache_holds_the_bytes_that_are_told(system: System, columns: int) -> None:
+@pytest.mark.parametrize("system", measured_systems(4, int8=True), ids=lambda system: system.name)
+def test_a_cache_holds_the_bytes_that_are_told(system: MeasuredSystem, columns: int) -> None:
     backbone = tiny_shape("cosyvoice2").build("cpu")
     cache = make_cache(system, backbone, 7, columns, 3)
     layers = cache.rings if isinstance(cache, PrefixWindowCache) else cache.layers
@@ -88,7 +88,7 @@ def test_a_step_goes_on_from_where_the_cache_stands(name: str, monkeypatch: pyte
         return embed(columns, offset)
 
     monkeypatch.setattr(backbone, "embed_speech", noted)
-    for system in compared_systems(4, int8=False):
+    for system in measured_systems(4, int8=False):
         if system.path == GENERATE:
             continue
         offsets.clear()
@@ -106,7 +106,7 @@ def test_stock_generate_speaks_what_the_decoder_does() -> None:
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.mul_(8)  # so that tokens differ
-    begun = make_cache(System(None, TRANSFORMERS), backbone, 7, 9, 1)
+    begun = make_cache(MeasuredSystem(None, TRANSFORMERS), backbone, 7, 9, 1)
     stock = DynamicCache()
     for index, layer in enumerate(begun.layers):
         stock.update(layer.keys.clone(), layer.values.clone(), index)
@@ -125,14 +125,14 @@ def test_stock_generate_speaks_what_the_decoder_does() -> None:
 
 def test_a_model_that_has_no_stock_generate_says_why() -> None:
     with pytest.raises(ValueError, match="the body's own embedding"):
-        open_steps(System(None, GENERATE), tiny_shape("indextts").build("cpu"))
+        open_steps(MeasuredSystem(None, GENERATE), tiny_shape("indextts").build("cpu"))
 
 
 # -- places --------------------------------------------------------------------------------------------------------
 
 
-def test_every_system_is_measured_at_every_place(report: Report) -> None:
-    systems = [system.name for system in compared_systems(4, int8=True)]
+def test_every_system_is_measured_at_every_place(report: CostReport) -> None:
+    systems = [system.name for system in measured_systems(4, int8=True)]
     assert [step.system for step in report.steps] == systems * 4
     for step in report.steps:
         if step.path == GENERATE and step.rows > 1:
@@ -144,8 +144,8 @@ def test_every_system_is_measured_at_every_place(report: Report) -> None:
             assert step.reason is None
 
 
-def test_full_attention_grows_and_the_window_does_not(report: Report) -> None:
-    for system in compared_systems(4, int8=True):
+def test_full_attention_grows_and_the_window_does_not(report: CostReport) -> None:
+    for system in measured_systems(4, int8=True):
         early, late = (next(s for s in report.steps if s.system == system.name and s.seconds == t) for t in (0.4, 2))
         same = early.kv_bytes == late.kv_bytes, early.flops == late.flops, early.read_bytes == late.read_bytes
         assert same == (system.window is not None,) * 3
@@ -164,9 +164,9 @@ def test_learned_positions_bound_the_places() -> None:
 
 def test_memory_bounds_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny_shape("cosyvoice2").build("cpu")
-    windowed = System(4, LEAN)
+    windowed = MeasuredSystem(4, LEAN)
     monkeypatch.setattr(machine, "free_bytes", lambda device: 2 * windowed.cache_bytes(backbone, 7, 250, 1))
-    full, window = bench(backbone, [System(None, LEAN), windowed]).steps(Place(10))
+    full, window = bench(backbone, [MeasuredSystem(None, LEAN), windowed]).steps(Place(10))
     assert full.milliseconds is None
     assert "GiB" in str(full.reason)
     assert window.milliseconds is not None
@@ -180,7 +180,7 @@ def test_a_shortage_is_what_does_not_fit() -> None:
 # -- reports -------------------------------------------------------------------------------------------------------
 
 
-def test_figures_follow_from_what_was_measured(report: Report) -> None:
+def test_figures_follow_from_what_was_measured(report: CostReport) -> None:
     step = next(s for s in report.steps if s.path == LEAN and s.window == 4 and s.rows == 2)
     assert step.milliseconds is not None
     assert step.drawing is not None
@@ -194,7 +194,7 @@ def test_figures_follow_from_what_was_measured(report: Report) -> None:
     )
 
 
-def test_tables_have_a_line_for_every_system(report: Report) -> None:
+def test_tables_have_a_line_for_every_system(report: CostReport) -> None:
     titles, lines = step_table(report)
     assert len(lines) == len(report.steps)
     assert {len(line) for line in lines} == {len(titles)}
@@ -205,18 +205,18 @@ def test_tables_have_a_line_for_every_system(report: Report) -> None:
         "2 s, batch 2",
     ]
     titles, lines = speech_table(report)
-    assert [line[0] for line in lines] == [system.name for system in compared_systems(4, int8=True)]
+    assert [line[0] for line in lines] == [system.name for system in measured_systems(4, int8=True)]
     assert all(line[1] == "included" for line in lines)
 
 
-def test_empty_places_are_explained_once(report: Report) -> None:
+def test_empty_places_are_explained_once(report: CostReport) -> None:
     told = [line for line in sentences(report) if line.startswith(MISSING)]
     assert told == [
         "n/a: full, generate() (0.4 s x 2, 2 s x 2): a call speaks 8 columns, so it is timed for one row only."
     ]
 
 
-def test_files(report: Report, tmp_path: Path) -> None:
+def test_files(report: CostReport, tmp_path: Path) -> None:
     save(report, tmp_path)
     content = json.loads((tmp_path / "benchmark.json").read_text())
     assert [step["milliseconds"] for step in content["steps"]] == [step.milliseconds for step in report.steps]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
 from wand.backbone import Backbone
 from wand.codecs import Codec
-from wand.evaluation.benchmark.console import progress, show_table
+from wand.evaluation.benchmark.cost_report import CostReport, save, show
 from wand.evaluation.benchmark.figure import curve_seconds, save_latency
 from wand.evaluation.benchmark.machine import describe, read_bandwidth
 from wand.evaluation.benchmark.measure import Bench, Place, columns_a_second
 from wand.evaluation.benchmark.paper import LEGEND, paper_table
-from wand.evaluation.benchmark.paths import compared_systems
-from wand.evaluation.benchmark.report import Report, save, show
+from wand.evaluation.benchmark.paths import measured_systems
 from wand.evaluation.benchmark.shapes import SHAPES
+from wand.evaluation.tables import show_table
+from wand.progress import progress
 
 DTYPES = ("float32", "bfloat16")
 # Where neither model nor user say otherwise: about two seconds of reference and a sentence.
@@ -73,11 +75,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def main(arguments: list[str]) -> Report | None:
+def main(arguments: list[str]) -> CostReport | None:
     """Measure, print, and write ``benchmark.json``, ``latency.png`` and TensorBoard's file."""
     options = parse(arguments)
     if options.paper:
-        show_table("Table 1 of the paper, computed and as published (10 s of speech)", *paper_table())
+        show_table("Table 1 of the paper, computed and as published (10 s of speech)", *paper_table(), words=2)
         print(LEGEND)
         return None
     if options.threads is not None:
@@ -94,26 +96,26 @@ def main(arguments: list[str]) -> Report | None:
 
 def run(
     model: str, backbone: Backbone, codec: Codec | None, prefix: int, window: int, options: argparse.Namespace
-) -> Report:
+) -> CostReport:
     """Measure a model at every length and batch."""
     device = torch.device(options.device)
     places = [Place(seconds, rows) for rows in options.batch for seconds in options.seconds]
-    bench = Bench(backbone, compared_systems(window, options.int8), prefix, options.repeats)
+    bench = Bench(backbone, measured_systems(window, options.int8), prefix, options.repeats)
     curve = curve_seconds(bench.longest(max(options.seconds)))
-    with progress(len(places) + len(curve) + 2) as begin:
-        begin("memory")
+    with progress("benchmark", len(places) + len(curve) + 2, "parts", stream=sys.stderr) as parts:
+        parts.update(0, "memory")
         bandwidth = read_bandwidth(device)
-        begin("prefix, codec")
+        parts.update(1, "prefix, codec")
         speech = bench.speech(codec)
         steps = []
         for place in places:
-            begin(f"{place.seconds:g} s, batch {place.rows}")
+            parts.update(parts.done + 1, f"{place.seconds:g} s, batch {place.rows}")
             steps += bench.steps(place)
         points = []
         for seconds in curve:
-            begin(f"curve, {seconds:g} s")
+            parts.update(parts.done + 1, f"curve, {seconds:g} s")
             points += bench.steps(Place(seconds), CURVE_BUDGET)
-    return Report(
+    return CostReport(
         model=model,
         machine=describe(device),
         dtype=options.dtype,

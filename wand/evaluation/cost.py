@@ -15,7 +15,7 @@ from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, k
 from wand.decoding.decoder import Decoder
 
 
-def columns_of(backbone: Backbone, seconds: float) -> int:
+def seconds_to_columns(backbone: Backbone, seconds: float) -> int:
     """Speech columns of that many seconds."""
     return backbone.layout.columns_of(round(seconds * backbone.frame_rate))
 
@@ -24,7 +24,7 @@ def cache_bytes(backbone: Backbone, prefix: int, seconds: float, windows: Window
     """Bytes of one row's cache after that many seconds of speech."""
     itemsize = next(backbone.decoder.parameters()).element_size()
     sizes = [windows.of(layer).size for layer in range(backbone.decoder.config.num_hidden_layers)]
-    kept = [prefix + (columns_of(backbone, seconds) if size is None else size) for size in sizes]
+    kept = [prefix + (seconds_to_columns(backbone, seconds) if size is None else size) for size in sizes]
     return kv_bytes(backbone.decoder.config, kept, itemsize)
 
 

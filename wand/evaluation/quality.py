@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -39,6 +39,7 @@ class Take:
         letters: Of the text.
         wrong_words: Words to change.
         words: Of the text.
+        metrics: Value of every `wand.evaluation.metric.TestMetric`, by name; None where it is undefined.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Take:
     letters: int
     wrong_words: int
     words: int
+    metrics: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def duration(self) -> float:
@@ -95,6 +97,19 @@ def judge(example: Example, spoken: Generation, heard: str, seed: int, frame_rat
 
 
 @dataclass(frozen=True, slots=True)
+class MetricMean:
+    """One metric over many takes.
+
+    Args:
+        mean: Mean over the takes that have a value.
+        interval: Its 95 % interval, sentences resampled.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechQuality:
     """Many takes of one system in figures; rates are shares (0.1 is 10 %).
 
@@ -111,6 +126,7 @@ class SpeechQuality:
         early: Share of takes that stopped early.
         missing: Share of takes that missed their stop.
         loops: Share of takes that ran into a loop.
+        metrics: Every metric by name; None where no take has a value.
     """
 
     sentences: int
@@ -125,6 +141,7 @@ class SpeechQuality:
     early: float
     missing: float
     loops: float
+    metrics: dict[str, MetricMean | None] = field(default_factory=dict)
 
 
 def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> SpeechQuality:
@@ -151,7 +168,31 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
         early=sum(t.early for t in seen) / len(seen),
         missing=sum(t.missing for t in seen) / len(seen),
         loops=sum(t.looped for t in seen) / len(seen),
+        metrics={name: metric_mean(seen, name) for name in seen[0].metrics},
     )
+
+
+def metric_mean(takes: Sequence[Take], name: str) -> MetricMean | None:
+    """Mean of a metric and its 95 % interval; all takes of a sentence are resampled together.
+
+    Args:
+        takes: The takes.
+        name: Of the metric.
+
+    Returns:
+        None where no take has a value.
+    """
+    sums: dict[str, Tensor] = {}
+    for take in takes:
+        if (value := take.metrics[name]) is not None:
+            own = torch.tensor([value, 1.0], dtype=torch.float64)
+            sums[take.id] = sums.get(take.id, torch.zeros(2, dtype=torch.float64)) + own
+    if not sums:
+        return None
+    by_sentence = torch.stack([sums[sentence] for sentence in sorted(sums)])
+    total, count = by_sentence.sum(0).tolist()
+    resampled = resampled_sums(by_sentence)
+    return MetricMean(total / count, interval(resampled[:, 0] / resampled[:, 1]))
 
 
 def error_rate(takes: Sequence[Take]) -> float:

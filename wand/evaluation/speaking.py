@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from zlib import crc32
 
 import torch.distributed
@@ -15,6 +16,7 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Generation, Request
 from wand.decoding.generate import generate_all
 from wand.decoding.sampling import Sampling
+from wand.evaluation.metric import SpokenSentence, TestMetric, measure_all
 from wand.evaluation.quality import Take, judge
 from wand.recognition import Recogniser
 from wand.synthesis import sounds_of, stop_rules
@@ -79,44 +81,64 @@ def speak_takes(
     examples: Sequence[Example],
     *,
     voice: Callable[[Example], Reference | None] | None = None,
+    metrics: Sequence[TestMetric] = (),
+    recorded: Callable[[Sequence[Example]], Sequence[Tensor]] | None = None,
     seed: int = 0,
     rows: int = 64,
     on_done: Callable[[int], object] | None = None,
 ) -> dict[str, tuple[Take, Tensor]]:
-    """Speak examples, listen to them and compare; several processes share the sentences, and all get all.
+    """Speak examples, transcribe them and compare; several processes share the sentences, and all get all takes.
 
     Args:
         decoder: The model, in eval mode, and its window (or full attention).
         codec: Its codec.
-        recogniser: Who listens.
+        recogniser: Transcribes the speech.
         examples: The sentences.
         voice: Gives the voice of an example, for codecs whose codes leave it out.
+        metrics: Further metrics of every take.
+        recorded: Gives the recorded sounds ``[M]`` of examples; needed with `metrics`.
         seed: As in `speak_examples`.
         rows: As in `speak_examples`.
-        on_done: Called with the number of sentences that are done, here and (about) elsewhere.
+        on_done: Called with the number of sentences that are done, here and (about) in the other processes.
 
     Returns:
         Take and codes ``[K, F]`` by the example's id.
     """
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
+    rank, world = rank_and_world()
     order = sorted(range(len(examples)), key=lambda i: examples[i].codes.shape[1])
     share = [examples[i] for i in order[rank::world]]
-    tell = None if on_done is None else lambda done: on_done(done * world)
+    tell = None if on_done is None else lambda done: on_done(min(len(examples), done * world))
     spoken = speak_examples(decoder, codec, share, seed=seed, rows=rows, on_done=tell)
     voices = [None if voice is None else voice(example) for example in share]
     conditionings, codes = [example.conditioning for example in share], [one.codes for one in spoken]
     sounds = sounds_of(decoder.backbone, codec, decoder.window, conditionings, codes, voices)
     heard = recogniser.transcribe(sounds, codec.sample_rate)
-    own = {
-        example.id: (judge(example, one, text, seed, decoder.backbone.frame_rate), one.codes)
+    takes = [
+        judge(example, one, text, seed, decoder.backbone.frame_rate)
         for example, one, text in zip(share, spoken, heard, strict=True)
-    }
-    if not several:
+    ]
+    if metrics:
+        assert recorded is not None, "metrics compare with recorded sounds"
+        sentences = [
+            SpokenSentence(*parts, codec.sample_rate)
+            for parts in zip(share, takes, codes, sounds, recorded(share), strict=True)
+        ]
+        takes = [
+            replace(take, metrics=values) for take, values in zip(takes, measure_all(metrics, sentences), strict=True)
+        ]
+    own = {example.id: (take, one) for example, take, one in zip(share, takes, codes, strict=True)}
+    if world == 1:
         return own
     parts: list[dict[str, tuple[Take, Tensor]]] = [{} for _ in range(world)]
     torch.distributed.all_gather_object(parts, own)
     return {name: take for part in parts for name, take in part.items()}
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process and of all processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def spread(examples: Sequence[Example], count: int | None) -> list[Example]:

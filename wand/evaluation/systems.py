@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
 from wand.attention import AttentionWindow, Windows
+from wand.backbone import Backbone
+
+Weights = Callable[[], AbstractContextManager[Backbone]]
+"""Gives the model of a system, to be run inside a ``with`` block: a teacher may be the student without its adapters."""
 
 
 @dataclass(frozen=True, slots=True)
-class System:
+class ComparedSystem:
     """One row of a table.
 
     Args:
@@ -24,6 +29,11 @@ class System:
     window: Windows
 
     @property
+    def kind(self) -> str:
+        """The name without the size of the window."""
+        return "untrained" if self.name.startswith("untrained-") else self.name
+
+    @property
     def meaning(self) -> str:
         """The system in words."""
         if self.name == "teacher":
@@ -35,7 +45,7 @@ class System:
 
 def compared_systems(
     window: Windows, with_teacher: bool, other_windows: Sequence[int] = (), student_full: bool = False
-) -> tuple[System, ...]:
+) -> tuple[ComparedSystem, ...]:
     """Teacher, the same weights untrained under windows, student.
 
     Args:
@@ -46,12 +56,12 @@ def compared_systems(
     """
     systems = []
     if with_teacher:
-        systems.append(System("teacher", "teacher", AttentionWindow()))
+        systems.append(ComparedSystem("teacher", "teacher", AttentionWindow()))
         if not window.is_full:
-            systems.append(System("untrained", "teacher", window))
+            systems.append(ComparedSystem("untrained", "teacher", window))
         others = sorted({size for size in other_windows if size != window.plain})
-        systems += [System(f"untrained-{size}", "teacher", AttentionWindow(size)) for size in others]
-    systems.append(System("student", "student", window))
+        systems += [ComparedSystem(f"untrained-{size}", "teacher", AttentionWindow(size)) for size in others]
+    systems.append(ComparedSystem("student", "student", window))
     if student_full and not window.is_full:
-        systems.append(System("student-full", "student", AttentionWindow()))
+        systems.append(ComparedSystem("student-full", "student", AttentionWindow()))
     return tuple(systems)

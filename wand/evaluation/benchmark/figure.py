@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wand.evaluation.benchmark.report import Report
+from wand.evaluation.benchmark.cost_report import CostReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ def curve_seconds(longest: float) -> list[float]:
     return [longest * i / (POINTS - 1) for i in range(POINTS)]
 
 
-def draw_latency(report: Report) -> Figure:
+def draw_latency(report: CostReport) -> Figure:
     """A line for every system.
 
     Raises:
@@ -40,7 +40,7 @@ def draw_latency(report: Report) -> Figure:
     return figure
 
 
-def save_latency(report: Report, folder: Path) -> list[str]:
+def save_latency(report: CostReport, folder: Path) -> list[str]:
     """Write ``latency.png``, and the figure and its numbers for TensorBoard.
 
     Returns:

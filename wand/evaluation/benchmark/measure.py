@@ -17,8 +17,8 @@ from wand.codecs import Codec
 from wand.decoding.cache import PrefixWindowCache
 from wand.evaluation.benchmark.counts import step_flops, weight_bytes
 from wand.evaluation.benchmark.machine import shortage
-from wand.evaluation.benchmark.paths import GENERATE, INT8, Steps, System, make_cache, open_steps
-from wand.evaluation.cost import columns_of, interleaved_milliseconds
+from wand.evaluation.benchmark.paths import GENERATE, INT8, MeasuredSystem, Steps, make_cache, open_steps
+from wand.evaluation.cost import interleaved_milliseconds, seconds_to_columns
 
 # Seconds that the systems of one length and batch may take together.
 BUDGET = 6.0
@@ -109,10 +109,10 @@ class Bench:
         repeats: Steps timed of each, as far as `BUDGET` allows.
     """
 
-    def __init__(self, backbone: Backbone, systems: Sequence[System], prefix: int, repeats: int) -> None:
+    def __init__(self, backbone: Backbone, systems: Sequence[MeasuredSystem], prefix: int, repeats: int) -> None:
         self.backbone, self.systems, self.prefix, self.repeats = backbone, systems, prefix, repeats
         self.device = next(backbone.parameters()).device
-        self.opened: dict[System, Steps | str] = {}
+        self.opened: dict[MeasuredSystem, Steps | str] = {}
         for system in systems:
             try:
                 self.opened[system] = open_steps(system, backbone)
@@ -122,10 +122,10 @@ class Bench:
     @torch.inference_mode()
     def steps(self, place: Place, budget: float = BUDGET) -> list[StepCost]:
         """All systems at one place, taking turns."""
-        columns = columns_of(self.backbone, place.seconds) if place.seconds else 0
+        columns = seconds_to_columns(self.backbone, place.seconds) if place.seconds else 0
         costs = {system: self._counted(system, place, columns) for system in self.systems}
         calls: list[Callable[[], object]] = []
-        measured: list[System] = []
+        measured: list[MeasuredSystem] = []
         for system, opened in self.opened.items():
             reason = opened if isinstance(opened, str) else self._obstacle(system, columns, place.rows)
             if isinstance(opened, str) or reason is not None:
@@ -146,7 +146,7 @@ class Bench:
             return seconds
         return min(seconds, max(bound - self.repeats - WARMUP, 1) / columns_a_second(self.backbone))
 
-    def _obstacle(self, system: System, columns: int, rows: int) -> str | None:
+    def _obstacle(self, system: MeasuredSystem, columns: int, rows: int) -> str | None:
         """Why a system cannot be measured there."""
         if system.path == GENERATE and rows > 1:
             return f"a call speaks {system.columns_per_step} columns, so it is timed for one row only"
@@ -157,7 +157,7 @@ class Bench:
         room = 2 if system.window is None else 1
         return shortage(room * system.cache_bytes(self.backbone, self.prefix, columns, rows), self.device)
 
-    def _counted(self, system: System, place: Place, columns: int) -> StepCost:
+    def _counted(self, system: MeasuredSystem, place: Place, columns: int) -> StepCost:
         """All but the time."""
         held = system.cache_bytes(self.backbone, self.prefix, columns, place.rows)
         attention, total = step_flops(self.backbone, system.keys(self.prefix, columns), place.rows)

@@ -29,7 +29,7 @@ TRANSFORMERS, LEAN, INT8, GENERATE = "transformers", "lean", "lean int8", "gener
 GENERATED = 8
 
 Halves = tuple[Callable[[], object], Callable[[], object]]
-"""Draw the tokens of a column; let the model see it (`System.columns_per_step` columns). They hold the cache."""
+"""Draw the tokens of a column, and feed them to the model (`MeasuredSystem.columns_per_step` columns a call)."""
 
 
 class Steps(Protocol):
@@ -47,7 +47,7 @@ class Steps(Protocol):
 
 
 @dataclass(frozen=True)
-class System:
+class MeasuredSystem:
     """An attention and a way to compute it.
 
     Args:
@@ -80,13 +80,13 @@ class System:
         return visible_keys(prefix, columns, self.window)
 
 
-def compared_systems(window: int, int8: bool) -> list[System]:
+def measured_systems(window: int, int8: bool) -> list[MeasuredSystem]:
     """Full attention and the window by every path, full attention also as users have it today."""
-    full = [System(None, path) for path in (TRANSFORMERS, GENERATE, LEAN)]
-    return [*full, *(System(window, path) for path in (TRANSFORMERS, LEAN, *([INT8] if int8 else [])))]
+    full = [MeasuredSystem(None, path) for path in (TRANSFORMERS, GENERATE, LEAN)]
+    return [*full, *(MeasuredSystem(window, path) for path in (TRANSFORMERS, LEAN, *([INT8] if int8 else [])))]
 
 
-def open_steps(system: System, backbone: Backbone) -> Steps:
+def open_steps(system: MeasuredSystem, backbone: Backbone) -> Steps:
     """A system over a model.
 
     Raises:
@@ -99,7 +99,7 @@ def open_steps(system: System, backbone: Backbone) -> Steps:
 
 
 def make_cache(
-    system: System, backbone: Backbone, prefix: int, columns: int, rows: int
+    system: MeasuredSystem, backbone: Backbone, prefix: int, columns: int, rows: int
 ) -> PrefixWindowCache | DynamicCache:
     """The cache that a system has after so many speech columns."""
     filled = filled_cache(backbone, prefix, columns, AttentionWindow(system.window), rows)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wand.evaluation.benchmark.console import show_table
 from wand.evaluation.benchmark.measure import FIRST_SECONDS, SpeechCost, StepCost
+from wand.evaluation.tables import show_table
 
 MISSING = "n/a"
 
 
 @dataclass(frozen=True)
-class Report:
+class CostReport:
     """All results of one run of the benchmark.
 
     Args:
@@ -75,7 +75,7 @@ class Report:
         return round(FIRST_SECONDS * self.columns_a_second)
 
 
-def step_table(report: Report) -> tuple[list[str], list[list[str]]]:
+def step_table(report: CostReport) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of the steps; the first system of each place is the one that others are compared with."""
     sizes = ["KV MiB", "attention", "GFLOPs"]
     titles = ["at", "system", "ms / step", "drawing", "faster", "x floor", "tokens/s", "RTF", *sizes]
@@ -103,7 +103,7 @@ def step_table(report: Report) -> tuple[list[str], list[list[str]]]:
     return titles, lines
 
 
-def speech_table(report: Report) -> tuple[list[str], list[list[str]]]:
+def speech_table(report: CostReport) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of what one voice waits for until its first sound."""
     decoding = report.speech.codec_first
     codec = "left out" if decoding is None else "included"
@@ -118,7 +118,7 @@ def speech_table(report: Report) -> tuple[list[str], list[list[str]]]:
     return titles, lines
 
 
-def sentences(report: Report) -> list[str]:
+def sentences(report: CostReport) -> list[str]:
     """What the tables say, and why places in them are empty."""
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for step in report.steps:
@@ -136,15 +136,15 @@ def sentences(report: Report) -> list[str]:
     ]
 
 
-def show(report: Report) -> None:
+def show(report: CostReport) -> None:
     """Print everything."""
-    show_table("One step", *step_table(report))
-    show_table("First audio", *speech_table(report))
+    show_table("One step", *step_table(report), words=2)
+    show_table("First audio", *speech_table(report), words=2)
     for line in sentences(report):
         print(line)
 
 
-def save(report: Report, folder: Path) -> Path:
+def save(report: CostReport, folder: Path) -> Path:
     """Write ``benchmark.json``: all that was measured and what follows from it."""
     folder.mkdir(parents=True, exist_ok=True)
     content = asdict(report)

@@ -1,0 +1,110 @@
+"""The table of a test: quality and cost of teacher, untrained windows and student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from wand.data.datamodule import SpeechDataModule
+from wand.evaluation.files import write_result, write_speeches
+from wand.evaluation.metric import TestMetric, check_metrics
+from wand.evaluation.result_table import show
+from wand.evaluation.systems import compared_systems
+from wand.evaluation.test import CLOSING, FULL, ComparisonTest, TestSize
+from wand.evaluation.voices import ReferenceVoices
+from wand.module import WandModule
+from wand.recognition import open_recogniser
+
+
+class ComparisonTable(Callback):
+    """Runs a `ComparisonTest` at the end of a test, prints its table and writes it.
+
+    The run's folder ``test`` (``closing`` after a fit) gets ``table.json``, ``table.md``, all takes with what was heard
+    in them, sounds and spectrograms. Several processes share the sentences.
+
+    Args:
+        recogniser: The speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that
+            transformers opens (``openai/whisper-large-v3``), or null for a table without speech.
+        full: How much ``wand test`` does.
+        closing: How much the test at the end of a fit does.
+        rows: Sentences spoken side by side.
+        seconds: Lengths of speech at which the cache is counted.
+        columns: Speech columns after which a step is timed.
+        metrics: Metrics of your own (`wand.evaluation.metric.TestMetric`), each a further column; they need a
+            recogniser.
+
+    Raises:
+        ValueError: If two metrics have the same name.
+    """
+
+    def __init__(
+        self,
+        recogniser: str | None = None,
+        full: TestSize = FULL,
+        closing: TestSize = CLOSING,
+        rows: int = 64,
+        seconds: tuple[float, ...] = (4, 60),
+        columns: tuple[int, ...] = (200, 3000),
+        metrics: list[TestMetric] | None = None,
+    ) -> None:
+        self.recogniser = recogniser
+        self.full = full
+        self.closing = closing
+        self.rows = rows
+        self.seconds = seconds
+        self.columns = columns
+        self.metrics = metrics or []
+        self.after_fit = False
+        check_metrics(self.metrics)
+
+    @property
+    def size(self) -> TestSize:
+        """How much the present test does."""
+        return self.closing if self.after_fit else self.full
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell the module which systems to compare."""
+        if self.metrics and self.recogniser is None:
+            raise ValueError(
+                f"table.metrics {', '.join(metric.name for metric in self.metrics)} need speech, and without a "
+                f"recogniser nothing is spoken: give --recogniser, or leave the metrics out"
+            )
+        if stage == "test":
+            assert isinstance(pl_module, WandModule)
+            with_teacher = pl_module.settings.teacher is not None
+            pl_module.systems = compared_systems(
+                pl_module.final_window, with_teacher, self.size.windows, self.size.student_full
+            )
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure cost and speech, print and write."""
+        assert isinstance(pl_module, WandModule)
+        data = getattr(trainer, "datamodule", None)
+        assert isinstance(data, SpeechDataModule)
+        codec = pl_module.backbone.find_codec()
+        if self.recogniser is not None and codec is None:
+            rank_zero_warn(f"recogniser {self.recogniser} has nothing to hear: there is no codec (data.codec)")
+        test = ComparisonTest(
+            {system: pl_module.weights_of(system) for system in pl_module.systems},
+            data.examples["test"],
+            self.size,
+            codec=None if codec is None else codec.to(pl_module.device),
+            recogniser=None if self.recogniser is None else open_recogniser(self.recogniser, str(pl_module.device)),
+            metrics=self.metrics,
+            voice=ReferenceVoices(data.source, codec),
+            trained={utterance.speaker for utterance in data.source.utterances("train")},
+            rows=self.rows,
+            seconds=self.seconds,
+            columns=self.columns,
+        )
+        result, speeches = test.complete(pl_module.test_means)
+        if not trainer.is_global_zero:
+            return
+        show(result)
+        if (Path(trainer.default_root_dir) / "checkpoints").is_dir():  # the test belongs to a run on disk
+            folder = Path(trainer.default_root_dir) / ("closing" if self.after_fit else "test")
+            write_result(result, folder)
+            if speeches is not None:
+                write_speeches(speeches, self.size, folder)

@@ -1,0 +1,140 @@
+"""What a test found, in plain values that are written as one JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from wand.attention import AttentionWindow
+from wand.evaluation.metric import TestMetric
+from wand.evaluation.quality import MetricMean, SpeechQuality
+from wand.evaluation.systems import ComparedSystem
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One system.
+
+    Args:
+        system: What ran.
+        ce: Cross-entropy of reference codes, nats a label.
+        agreement: Share of labels on which the system picks the teacher's token; None without a teacher.
+        kl: True divergence from the teacher, nats a label; None without a teacher.
+        kv_bytes: Bytes of one row's cache by seconds of speech.
+        step_ms: Milliseconds of a decoding step by columns spoken before.
+        speech: What its speech is worth; None if nothing was spoken.
+    """
+
+    system: ComparedSystem
+    ce: float
+    agreement: float | None
+    kl: float | None
+    kv_bytes: dict[float, int]
+    step_ms: dict[int, float]
+    speech: SpeechQuality | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WonBack:
+    """How much of what the untrained window lost the student has won back.
+
+    Args:
+        share: 0 is as bad as the untrained window, 1 as good as the teacher.
+        interval: Its 95 % interval, sentences resampled; None for measures that have none.
+    """
+
+    share: float
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricColumn:
+    """What the table says of a metric: the attributes of its `wand.evaluation.metric.TestMetric`."""
+
+    name: str
+    title: str
+    legend: str
+    digits: int
+
+    @classmethod
+    def of(cls, metric: TestMetric) -> Self:
+        """The column of a metric."""
+        return cls(metric.name, metric.title, metric.legend, metric.digits)
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """All figures of a test.
+
+    Args:
+        rows: One per system.
+        won_back: What the student has won back, by measure; empty without teacher, untrained window and student.
+        metrics: Metrics that were measured beside the built-in ones.
+    """
+
+    __test__ = False  # not a class of tests, whatever pytest makes of its name
+
+    rows: Sequence[Row]
+    won_back: Mapping[str, WonBack]
+    metrics: Sequence[MetricColumn] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        rows = [
+            {
+                **asdict(row),
+                "kv_bytes": {f"{seconds:g}": size for seconds, size in row.kv_bytes.items()},
+                "step_ms": {str(columns): time for columns, time in row.step_ms.items()},
+            }
+            for row in self.rows
+        ]
+        won_back = {name: asdict(won) for name, won in self.won_back.items()}
+        return {"rows": rows, "won_back": won_back, "metrics": [asdict(metric) for metric in self.metrics]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The result whose `to_json` was written.
+
+        Args:
+            content: What `json.loads` read.
+        """
+        return cls(
+            rows=tuple(_row(row) for row in content["rows"]),
+            won_back={
+                name: WonBack(won["share"], _interval(won["interval"])) for name, won in content["won_back"].items()
+            },
+            # Tables written before metrics could be added have none.
+            metrics=tuple(MetricColumn(**metric) for metric in content.get("metrics", ())),
+        )
+
+
+def _row(plain: Mapping[str, Any]) -> Row:
+    system, speech = plain["system"], plain["speech"]
+    return Row(
+        system=ComparedSystem(system["name"], system["weights"], AttentionWindow(**system["window"])),
+        ce=plain["ce"],
+        agreement=plain["agreement"],
+        kl=plain["kl"],
+        kv_bytes={float(seconds): size for seconds, size in plain["kv_bytes"].items()},
+        step_ms={int(columns): time for columns, time in plain["step_ms"].items()},
+        speech=None if speech is None else _speech(speech),
+    )
+
+
+def _speech(plain: Mapping[str, Any]) -> SpeechQuality:
+    intervals = {name: _interval(plain[name]) for name in ("cer_interval", "wer_interval")}
+    metrics = {
+        name: None if mean is None else MetricMean(mean["mean"], tuple(mean["interval"]))
+        for name, mean in plain.get("metrics", {}).items()
+    }
+    return SpeechQuality(**{**plain, **intervals, "metrics": metrics})
+
+
+def _interval(bounds: Sequence[float] | None) -> Interval | None:
+    if bounds is None:
+        return None
+    low, high = bounds
+    return low, high

@@ -1,0 +1,73 @@
+"""Tables as Markdown and on the console."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+# A file has no width of its own; rich would take it for a narrow terminal and wrap the cells.
+FILE_WIDTH = 400
+
+
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """A column of a table whose lines are objects of one type.
+
+    Args:
+        title: Printed above the column.
+        value: Gives the cell of a line's object.
+        legend: What the column says, in words; empty where the column before it says it too.
+    """
+
+    title: str
+    value: Callable[[T], str]
+    legend: str = ""
+
+
+def cells(columns: Sequence[Column[T]], lines: Sequence[T]) -> tuple[list[str], list[list[str]]]:
+    """Titles and cells of a table.
+
+    Args:
+        columns: Its columns.
+        lines: The object of every line.
+    """
+    return [column.title for column in columns], [[column.value(line) for column in columns] for line in lines]
+
+
+def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown, without a newline at its end.
+
+    Args:
+        titles: Of the columns.
+        lines: Cells of every line.
+    """
+    rows = [titles, ["---"] * len(titles), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def show_table(title: str, titles: Sequence[str], lines: Sequence[Sequence[str]], words: int = 1) -> None:
+    """Print a table: with rich, or as Markdown where rich is not installed.
+
+    Args:
+        title: Printed above the table.
+        titles: Of the columns.
+        lines: Cells of every line.
+        words: Leading columns that hold words; the others hold numbers and are aligned to the right.
+    """
+    try:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        print(f"\n{title}\n\n{markdown(titles, lines)}", flush=True)
+        return
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for i, name in enumerate(titles):
+        table.add_column(name, justify="left" if i < words else "right")
+    for line in lines:
+        table.add_row(*line)
+    console = Console(file=sys.stdout)
+    (console if console.is_terminal else Console(file=sys.stdout, width=FILE_WIDTH)).print(table)

@@ -1,0 +1,271 @@
+"""The test of several systems on prepared sentences. It needs no Trainer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from wand.attention import AttentionWindow, Windows
+from wand.backbone import Backbone
+from wand.codecs import Codec
+from wand.conditioning import ConditionedBatch, Reference
+from wand.data.example import Example
+from wand.decoding.decoder import Decoder
+from wand.evaluation.cost import cache_bytes, seconds_to_columns, step_milliseconds
+from wand.evaluation.metric import TestMetric, check_metrics
+from wand.evaluation.prediction import PredictionTest
+from wand.evaluation.quality import Take, summarise, won_back
+from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
+from wand.evaluation.speaking import rank_and_world, speak_takes, spread
+from wand.evaluation.systems import ComparedSystem, Weights
+from wand.progress import Progress, progress
+from wand.recognition import Recogniser
+from wand.synthesis import sounds_of
+
+RECORDED = "recorded"
+
+
+@dataclass(frozen=True)
+class TestSize:
+    """How much a test does.
+
+    Args:
+        sentences: Sentences that are spoken, evenly spread over the test split; null takes all.
+        seeds: Takes of every sentence.
+        windows: Further window sizes for the untrained weights; these systems speak every sentence once.
+        student_full: Whether the student is also run without its window.
+        sounds: Sentences of which every system's sound is written.
+        pictures: Sentences of which spectrograms are drawn.
+    """
+
+    __test__ = False  # not a class of tests, whatever pytest makes of its name
+
+    sentences: int | None = None
+    seeds: int = 2
+    windows: tuple[int, ...] = (16, 32, 64, 128)
+    student_full: bool = True
+    sounds: int = 10
+    pictures: int = 3
+
+
+FULL = TestSize()
+CLOSING = TestSize(sentences=30, seeds=1, windows=(), student_full=False, sounds=3, pictures=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Speeches:
+    """What the systems of a test said.
+
+    Args:
+        takes: All takes, by the system's name.
+        sounds: Sounds ``[N]`` of the `kept` sentences, by the system's name; ``recorded`` are the recordings.
+        kept: Sentences whose sounds were kept.
+        sample_rate: Of the sounds, in Hz.
+    """
+
+    takes: dict[str, list[Take]]
+    sounds: dict[str, list[Tensor]]
+    kept: list[Example]
+    sample_rate: int
+
+
+class ComparisonTest:
+    """Compares systems: how they predict recorded speech, how what they say is understood, what a step costs.
+
+    Several processes share the batches and the sentences, and each gets the whole result.
+
+    Args:
+        systems: The systems and what gives the model that each runs, in eval mode, all on one device. ``teacher``,
+            ``untrained`` and ``student`` together tell what the student has won back. The first system's model makes the recorded
+            sounds; costs are those of the last system's model under every window.
+        examples: The prepared sentences of the test split.
+        size: How much is done.
+        codec: The codec of the models; None if nothing is to be spoken.
+        recogniser: Transcribes the speech; None if nothing is to be spoken.
+        metrics: Further metrics of what is spoken.
+        voice: Gives the voice of an example, for codecs whose codes leave it out.
+        trained: Speakers of the training split; CER of others is counted apart. None counts all together.
+        rows: Sentences spoken side by side.
+        seconds: Lengths of speech at which the cache is counted.
+        columns: Speech columns after which a step is timed.
+
+    Raises:
+        ValueError: If two metrics have the same name.
+    """
+
+    def __init__(
+        self,
+        systems: Mapping[ComparedSystem, Weights],
+        examples: Sequence[Example],
+        size: TestSize = FULL,
+        *,
+        codec: Codec | None = None,
+        recogniser: Recogniser | None = None,
+        metrics: Sequence[TestMetric] = (),
+        voice: Callable[[Example], Reference | None] | None = None,
+        trained: Iterable[str] | None = None,
+        rows: int = 64,
+        seconds: Sequence[float] = (4, 60),
+        columns: Sequence[int] = (200, 3000),
+    ) -> None:
+        check_metrics(metrics)
+        self.systems = systems
+        self.examples = examples
+        self.size = size
+        self.codec = codec
+        self.recogniser = recogniser
+        self.metrics = metrics
+        self.voice = voice
+        self.trained = None if trained is None else frozenset(trained)
+        self.rows = rows
+        self.seconds = seconds
+        self.columns = columns
+        self._recorded: dict[str, Tensor] = {}
+
+    @torch.inference_mode()
+    def run(self, batches: Iterable[ConditionedBatch]) -> tuple[TestResult, Speeches | None]:
+        """The whole test.
+
+        Args:
+            batches: The recorded sentences as batches; those of this process, if there are several.
+
+        Returns:
+            The result, and what was spoken (None without a codec or a recogniser).
+        """
+        prediction = PredictionTest(self.systems)
+        with progress("recorded speech", None, "batches", shown=_is_first()) as shown:
+            for batch in batches:
+                prediction.update(batch.to(self._device))
+                shown.advance()
+        return self.complete(prediction.means())
+
+    def complete(self, means: Mapping[str, Mapping[str, float]]) -> tuple[TestResult, Speeches | None]:
+        """What is left to do once recorded speech has been measured: cost and speech.
+
+        Args:
+            means: What `PredictionTest.means` gave.
+
+        Returns:
+            As `run`.
+        """
+        rows = self._measure_cost(means)
+        result = TestResult(rows, won_back_codes(rows), tuple(MetricColumn.of(metric) for metric in self.metrics))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # nobody speaks while steps are timed
+        if self.codec is None or self.recogniser is None:
+            return result, None
+        speeches = self._speak(self.codec, self.recogniser)
+        return self._with_speech(result, speeches.takes), speeches
+
+    @property
+    def _device(self) -> torch.device:
+        with next(iter(self.systems.values()))() as model:
+            return next(model.parameters()).device
+
+    def _measure_cost(self, means: Mapping[str, Mapping[str, float]]) -> tuple[Row, ...]:
+        with list(self.systems.values())[-1]() as model:
+            return self._costs(model, means)
+
+    def _costs(self, model: Backbone, means: Mapping[str, Mapping[str, float]]) -> tuple[Row, ...]:
+        lengths = sorted(model.conditioner.length(example.conditioning) for example in self.examples)
+        prefix = lengths[len(lengths) // 2]
+        windows = list(dict.fromkeys(system.window for system in self.systems))
+        bound = model.max_speech_tokens or math.inf
+        timed = [count for count in self.columns if count < bound] if _is_first() else []
+        seconds = [length for length in self.seconds if seconds_to_columns(model, length) <= bound]
+        times: dict[int, dict[Windows, float]] = {}
+        with progress("timing steps", len(timed), "lengths", shown=_is_first()) as shown:
+            for count in timed:
+                times[count] = dict(zip(windows, step_milliseconds(model, prefix, count, windows), strict=True))
+                shown.advance()
+        return tuple(
+            Row(
+                system=system,
+                ce=means[system.name]["ce"],
+                agreement=means[system.name].get("agreement"),
+                kl=means[system.name].get("kl"),
+                kv_bytes={length: cache_bytes(model, prefix, length, system.window) for length in seconds},
+                step_ms={count: times[count][system.window] for count in timed},
+            )
+            for system in self.systems
+        )
+
+    def _speak(self, codec: Codec, recogniser: Recogniser) -> Speeches:
+        chosen = spread(self.examples, self.size.sentences)
+        kept = spread(chosen, max(self.size.sounds, self.size.pictures))
+        voices = [None if self.voice is None else self.voice(example) for example in kept]
+        said = [example.conditioning for example in kept]
+        recorded = partial(self._recorded_sounds, codec)
+        sounds = {RECORDED: recorded(kept)}
+        takes: dict[str, list[Take]] = {}
+        seeds = {s: self.size.seeds if s.name == s.kind else 1 for s in self.systems}
+        with progress("speaking", sum(seeds.values()) * len(chosen), "sentences", shown=_is_first()) as shown:
+            for system, weights in self.systems.items():
+                takes[system.name] = []
+                for seed in range(seeds[system]):
+                    before = shown.done
+                    with weights() as model:
+                        spoken = speak_takes(
+                            Decoder(model, system.window),
+                            codec,
+                            recogniser,
+                            chosen,
+                            voice=self.voice,
+                            metrics=self.metrics,
+                            recorded=recorded,
+                            seed=seed,
+                            rows=self.rows,
+                            on_done=partial(_show, shown, before, system.name),
+                        )
+                        _show(shown, before, system.name, len(chosen))
+                        takes[system.name] += [spoken[example.id][0] for example in chosen]
+                        if seed == 0:
+                            codes = [spoken[example.id][1] for example in kept]
+                            sounds[system.name] = sounds_of(model, codec, system.window, said, codes, voices)
+        return Speeches(takes, sounds, kept, codec.sample_rate)
+
+    def _recorded_sounds(self, codec: Codec, examples: Sequence[Example]) -> list[Tensor]:
+        """The recordings as the codec gives them back; kept, since every system is compared with them."""
+        new = [example for example in examples if example.id not in self._recorded]
+        voices = [None if self.voice is None else self.voice(example) for example in new]
+        said, codes = [example.conditioning for example in new], [example.codes for example in new]
+        with next(iter(self.systems.values()))() as original:
+            made = sounds_of(original, codec, AttentionWindow(), said, codes, voices)
+        self._recorded |= {example.id: sound for example, sound in zip(new, made, strict=True)}
+        return [self._recorded[example.id] for example in examples]
+
+    def _with_speech(self, result: TestResult, takes: Mapping[str, Sequence[Take]]) -> TestResult:
+        speakers = {take.speaker for own in takes.values() for take in own}
+        unseen = frozenset() if self.trained is None else frozenset(speakers - self.trained)
+        rows = tuple(replace(row, speech=summarise(takes[row.system.name], unseen)) for row in result.rows)
+        if not {"teacher", "untrained", "student"} <= takes.keys():
+            return replace(result, rows=rows)
+        won = won_back(takes["teacher"], takes["untrained"], takes["student"], unseen)
+        by_ear = {} if won is None else {"cer": WonBack(*won)}
+        return replace(result, rows=rows, won_back={**by_ear, **result.won_back})
+
+
+def won_back_codes(rows: Sequence[Row]) -> dict[str, WonBack]:
+    """Share of what the untrained window lost on recorded speech that the student has won back, by measure."""
+    by_name = {row.system.name: row for row in rows}
+    if not {"teacher", "untrained", "student"} <= by_name.keys():
+        return {}
+    shares = {}
+    for measure in ("agreement", "kl", "ce"):
+        teacher, untrained, student = (getattr(by_name[name], measure) for name in ("teacher", "untrained", "student"))
+        if untrained != teacher:
+            shares[measure] = WonBack((student - untrained) / (teacher - untrained))
+    return shares
+
+
+def _show(shown: Progress, before: int, name: str, done: int) -> None:
+    shown.update(before + done, name)
+
+
+def _is_first() -> bool:
+    return rank_and_world()[0] == 0
