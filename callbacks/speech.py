@@ -21,6 +21,7 @@ from wand.evaluation.speaking import speak_examples, speak_takes, spread
 from wand.evaluation.voices import ReferenceVoices
 from wand.loggers import tensorboard
 from wand.module import WandModule
+from wand.progress import progress
 from wand.recognition import open_recogniser
 from wand.synthesis import sounds_of
 
@@ -105,7 +106,9 @@ class SpeechLogger(Callback):
                 self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
             return
         listener = open_recogniser(self.recogniser, str(module.device))
-        takes = speak_takes(Decoder(backbone, window), codec, listener, chosen, voice=voice, rows=self.rows)
+        decoder, shown = Decoder(backbone, window), trainer.is_global_zero
+        with progress(f"validation, {system} speaks", len(chosen), "sentences", shown=shown, bar=False) as counted:
+            takes = speak_takes(decoder, codec, listener, chosen, voice=voice, rows=self.rows, on_done=counted.update)
         cer = error_rate([take for take, _ in takes.values()])
         name = "val/cer" if system == "student" else f"val/{system}_cer"
         module.log(name, cer, prog_bar=system == "student", sync_dist=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
 from typing import Any, Self
 
 import torch
@@ -86,7 +85,7 @@ class WandModule(LightningModule):
 
     def weights_of(self, system: ComparedSystem) -> Weights:
         """Gives the model that a row of the table runs, inside a ``with`` block."""
-        return partial(nullcontext, self.backbone) if system.weights == "student" else self.teacher.weights
+        return (lambda: nullcontext(self.backbone)) if system.weights == "student" else self.teacher.weights
 
     # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
 

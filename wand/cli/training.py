@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -22,6 +22,7 @@ from wand.callbacks import (
     AttentionPictures,
     ComparisonTable,
     MemoryEstimate,
+    PlainProgress,
     SpeechLogger,
     ThroughputLogger,
     WindowCurriculum,
@@ -31,6 +32,7 @@ from wand.cli.configs import new_run_folder, settle_arguments
 from wand.cli.help import HelpParser
 from wand.data.datamodule import SpeechDataModule
 from wand.module import WandModule
+from wand.progress import has_terminal
 from wand.recognition import open_recogniser
 from wand.version import __version__
 
@@ -119,6 +121,10 @@ class WandCLI(LightningCLI):
         if settings["precision"] is None:
             kwargs["precision"] = default_precision(settings["accelerator"])
             rank_zero_info(f"precision: {kwargs['precision']}")
+        callbacks = settings["callbacks"] or []
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if settings["enable_progress_bar"] is not False and not own_bar and not has_terminal():
+            kwargs["callbacks"] = [*callbacks, PlainProgress()]
         return super().instantiate_trainer(**kwargs)
 
     def _check_settings(self) -> None:

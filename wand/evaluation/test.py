@@ -81,8 +81,8 @@ class ComparisonTest:
 
     Args:
         systems: The systems and what gives the model that each runs, in eval mode, all on one device. ``teacher``,
-            ``untrained`` and ``student`` together tell what the student has won back. The first system's model makes the recorded
-            sounds; costs are those of the last system's model under every window.
+            ``untrained`` and ``student`` together tell what the student has won back. The first system's model makes
+            the recorded sounds; costs are those of the last system's model under every window.
         examples: The prepared sentences of the test split.
         size: How much is done.
         codec: The codec of the models; None if nothing is to be spoken.
