@@ -10,7 +10,7 @@ import torch
 from wand.data.example import Example
 from wand.decoding.engine import Generation
 from wand.decoding.stopping import StopReason
-from wand.evaluation.quality import Take, counts, judge, summarise, won_back
+from wand.evaluation.quality import Take, counts, judge, metric_mean, summarise, won_back
 
 TAKE = Take("a", "anna", 0, "one two", "one two", str(StopReason.STOP_TOKEN), 2.0, 2.0, 0, 7, 0, 2)
 
@@ -89,3 +89,18 @@ def test_won_back_leaves_unseen_voices_out():
     kept = [take("a", wrong_letters=1)], [take("a", wrong_letters=5)], [take("a", wrong_letters=1)]
     with_iris = [[*part, take("z", speaker="iris", wrong_letters=i)] for i, part in enumerate(kept)]
     assert won_back(*with_iris, frozenset({"iris"}))[0] == 1.0
+
+
+def test_the_mean_of_a_metric_resamples_sentences():
+    takes = [
+        take("a", metrics={"f0": 1.0}),
+        take("a", seed=1, metrics={"f0": 2.0}),
+        take("b", metrics={"f0": 6.0}),
+        take("c", metrics={"f0": None}),
+    ]
+    made = metric_mean(takes, "f0")
+    assert made.mean == pytest.approx(3.0)
+    # Both sentences, or one of them twice: 3, 1.5 or 6.
+    assert made.interval == (pytest.approx(1.5), pytest.approx(6.0))
+    assert metric_mean(takes[3:], "f0") is None
+    assert summarise(takes).metrics == {"f0": made}

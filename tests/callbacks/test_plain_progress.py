@@ -1,0 +1,47 @@
+"""Lines of progress in a log, from the command line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.workplace import Workplace
+
+LINES = ("--trainer.enable_progress_bar=true", "--trainer.max_steps=3")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line at every step."""
+    monkeypatch.setattr("wand.progress.FIRST_LINE", 0.0)
+    monkeypatch.setattr("wand.progress.LONGEST_PAUSE", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_every_phase_of_a_fit_prints_lines(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAND_CACHE", str(workplace.folder / "cache"))  # speech is not there yet
+    workplace.run("fit", "--config", "quickstart", *workplace.fit, *LINES, "--trainer.val_check_interval=1")
+    printed = capsys.readouterr().out.splitlines()
+    left = r"\d:\d\d:\d\d left"
+    phases = {
+        rf"preparing speech: 1 of \d+ utterances, {left}": 1,
+        rf"fit: [1-3] of 3 steps, loss \d+(\.\d+)?, window \d+, {left}": 3,
+        r"fit: finished after .*": 1,
+        rf"validation: 1 of 1 batches, {left}": 3,
+        rf"validation, teacher speaks: 3 of 3 sentences, {left}": 1,
+        rf"validation, student speaks: 3 of 3 sentences, {left}": 3,
+        rf"test, recorded speech: 1 of 1 batches, {left}": 1,
+        rf"timing steps: 1 of \d lengths, {left}": 1,
+        rf"speaking: 12 of 12 sentences, student, {left}": 1,
+    }
+    for pattern, least in phases.items():
+        assert sum(bool(re.fullmatch(pattern, line)) for line in printed) >= least, (pattern, printed)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_wants_no_bar_gets_no_lines(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    run.run("validate", "--ckpt_path=runs/quickstart", "--trainer.enable_progress_bar=false")
+    assert "validation:" not in capsys.readouterr().out

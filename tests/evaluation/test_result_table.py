@@ -1,0 +1,119 @@
+"""The tables of a test, against one written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wand.attention import AttentionWindow
+from wand.evaluation.files import read_result, write_result
+from wand.evaluation.quality import MetricMean, SpeechQuality
+from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
+from wand.evaluation.result_table import show, to_markdown
+from wand.evaluation.systems import compared_systems
+
+METRIC = MetricColumn("mcd", "MCD", "mel-cepstral distortion in dB", 1)
+
+
+def speech(cer: float, mcd: float | None) -> SpeechQuality:
+    return SpeechQuality(
+        sentences=3,
+        takes=6,
+        cer=cer,
+        cer_interval=(cer - 0.01, cer + 0.02),
+        wer=2 * cer,
+        wer_interval=(0.0, 0.5),
+        cer_unseen=None,
+        cer_by_length={"< 3 s": cer},
+        duration=1.034,
+        early=0.0,
+        missing=0.25,
+        loops=0.5,
+        metrics={"mcd": None if mcd is None else MetricMean(mcd, (mcd - 1, mcd + 1))},
+    )
+
+
+@pytest.fixture
+def result() -> TestResult:
+    teacher, untrained, student = compared_systems(AttentionWindow(8), True)
+    sizes = {4: 2**20, 60: 2**21}
+    return TestResult(
+        rows=(
+            Row(teacher, 2.0, 1.0, 0.0, sizes, {200: 1.5}, speech(0.1, 5.0)),
+            Row(untrained, 4.0, 0.5, 0.4, sizes, {200: 1.25}, speech(0.5, None)),
+            Row(student, 2.5, 0.9, 0.1, sizes, {200: 1.25}, speech(0.2, 6.04)),
+        ),
+        won_back={"cer": WonBack(0.75, (0.5, 0.875)), "ce": WonBack(0.75)},
+        metrics=(METRIC,),
+    )
+
+
+SPOKEN = """\
+| system | W | CER % [95 %] | WER % [95 %] | CER < 3 s | duration | early % | no stop % | loops % | MCD [95 %] |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| teacher | full | 10.0 [9.0, 12.0] | 20.0 [0.0, 50.0] | 10.0 | 1.03 | 0.0 | 25.0 | 50.0 | 5.0 [4.0, 6.0] |
+| untrained | 8 | 50.0 [49.0, 52.0] | 100.0 [0.0, 50.0] | 50.0 | 1.03 | 0.0 | 25.0 | 50.0 | - |
+| student | 8 | 20.0 [19.0, 22.0] | 40.0 [0.0, 50.0] | 20.0 | 1.03 | 0.0 | 25.0 | 50.0 | 6.0 [5.0, 7.0] |
+
+"""
+CODES = """\
+| system | W | agree % | KL | CE | MiB 4 s | MiB 60 s | ms @200 |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+| teacher | full | 100.0 | 0.0000 | 2.0000 | 1.00 | 2.00 | 1.50 |
+| untrained | 8 | 50.0 | 0.4000 | 4.0000 | 1.00 | 2.00 | 1.25 |
+| student | 8 | 90.0 | 0.1000 | 2.5000 | 1.00 | 2.00 | 1.25 |
+
+"""
+
+
+def test_markdown(result: TestResult) -> None:
+    text = to_markdown(result)
+    assert text.startswith(SPOKEN + CODES + "teacher: the original model, full attention; untrained: ")
+    assert "MCD: mel-cepstral distortion in dB" in text
+    assert text.endswith("\nWon back of what the untrained window lost: CER 75.0 [50.0, 87.5] %, CE 75.0 %.\n")
+
+
+def test_without_speech_there_is_one_table(result: TestResult) -> None:
+    silent = TestResult(tuple(Row(r.system, r.ce, None, None, r.kv_bytes, r.step_ms) for r in result.rows), {})
+    text = to_markdown(silent)
+    assert text.startswith("| system | W | agree % | KL | CE |")
+    assert "| student | 8 | - | - | 2.5000 |" in text
+    assert "CER" not in text
+    assert "Won back" not in text
+
+
+def test_the_console_shows_the_same_cells(result: TestResult, capsys: pytest.CaptureFixture[str]) -> None:
+    show(result)
+    printed = capsys.readouterr().out
+    for line in (SPOKEN + CODES).splitlines():
+        if line and "---" not in line:
+            words = line.replace("|", " ").split()
+            assert words in [shown.split() for shown in printed.splitlines()]
+    assert "MCD: mel-cepstral distortion in dB" in printed
+
+
+def test_files_are_read_back(result: TestResult, tmp_path: Path) -> None:
+    write_result(result, tmp_path)
+    assert read_result(tmp_path) == result
+    assert (tmp_path / "table.md").read_text() == to_markdown(result)
+
+
+def test_a_table_without_metrics_is_read(result: TestResult, tmp_path: Path) -> None:
+    """As they were written before metrics could be added."""
+    write_result(result, tmp_path)
+    path = tmp_path / "table.json"
+    content = json.loads(path.read_text())
+    del content["metrics"]
+    for row in content["rows"]:
+        del row["speech"]["metrics"]
+    path.write_text(json.dumps(content))
+    read = read_result(tmp_path)
+    assert read.metrics == ()
+    assert [row.speech.cer for row in read.rows] == [0.1, 0.5, 0.2]
+
+
+def test_a_folder_without_a_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no table\.json in"):
+        read_result(tmp_path)
