@@ -1,4 +1,4 @@
-"""Says before a fit how much memory a step will take."""
+"""Estimates before a fit how much memory a step will take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wand.module import WandModule
 class MemoryEstimate(Callback):
     """Prints the memory of the largest step, counted from its shapes, and warns where the device has less.
 
-    With it goes the share of padding in the batches of the first epoch.
+    It also prints the share of padding in the batches of the first epoch.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""What teacher and student say at every validation: to be heard, and to choose the best checkpoint by."""
+"""Speech of teacher and student at every validation: to listen to, and to choose the best checkpoint."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from wand.synthesis import sounds_of
 class SpeechLogger(Callback):
     """Lets the student speak validation sentences under its final window.
 
-    With a recogniser, ``val/cer`` is logged at every validation (the choice of the best checkpoint), and once the
-    teacher's beside it, ``val/teacher_cer``; ``val/speaking_share`` is the time this took as a share of training.
-    A few sentences go as sound to TensorBoard and into the run's ``samples``: the recording (through the codec: no
-    model of its codes can sound better) and the teacher once, the student at every validation.
+    With a recogniser, every validation logs ``val/cer``, by which the best checkpoint can be chosen; the first one also
+    logs the teacher's, ``val/teacher_cer``. ``val/speaking_share`` is the time for this as a share of training.
+    A few sentences are written as sound to TensorBoard and to the run's ``samples``: the recording and the teacher
+    once, the student at every validation. The recording has passed the codec, so it is the best a model can sound.
 
     Args:
         recogniser: Speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that transformers

@@ -1,4 +1,4 @@
-"""What decoding costs: bytes of the key/value cache and time of a step, full attention beside the window."""
+"""The cost of decoding: bytes of the key/value cache and time of a step, with full attention and with the window."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from wand.decoding.decoder import Decoder
 
 
 def seconds_to_columns(backbone: Backbone, seconds: float) -> int:
-    """Speech columns of that many seconds."""
+    """Speech columns in a number of seconds."""
     return backbone.layout.columns_of(round(seconds * backbone.frame_rate))
 
 
 def cache_bytes(backbone: Backbone, prefix: int, seconds: float, windows: Windows) -> int:
-    """Bytes of one row's cache after that many seconds of speech."""
+    """Bytes of one row's cache after some seconds of speech.
+
+    Args:
+        backbone: The model.
+        prefix: P, prefix columns.
+        seconds: Speech so far.
+        windows: The windows of the layers.
+    """
     itemsize = next(backbone.decoder.parameters()).element_size()
     sizes = [windows.of(layer).size for layer in range(backbone.decoder.config.num_hidden_layers)]
     kept = [prefix + (seconds_to_columns(backbone, seconds) if size is None else size) for size in sizes]
@@ -31,14 +38,14 @@ def cache_bytes(backbone: Backbone, prefix: int, seconds: float, windows: Window
 def filled_cache(
     backbone: Backbone, prefix: int, columns: int, windows: Windows, rows: int = 1
 ) -> PrefixWindowCache | FullCache:
-    """A cache as it is after so many columns of speech, with random keys and values: time does not depend on them.
+    """A cache as it is after some columns of speech, with random keys and values, on which time does not depend.
 
     Args:
-        backbone: The model that will step on from it.
-        prefix: P.
-        columns: Speech columns that were spoken.
+        backbone: The model that will use the cache.
+        prefix: P, prefix columns.
+        columns: Speech columns in the cache.
         windows: The windows of the layers.
-        rows: B.
+        rows: B, rows of the batch.
     """
     config = backbone.decoder.config
     parameter = next(backbone.decoder.parameters())
@@ -71,12 +78,12 @@ def interleaved_milliseconds(
     """Median time of each of several calls, which take turns: whatever else the machine does falls on all of them.
 
     Args:
-        calls: What is timed.
-        device: Waited for before and after every call.
-        repeats: Rounds timed.
-        warmup: Rounds before them.
-        budget: Seconds after which no further round begins (after a quarter of them no further one to warm up); one of
-            each there always is.
+        calls: The calls to time.
+        device: The device that each call waits for, before and after.
+        repeats: Timed rounds.
+        warmup: Rounds before the timed ones.
+        budget: Seconds after which no new round begins; a quarter of them is for warming up. At least one round of
+            each kind runs.
 
     Returns:
         Milliseconds, in the order of `calls`.
@@ -114,11 +121,11 @@ def step_milliseconds(
 
     Args:
         backbone: The model, in eval mode.
-        prefix: Prefix columns.
+        prefix: P, prefix columns.
         columns: Speech columns before the step.
-        windows: Which windows to time.
-        repeats: Steps timed of each.
-        warmup: Steps before them.
+        windows: The windows to time.
+        repeats: Timed steps of each window.
+        warmup: Steps of each window before the timed ones.
 
     Returns:
         Milliseconds, in the order of `windows`.

@@ -1,4 +1,4 @@
-"""Spectrograms side by side."""
+"""Spectrograms of several systems side by side."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def spectrogram(audio: Tensor, sample_rate: int) -> Tensor:
 def draw_spectrograms(
     sounds: Mapping[str, Sequence[Tensor]], titles: Sequence[str], sample_rate: int, path: Path
 ) -> None:
-    """One column a sentence, one line a system.
+    """Draw spectrograms: one column per sentence, one line per system.
 
     Args:
         sounds: Audio ``[N]`` of every sentence, by system.
-        titles: The sentences.
-        sample_rate: Of the audio.
-        path: PNG to write.
+        titles: Text of every sentence.
+        sample_rate: Sample rate of the audio, in Hz.
+        path: PNG file to write.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What spoken sentences are worth: errors, duration, how they ended."""
+"""The quality of spoken sentences: errors, duration, and how the speech ended."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Take:
     """One sentence, spoken once.
 
     Args:
-        id: Of the utterance.
-        speaker: Whose voice was cloned.
-        seed: Of the take.
-        text: What was to be said.
+        id: Id of the utterance.
+        speaker: Speaker whose voice was cloned.
+        seed: Seed of the take.
+        text: The text to be said.
         heard: What the recogniser heard.
-        ended: Why it ended.
-        seconds: How long it lasted.
-        recorded_seconds: How long the recording of the same sentence lasts.
-        wrong_letters: Letters to change to get from `heard` to `text`.
-        letters: Of the text.
-        wrong_words: Words to change.
-        words: Of the text.
+        ended: Why the speech ended, a `StopReason`.
+        seconds: Duration of the speech.
+        recorded_seconds: Duration of the recording of the same sentence.
+        wrong_letters: Edit distance between `heard` and `text` in letters.
+        letters: Letters of the text.
+        wrong_words: Edit distance in words.
+        words: Words of the text.
         metrics: Value of every `wand.evaluation.metric.TestMetric`, by name; None where it is undefined.
     """
 
@@ -63,17 +63,17 @@ class Take:
 
     @property
     def early(self) -> bool:
-        """Whether it stopped long before the recording does."""
+        """Whether the speech stopped much earlier than the recording."""
         return self.ended == StopReason.STOP_TOKEN and self.duration < EARLY
 
     @property
     def missing(self) -> bool:
-        """Whether it did not stop by itself, or much too late."""
+        """Whether the speech did not stop by itself, or much later than the recording."""
         return self.ended in (StopReason.LENGTH, StopReason.SILENCE) or (not self.looped and self.duration > LATE)
 
     @property
     def looped(self) -> bool:
-        """Whether it was ended because it repeated itself."""
+        """Whether the speech was ended because it repeated itself."""
         return self.ended == StopReason.LOOP
 
 
@@ -111,12 +111,12 @@ class MetricMean:
 
 @dataclass(frozen=True, slots=True)
 class SpeechQuality:
-    """Many takes of one system in figures; rates are shares (0.1 is 10 %).
+    """Figures over all takes of one system; rates are shares (0.1 is 10 %).
 
     Args:
         sentences: Distinct sentences in voices that were trained on.
-        takes: Takes of them.
-        cer: Letter error rate of those takes.
+        takes: Takes of these sentences.
+        cer: Letter error rate of these takes.
         cer_interval: Its 95 % interval, sentences resampled.
         wer: Word error rate.
         wer_interval: Its 95 % interval.
@@ -148,8 +148,8 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
     """The figures of one system.
 
     Args:
-        takes: All of its takes.
-        unseen: Speakers that were not trained on: they count in `cer_unseen` alone.
+        takes: All takes of the system.
+        unseen: Speakers that were not trained on; their takes count in `cer_unseen` only.
     """
     seen = [take for take in takes if take.speaker not in unseen] or list(takes)
     others = [take for take in takes if take.speaker in unseen]
@@ -212,9 +212,9 @@ def counts(takes: Sequence[Take]) -> Tensor:
 def won_back(
     teacher: Sequence[Take], untrained: Sequence[Take], student: Sequence[Take], unseen: frozenset[str] = frozenset()
 ) -> tuple[float, tuple[float, float]] | None:
-    """Share of the CER that the untrained window lost which the student has won back, and its 95 % interval.
+    """How much of the CER that the untrained window lost the student has won back, and the 95 % interval of this share.
 
-    The three are resampled together, sentence by sentence. None where the untrained window lost nothing.
+    The three systems are resampled together, sentence by sentence. None if the untrained window lost nothing.
     """
     parts = [[take for take in takes if take.speaker not in unseen] for takes in (teacher, untrained, student)]
     rates = [error_rate(part) for part in parts]

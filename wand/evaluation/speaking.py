@@ -1,4 +1,4 @@
-"""Many prepared sentences spoken side by side, for tables and for the choice of a checkpoint."""
+"""Speaking many prepared sentences side by side, for tests and for the choice of a checkpoint."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def speak_examples(
         decoder: The model, in eval mode, and its window (or full attention).
         codec: Its codec, for the rule that ends silence.
         examples: Prepared utterances; their codes only tell how long to wait for a stop.
-        seed: A sentence draws from this and its own id, whatever its neighbours.
-        rows: Sentences spoken side by side; where one ends, the next begins.
-        sampling: How tokens are drawn; the backbone's own way by default.
+        seed: A sentence draws from this seed and its own id, so its neighbours do not matter.
+        rows: Sentences spoken side by side; when one ends, the next begins in its row.
+        sampling: How tokens are drawn; the backbone's own sampling by default.
         on_done: Called with the number of sentences that are done.
 
     Returns:
@@ -142,7 +142,7 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def spread(examples: Sequence[Example], count: int | None) -> list[Example]:
-    """So many of the examples, evenly spread over them; all where `count` is None or larger."""
+    """`count` of the examples, evenly spread; all of them if `count` is None or larger than their number."""
     if count is None or count >= len(examples):
         return list(examples)
     return [examples[i * len(examples) // count] for i in range(count)]

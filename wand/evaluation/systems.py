@@ -1,4 +1,4 @@
-"""What a test compares: weights and the window they run under."""
+"""The systems that a test compares: weights and the window under which they run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Weights = Callable[[], AbstractContextManager[Backbone]]
 
 @dataclass(frozen=True, slots=True)
 class ComparedSystem:
-    """One row of a table.
+    """One system of a test, and one row of its table.
 
     Args:
         name: ``teacher``, ``untrained``, ``untrained-16`` ..., ``student`` or ``student-full``.
-        weights: Whose weights run.
-        window: The hard window they run under.
+        weights: Whether the teacher's or the student's weights run.
+        window: The hard window under which they run.
     """
 
     name: str
@@ -46,12 +46,12 @@ class ComparedSystem:
 def compared_systems(
     window: Windows, with_teacher: bool, other_windows: Sequence[int] = (), student_full: bool = False
 ) -> tuple[ComparedSystem, ...]:
-    """Teacher, the same weights untrained under windows, student.
+    """The teacher, its weights under windows without training, and the student.
 
     Args:
-        window: The student's.
+        window: The student's window.
         with_teacher: Whether there is a teacher.
-        other_windows: Sizes at which the untrained weights are shown besides.
+        other_windows: Further window sizes for the untrained weights.
         student_full: Whether the student is also run without its window.
     """
     systems = []

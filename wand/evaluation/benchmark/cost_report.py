@@ -1,4 +1,4 @@
-"""What was measured, as tables, sentences and JSON."""
+"""The results of a benchmark as tables, sentences and JSON."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class CostReport:
     """All results of one run of the benchmark.
 
     Args:
-        model: What was measured.
-        machine: On what.
-        dtype: Of weights and cache.
-        prefix: P.
-        window: W.
-        columns_a_second: Speech columns of a second.
-        tokens_a_column: K.
-        bandwidth: Bytes a second that the machine reads.
-        steps: At the lengths and batches that were asked for.
-        curve: One row, from the first column to the longest speech.
-        speech: What is paid beside the steps.
+        model: Name of the model.
+        machine: Description of the machine.
+        dtype: Type of weights and cache.
+        prefix: P, prefix columns.
+        window: W, columns in view.
+        columns_a_second: Speech columns per second.
+        tokens_a_column: K, codebooks.
+        bandwidth: Bytes that the machine reads per second.
+        steps: Steps at the requested lengths and batches.
+        curve: Steps of one row, from the first column to the longest speech.
+        speech: Costs besides the steps.
     """
 
     model: str
