@@ -82,7 +82,7 @@ def table(
         reasons = [str(one.reason) for one in spoken]
         lasted = sum(one.codes.shape[1] for one in spoken) / sum(example.codes.shape[1] for example, _ in long)
         ended = ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
-        size = "full" if system.window.size is None else str(system.window.size)
+        size = "full" if system.window.is_full else str(system.window.plain)
         rates = [f"{100 * c / n:.1f}" if n else "-" for c, n in zip(wrong, letters, strict=True)]
         lines.append([system.name, size, *rates, f"{lasted:.2f}", ended])
         if sounds is not None:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from tests.evaluation import tiny_test
 from tests.evaluation.extra_metrics import ExtraSeconds, TooFewValues
 from wand.attention import AttentionWindow
+from wand.backbones.encodec_lm import EncodecLM
 from wand.evaluation.cost import cache_bytes
 from wand.evaluation.quality import error_rate
 from wand.evaluation.result import Row, TestResult
@@ -19,10 +20,14 @@ from wand.evaluation.systems import ComparedSystem
 from wand.evaluation.test import ComparisonTest, Speeches, won_back_codes
 
 
+def first_model(test: ComparisonTest) -> EncodecLM:
+    return tiny_test.model_of(next(iter(test.systems.values())))
+
+
 @pytest.fixture(scope="module")
 def tested() -> tuple[ComparisonTest, TestResult, Speeches]:
     test = tiny_test.make_test()
-    result, speeches = test.run(tiny_test.batches(next(iter(test.systems.values())), list(test.examples)))
+    result, speeches = test.run(tiny_test.batches(first_model(test), list(test.examples)))
     assert speeches is not None
     return test, result, speeches
 
@@ -30,9 +35,10 @@ def tested() -> tuple[ComparisonTest, TestResult, Speeches]:
 def test_every_system_is_measured_on_recorded_speech(tested) -> None:
     """Against a loop over sentences and labels."""
     test, result, _ = tested
-    teacher = next(iter(test.systems.values()))
-    for row, (system, model) in zip(result.rows, test.systems.items(), strict=True):
+    teacher = first_model(test)
+    for row, (system, weights) in zip(result.rows, test.systems.items(), strict=True):
         assert row.system == system
+        model = tiny_test.model_of(weights)
         ce, same, kl, count = 0.0, 0, 0.0, 0
         for batch in tiny_test.batches(model, list(test.examples)):
             with torch.no_grad():
@@ -52,10 +58,10 @@ def test_every_system_is_measured_on_recorded_speech(tested) -> None:
 
 def test_costs_are_those_of_the_window(tested) -> None:
     test, result, _ = tested
-    student = list(test.systems.values())[-1]
+    student = tiny_test.model_of(list(test.systems.values())[-1])
     prefix = sorted(student.conditioner.length(example.conditioning) for example in test.examples)[2]
     for row in result.rows:
-        expected = {s: cache_bytes(student, prefix, s, row.system.window.size) for s in (4, 60)}
+        expected = {s: cache_bytes(student, prefix, s, row.system.window) for s in (4, 60)}
         assert (row.kv_bytes, row.step_ms) == (expected, {})
 
 
@@ -106,7 +112,7 @@ def test_several_processes_find_the_same(tested, tmp_path: Path) -> None:
 
 def test_without_a_recogniser_nothing_is_spoken() -> None:
     own = tiny_test.systems()
-    lm = next(iter(own.values()))
+    lm = tiny_test.model_of(next(iter(own.values())))
     test = ComparisonTest(own, tiny_test.examples(lm), columns=(3,), seconds=(1,))
     result, speeches = test.run(tiny_test.batches(lm, list(test.examples)))
     assert speeches is None
@@ -118,7 +124,7 @@ def test_a_metric_with_too_few_values_is_named() -> None:
     test = tiny_test.make_test(sentences=2)
     test.metrics = [TooFewValues()]
     with pytest.raises(ValueError, match="'too_few' returned 1 values for 2 sentences"):
-        test.run(tiny_test.batches(next(iter(test.systems.values())), list(test.examples[:1])))
+        test.run(tiny_test.batches(first_model(test), list(test.examples[:1])))
 
 
 def test_two_metrics_of_one_name_are_refused() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.conditioning import ConditionedBatch, Reference, make_batch
 from wand.data.shards import Example
 from wand.evaluation.speaking import rank_and_world
-from wand.evaluation.systems import ComparedSystem, compared_systems
+from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
 from wand.evaluation.test import ComparisonTest, TestSize
 from wand.recognition import EmbeddedRecogniser
 
@@ -32,9 +34,15 @@ def models() -> dict[str, EncodecLM]:
     return made
 
 
-def systems() -> dict[ComparedSystem, EncodecLM]:
-    own = models()
+def systems() -> dict[ComparedSystem, Weights]:
+    own = {name: partial(nullcontext, model) for name, model in models().items()}
     return {system: own[system.weights] for system in compared_systems(AttentionWindow(8), True, (4,))}
+
+
+def model_of(weights: Weights) -> EncodecLM:
+    with weights() as model:
+        assert isinstance(model, EncodecLM)
+        return model
 
 
 def examples(lm: EncodecLM) -> list[Example]:
@@ -54,7 +62,7 @@ def batches(lm: EncodecLM, share: list[Example]) -> list[ConditionedBatch]:
 
 def make_test(sentences: int | None = None) -> ComparisonTest:
     own = systems()
-    lm = next(iter(own.values()))
+    lm = model_of(next(iter(own.values())))
     return ComparisonTest(
         own,
         examples(lm),
@@ -72,7 +80,7 @@ def run_share(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
     test = make_test()
-    lm = next(iter(test.systems.values()))
+    lm = model_of(next(iter(test.systems.values())))
     assert rank_and_world() == (rank, world)
     result, speeches = test.run(batches(lm, test.examples[rank::world]))
     assert speeches is not None
