@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import ablations, long_speech
+from benchmarks import ablations, data, long_speech
 from tests.workplace import Workplace
 from wand.backbones.encodec_lm import EncodecLM
 from wand.cli.configs import shipped_configs
+from wand.data.shards import ShardedExamples
 from wand.demo.corpus import EspeakCorpus
 
 
@@ -68,3 +70,20 @@ def test_long_texts_are_counted_by_slice(workplace: Workplace) -> None:
     assert [example.speaker for example, _ in long] == ["anna", "brian"]
     with pytest.raises(ValueError, match="only"):
         long_speech.joined(corpus, lm, lm.load_codec(), 500, ["anna"])
+
+
+def test_synthetic_utterances_are_written_once_and_measured(tmp_path: Path) -> None:
+    cache = data.write_cache(tmp_path, 300)
+    before = [path.stat().st_mtime_ns for path in cache.files("train")]
+    assert data.write_cache(tmp_path, 300) == cache
+    assert [path.stat().st_mtime_ns for path in cache.files("train")] == before
+    read = ShardedExamples(cache.files("train"), cache.fingerprint)
+    for own, made in zip(read, data.utterances(300), strict=True):
+        assert (own.id, own.text) == (made.id, made.text)
+        assert torch.equal(own.conditioning["ids"], made.conditioning["ids"])
+        assert torch.equal(own.codes, made.codes)
+    measured = data.measure(tmp_path, 20)
+    assert measured.imports_mib > 0
+    header, _, values = data.to_markdown(300, 300 * 1500, measured).splitlines()
+    assert values.startswith("| 300 | 1500 |")
+    assert header.count("|") == values.count("|")
