@@ -1,1 +1,1 @@
-"""Adapters, one file per text-to-speech model; `wand.backbone.known_backbones` lists them without importing any."""
+"""Adapters, one folder per model family; `wand.registry` finds them by name without importing any."""

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from wand.evaluation.tables import markdown
+from wand.console.tables import markdown
 
 # Every seed is a training of its own, so that one take of each sentence will do.
 TEST = ["--table.full.seeds=1", "--table.full.windows=[]", "--table.full.student_full=false", "--table.full.sounds=0"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.processor import dtype_name, machine, processor_seconds
 from wand.attention import AttentionContext, AttentionWindow
-from wand.evaluation.tables import markdown
+from wand.console.tables import markdown
 
 
 class Heads(NamedTuple):

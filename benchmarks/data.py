@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 
 from wand.backbones.cosyvoice import CosyVoiceArchitecture, CosyVoiceConditioner
-from wand.columns import ColumnLayout
 from wand.data.batching import BatchBounds, BatchLoader
 from wand.data.example import Example
 from wand.data.prepare import UTTERANCES_PER_SHARD, ShardCache
 from wand.data.shards import ShardedExamples, write_shard
+from wand.model.columns import ColumnLayout
 
 FINGERPRINT = "synthetic"
 ARCHITECTURE = CosyVoiceArchitecture()

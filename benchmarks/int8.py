@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 
 from wand.attention import AttentionWindow
-from wand.backbone import Backbone
-from wand.checkpoints import load_backbone_and_settings
+from wand.console.tables import markdown
 from wand.data.datamodule import default_cache_dir
 from wand.data.prepare import prepare
 from wand.data.shards import ShardedExamples
@@ -22,10 +21,11 @@ from wand.decoding.decoder import Decoder
 from wand.demo.corpus import EspeakCorpus
 from wand.evaluation.quality import Take, counts, summarise
 from wand.evaluation.result_table import percent
-from wand.evaluation.speaking import speak_takes
-from wand.evaluation.tables import markdown
+from wand.evaluation.takes import speak_takes
 from wand.metrics.intervals import interval, resampled_sums
+from wand.model.backbone import Backbone
 from wand.recognition import EmbeddedRecogniser
+from wand.runs.checkpoints import load_backbone_and_settings
 
 
 def prepared_examples(backbone: Backbone, cache: Path, sentences: int) -> ShardedExamples:

@@ -14,20 +14,20 @@ from pathlib import Path
 import torch
 
 from wand.attention import AttentionWindow
-from wand.backbone import Backbone
-from wand.checkpoints import load_backbone_and_settings, load_original
 from wand.codecs import Codec
-from wand.conditioning import Reference
-from wand.data.audio import write_audio
+from wand.codecs.reference import Reference
+from wand.console.tables import markdown
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES, EspeakCorpus
-from wand.evaluation.speaking import speak_examples
 from wand.evaluation.systems import ComparedSystem, compared_systems
-from wand.evaluation.tables import markdown
+from wand.evaluation.takes import speak_examples
+from wand.files.audio import write_audio
 from wand.metrics.words import errors_by_part
+from wand.model.backbone import Backbone
 from wand.recognition import EmbeddedRecogniser, Recogniser
-from wand.synthesis import decode_all
+from wand.runs.checkpoints import load_backbone_and_settings, load_original
+from wand.speech.speaking import decode_all
 
 SLICE = 10.0
 

@@ -23,11 +23,11 @@ from transformers import Qwen2Config
 from benchmarks.processor import dtype_name, machine, processor_seconds
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.backbones.spark_tts import FORMAT
-from wand.distillation import agreement, cross_entropy, skew_kl
-from wand.evaluation.tables import markdown
-from wand.heads import HeadInput, LinearHead
-from wand.prompts import SpeechTokens
-from wand.settings import LossTerms
+from wand.console.tables import markdown
+from wand.distillation.losses import agreement, cross_entropy, skew_kl
+from wand.distillation.terms import LossTerms
+from wand.model.heads import HeadInput, LinearHead
+from wand.model.prompts import SpeechTokens
 
 TERMS = LossTerms()
 DTYPES = (torch.float32, torch.bfloat16)

@@ -14,13 +14,13 @@ import torch
 
 from benchmarks.processor import machine
 from wand.attention.interface import ATTENTION_NAME
-from wand.backbone import Backbone
+from wand.benchmark.cost import interleaved_milliseconds
+from wand.benchmark.paths import GENERATE, LEAN, MeasuredSystem, make_cache
+from wand.benchmark.shapes import SHAPES
+from wand.console.tables import markdown
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.lean import LeanBody
-from wand.evaluation.benchmark.paths import GENERATE, LEAN, MeasuredSystem, make_cache
-from wand.evaluation.benchmark.shapes import SHAPES
-from wand.evaluation.cost import interleaved_milliseconds
-from wand.evaluation.tables import markdown
+from wand.model.backbone import Backbone
 
 NAMES = ("DynamicCache", "ring", "lean")
 

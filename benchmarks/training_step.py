@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedModel, Qwen2Config, 
 from benchmarks.processor import dtype_name, machine, processor_seconds
 from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
 from wand.attention.dispatch import Kernel
-from wand.evaluation.tables import markdown
+from wand.console.tables import markdown
 
 BODIES = {"llama": (LlamaConfig, LlamaModel), "qwen2": (Qwen2Config, Qwen2Model)}
 KERNELS: tuple[Kernel, ...] = ("dense", "band")

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from wand.attention import AttentionContext, Windows
 from wand.callbacks.window_curriculum import WindowCurriculum
-from wand.loggers import tensorboard
-from wand.module import WandModule
+from wand.training.loggers import tensorboard
+from wand.training.module import WandModule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

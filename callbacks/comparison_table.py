@@ -8,14 +8,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from wand.data.datamodule import SpeechDataModule
-from wand.evaluation.files import write_result, write_speeches
 from wand.evaluation.metric import TestMetric, check_metrics
+from wand.evaluation.result_files import write_result, write_speeches
 from wand.evaluation.result_table import show
 from wand.evaluation.systems import compared_systems
 from wand.evaluation.test import CLOSING, FULL, ComparisonTest, TestSize
 from wand.evaluation.voices import ReferenceVoices
-from wand.module import WandModule
 from wand.recognition import open_recogniser
+from wand.training.module import WandModule
 
 
 class ComparisonTable(Callback):

@@ -7,8 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from wand.data.datamodule import SpeechDataModule
-from wand.evaluation.memory import step_memory
-from wand.module import WandModule
+from wand.training.memory import step_memory
+from wand.training.module import WandModule
 
 
 class MemoryEstimate(Callback):

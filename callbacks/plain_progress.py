@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
-from wand.progress import ProgressLines
+from wand.console.progress import ProgressLines
 
 # What a line of a fit shows beside the step, by the name under which it is logged to the progress bar.
 SHOWN = {"loss": "loss {:.4g}", "train/window": "window {:.0f}"}

@@ -10,20 +10,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from wand.attention import AttentionWindow, Windows
-from wand.backbone import Backbone
 from wand.codecs import Codec
-from wand.data.audio import write_audio
+from wand.console.progress import progress
 from wand.data.datamodule import SpeechDataModule
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.evaluation.quality import error_rate
-from wand.evaluation.speaking import speak_examples, speak_takes, spread
+from wand.evaluation.takes import speak_examples, speak_takes, spread
 from wand.evaluation.voices import ReferenceVoices
-from wand.loggers import tensorboard
-from wand.module import WandModule
-from wand.progress import progress
+from wand.files.audio import write_audio
+from wand.model.backbone import Backbone
 from wand.recognition import open_recogniser
-from wand.synthesis import sounds_of
+from wand.speech.speaking import sounds_of
+from wand.training.loggers import tensorboard
+from wand.training.module import WandModule
 
 
 class SpeechLogger(Callback):

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from wand.conditioning import ConditionedBatch
+from wand.model.batch import ConditionedBatch
 
 
 class ThroughputLogger(Callback):

@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from wand.curriculum import WindowSchedule
-from wand.module import WandModule
+from wand.training.curriculum import WindowSchedule
+from wand.training.module import WandModule
 
 DEFAULT_SCHEDULE = WindowSchedule()
 

@@ -20,7 +20,8 @@ from transformers import (
 
 from wand.attention import use_wand_attention
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
-from wand.conditioning import ConditionedBatch, Reference, make_batch
+from wand.codecs.reference import Reference
+from wand.model.batch import ConditionedBatch, make_batch
 
 pytest_plugins = ["tests.workplace"]
 pytest.register_assert_rewrite("wand.testing")

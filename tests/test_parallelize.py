@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 
 from tests.conftest import TINY, random_codes, sharpened
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import ConditionedBatch, Reference, make_batch
-from wand.module import WandModule
-from wand.teacher import COPY, build_teacher
+from wand.codecs.reference import Reference
+from wand.model.batch import ConditionedBatch, make_batch
+from wand.training.module import WandModule
+from wand.training.teacher import COPY, build_teacher
 
 
 class Gradients(Callback):

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 from tests.conftest import TINY, sharpened
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import ConditionedBatch
 from wand.metrics.tokens import TokenMetrics
-from wand.module import WandModule
-from wand.teacher import SELF, SelfTeacher, build_teacher
+from wand.model.batch import ConditionedBatch
+from wand.training.module import WandModule
+from wand.training.teacher import SELF, SelfTeacher, build_teacher
 
 
 class Adapted(EncodecLM):

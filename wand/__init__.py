@@ -12,29 +12,30 @@ from wand.version import __version__
 
 if TYPE_CHECKING:
     from wand.attention import AttentionContext, AttentionWindow
-    from wand.backbone import Backbone
-    from wand.conditioning import ConditionedBatch, Reference
-    from wand.curriculum import WindowSchedule
+    from wand.codecs.reference import Reference
     from wand.decoding.cache import PrefixWindowCache
-    from wand.decoding.sampling import Sampling
-    from wand.module import WandModule
-    from wand.synthesis import SpeakOptions
-    from wand.synthesizer import load
+    from wand.model.backbone import Backbone
+    from wand.model.batch import ConditionedBatch
+    from wand.model.sampling import Sampling
+    from wand.speech.speaking import SpeakOptions
+    from wand.speech.synthesizer import load
+    from wand.training.curriculum import WindowSchedule
+    from wand.training.module import WandModule
     from wand.windowed import adapt
 
 _LAZY = {
     "AttentionContext": "wand.attention",
     "AttentionWindow": "wand.attention",
-    "Backbone": "wand.backbone",
-    "ConditionedBatch": "wand.conditioning",
+    "Backbone": "wand.model.backbone",
+    "ConditionedBatch": "wand.model.batch",
     "PrefixWindowCache": "wand.decoding.cache",
-    "Reference": "wand.conditioning",
-    "Sampling": "wand.decoding.sampling",
-    "SpeakOptions": "wand.synthesis",
-    "WandModule": "wand.module",
-    "WindowSchedule": "wand.curriculum",
+    "Reference": "wand.codecs.reference",
+    "Sampling": "wand.model.sampling",
+    "SpeakOptions": "wand.speech.speaking",
+    "WandModule": "wand.training.module",
+    "WindowSchedule": "wand.training.curriculum",
     "adapt": "wand.windowed",
-    "load": "wand.synthesizer",
+    "load": "wand.speech.synthesizer",
 }
 
 __all__ = [

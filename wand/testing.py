@@ -22,13 +22,15 @@ import torch
 from torch import Tensor
 
 from wand.attention import AttentionContext, AttentionWindow
-from wand.backbone import DROPOUT_SETTINGS, Backbone, build_backbone
-from wand.conditioning import ConditionedBatch, Conditioning, Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Body, Decoder
-from wand.distillation import IGNORE, cross_entropy, masked_sum, skew_kl
-from wand.settings import LossTerms
-from wand.teacher import COPY, build_teacher
+from wand.distillation.losses import IGNORE, cross_entropy, masked_sum, skew_kl
+from wand.distillation.terms import LossTerms
+from wand.model.backbone import DROPOUT_SETTINGS, Backbone
+from wand.model.batch import ConditionedBatch, Conditioning, make_batch
+from wand.model.registry import build_backbone
+from wand.training.teacher import COPY, build_teacher
 
 Examples = list[tuple[Conditioning, Tensor]]
 

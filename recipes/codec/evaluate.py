@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import EncodecModel
 
 from recipes.codec.losses import FLOOR, SpectralLoss
-from wand.data.source import Utterance
+from wand.data.sources.source import Utterance
 from wand.demo.corpus import UNSEEN_VOICE, VOICES, EspeakCorpus
-from wand.espeak import espeak_version
+from wand.text.espeak import espeak_version
 
 
 @dataclass(frozen=True, slots=True)

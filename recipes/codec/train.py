@@ -18,7 +18,7 @@ from transformers.models.encodec.modeling_encodec import EncodecConv1d, EncodecC
 from recipes.codec.evaluate import evaluate, load, write_card
 from recipes.codec.losses import SpectralLoss
 from recipes.codec.quantizer import kmeans_init, quantize, whiteness
-from wand.data.source import Utterance
+from wand.data.sources.source import Utterance
 from wand.demo.corpus import UNSEEN_VOICE, EspeakCorpus
 
 SAMPLE_RATE = 16_000

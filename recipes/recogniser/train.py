@@ -16,10 +16,9 @@ from torch.nn import functional
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from wand.codecs import EncodecCodec
-from wand.data.source import Utterance
+from wand.data.sources.source import Utterance
 from wand.demo.corpus import UNSEEN_VOICE, VOICES, EspeakCorpus
 from wand.metrics.words import ErrorRates
-from wand.optimizer import learning_rate_factor
 from wand.recognition.embedded import EmbeddedRecogniser, load_network, save_network
 from wand.recognition.network import (
     BLANK,
@@ -29,7 +28,8 @@ from wand.recognition.network import (
     RecogniserShape,
     pad,
 )
-from wand.text import plain_words
+from wand.text.front_end import plain_words
+from wand.training.optimizer import learning_rate_factor
 
 CODEC_SHARE = 0.4
 SPEEDS = (0.9, 1.1)

@@ -15,12 +15,12 @@ from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotar
 
 from wand.attention import AttentionContext
 from wand.backbones.encodec_lm import EncodecLM, SymbolConditioner
-from wand.conditioning import ConditionedBatch
 from wand.data.datamodule import SpeechDataModule
 from wand.data.example import Example
 from wand.demo.corpus import UNSEEN_VOICE, VOICES
-from wand.espeak import phone_times
-from wand.module import WandModule
+from wand.model.batch import ConditionedBatch
+from wand.text.espeak import phone_times
+from wand.training.module import WandModule
 
 VOICE = {voice.name: voice for voice in (*VOICES, UNSEEN_VOICE)}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from wand.backbone import Backbone
-from wand.checkpoints import find_checkpoint, load_backbone_and_settings, read_checkpoint
+from wand.model.backbone import Backbone
+from wand.runs.checkpoints import find_checkpoint, load_backbone_and_settings, read_checkpoint
 
 CARD = """# The embedded voice
 

@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from wand.conditioning import ConditionedBatch
-from wand.module import WandModule
+from wand.model.batch import ConditionedBatch
+from wand.training.module import WandModule
 
 
 def hide_columns(columns: Tensor, rate: float, span: int, filler: int, generator: torch.Generator) -> Tensor:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import Reference
+from wand.codecs.reference import Reference
+from wand.console.tables import markdown
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES, EspeakCorpus
-from wand.evaluation.speaking import speak_examples
-from wand.evaluation.tables import markdown
+from wand.evaluation.takes import speak_examples
 from wand.recognition.network import LogMel
-from wand.synthesis import decode
+from wand.speech.speaking import decode
 
 RATE = 16_000
 PITCHES = (60.0, 400.0)

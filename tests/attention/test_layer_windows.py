@@ -24,10 +24,10 @@ from wand.attention import (
 )
 from wand.attention.reference import reference_attention
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import Reference as Spoken
-from wand.conditioning import make_batch
+from wand.codecs.reference import Reference as Spoken
 from wand.decoding.cache import PrefixWindowCache, kv_bytes
 from wand.decoding.decoder import Body, Decoder
+from wand.model.batch import make_batch
 
 WINDOWS = LayerWindows((AttentionWindow(7), AttentionWindow(4)))
 

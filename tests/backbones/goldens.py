@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wand.attention import AttentionWindow
-from wand.backbone import Backbone
-from wand.conditioning import Conditioning, make_batch
 from wand.decoding.decoder import Decoder
+from wand.model.backbone import Backbone
+from wand.model.batch import Conditioning, make_batch
 
 FOLDER = Path(__file__).parents[1] / "goldens"
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tests.backbones.goldens import Golden
 from wand.backbones.index_tts import IndexTTS, MelPositions
-from wand.conditioning import Conditioning, Reference
+from wand.codecs.reference import Reference
+from wand.model.batch import Conditioning
 
 GOLDEN = Golden.read("indextts15")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ,.!?'-…你好"

@@ -14,13 +14,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 from tests.backbones.tokenizers import write_tokenizer
 from wand.attention import AttentionContext, AttentionWindow
 from wand.backbones.causal_lm import CausalSpeechLM
-from wand.conditioning import Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopRules
-from wand.prompts import SpeechFormat, SpeechTokens
+from wand.model.batch import make_batch
+from wand.model.prompts import SpeechFormat, SpeechTokens
 from wand.testing import BackboneContract, Examples
-from wand.text import SYMBOLS
+from wand.text.front_end import SYMBOLS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CODES = 12
@@ -190,7 +191,7 @@ def test_what_is_written_opens_in_transformers(tmp_path: Path, tied: bool) -> No
 
 def test_parts_of_large_weights_are_read_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(tmp_path / "one", "llasa", tied=False)
-    monkeypatch.setattr("wand.weights.SHARD_SIZE", "10KB")
+    monkeypatch.setattr("wand.files.weights.SHARD_SIZE", "10KB")
     model.save_pretrained(tmp_path / "two")
     parts = sorted((tmp_path / "two").glob("model-*.safetensors"))
     assert len(parts) > 3

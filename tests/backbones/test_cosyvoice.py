@@ -13,11 +13,12 @@ from torch import Tensor
 from tests.backbones.goldens import Golden, close, greedy
 from wand.attention import AttentionWindow
 from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
-from wand.conditioning import ConditionedBatch, Conditioning, Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason, StopRules
-from wand.distillation import IGNORE, cross_entropy, masked_sum
+from wand.distillation.losses import IGNORE, cross_entropy, masked_sum
+from wand.model.batch import ConditionedBatch, Conditioning, make_batch
 from wand.testing import BackboneContract, Examples, explicit_mask
 
 GOLDEN = Golden.read("cosyvoice2")

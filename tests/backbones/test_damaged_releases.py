@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from tests.backbones import index_tts, test_causal_lm, test_cosyvoice, test_spark_tts
 from tests.conftest import TINY
-from wand.backbone import Backbone
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.encodec_lm import EncodecLM
 from wand.backbones.index_tts import IndexTTS
 from wand.backbones.spark_tts import SparkTTS
-from wand.conditioning import Reference
-from wand.synthesizer import load
-from wand.tokenizers import write_files
+from wand.codecs.reference import Reference
+from wand.model.backbone import Backbone
+from wand.model.tokenizers import write_files
+from wand.speech.synthesizer import load
 
 VOICE = Reference(torch.zeros(3, 3, dtype=torch.long), torch.randn(24_000), global_codes=torch.tensor([0, 1]))
 

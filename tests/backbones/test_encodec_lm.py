@@ -11,11 +11,12 @@ import torch
 from tests.conftest import TINY, random_codes, sharpened
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture, SymbolConditioner, TextEncoder
-from wand.columns import ColumnLayout
-from wand.conditioning import Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
+from wand.model.batch import make_batch
+from wand.model.columns import ColumnLayout
 from wand.testing import BackboneContract, Examples
-from wand.text import SYMBOLS
+from wand.text.front_end import SYMBOLS
 
 LETTERS = SYMBOLS["letters"]
 

@@ -21,15 +21,15 @@ from torch.nn import functional
 from tests.backbones.goldens import Golden, close, greedy
 from tests.backbones.index_tts import CODES, GOLDEN, codes, conditioning, config, load, sound, write_release
 from wand.attention import AttentionContext, AttentionWindow
-from wand.backbone import build_backbone, find_backbone
 from wand.backbones.index_tts import IndexTTS, IndexTTSArchitecture, MelPositions
-from wand.backbones.index_tts_conditioning import LATENTS
-from wand.conditioning import ConditionedBatch, make_batch
+from wand.backbones.index_tts.conditioning import LATENTS
 from wand.decoding.cache import PrefixWindowCache, kv_bytes
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Generation
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason, StopRules
+from wand.model.batch import ConditionedBatch, make_batch
+from wand.model.registry import build_backbone, find_backbone
 from wand.testing import BackboneContract, Examples, explicit_mask
 
 FULL = AttentionWindow()

@@ -14,9 +14,10 @@ import torch
 from tests.backbones.index_tts import GOLDEN, LETTERS, codes, conditioning, load, pieces, sound, write_release
 from wand.attention import AttentionWindow
 from wand.backbones.index_tts import IndexTTS
-from wand.backbones.index_tts_conditioning import log_mel
-from wand.backbones.index_tts_inputs import IndexTTSConditioner, PieceTokenizer, clean_text
-from wand.conditioning import Reference, make_batch
+from wand.backbones.index_tts.conditioning import log_mel
+from wand.backbones.index_tts.inputs import IndexTTSConditioner, PieceTokenizer, clean_text
+from wand.codecs.reference import Reference
+from wand.model.batch import make_batch
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import torch
 from tests.backbones import test_causal_lm, test_cosyvoice, test_spark_tts
 from tests.conftest import TINY
 from wand.attention import AttentionWindow
-from wand.backbone import Backbone
 from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.encodec_lm import EncodecLM
 from wand.backbones.spark_tts import SparkTTS
-from wand.conditioning import Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
+from wand.model.backbone import Backbone
+from wand.model.batch import make_batch
 
 COLUMNS = 2000
 

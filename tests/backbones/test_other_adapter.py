@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
-from wand.backbone import Backbone
-from wand.columns import ColumnLayout
-from wand.conditioning import ConditionedBatch, Conditioning, Reference, left_pad
-from wand.heads import LinearHead
+from wand.codecs.reference import Reference
+from wand.model.backbone import Backbone
+from wand.model.batch import ConditionedBatch, Conditioning, left_pad
+from wand.model.columns import ColumnLayout
+from wand.model.heads import LinearHead
 from wand.testing import BackboneContract, Examples
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from wand.backbone import Backbone
 from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
 from wand.backbones.spark_tts import FORMAT, SparkTTS
 from wand.decoding.cache import kv_bytes
-from wand.prompts import SpeechTokens
+from wand.model.backbone import Backbone
+from wand.model.prompts import SpeechTokens
 
 
 def cosyvoice2() -> Backbone:

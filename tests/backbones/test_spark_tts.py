@@ -16,8 +16,9 @@ from tests.backbones.goldens import Golden, close, greedy
 from tests.backbones.tokenizers import write_tokenizer
 from wand.attention import AttentionContext, AttentionWindow
 from wand.backbones.spark_tts import GENDERS, LEVELS, SPEECH_BEGINS, SparkTTS
-from wand.conditioning import Reference, make_batch
-from wand.distillation import IGNORE
+from wand.codecs.reference import Reference
+from wand.distillation.losses import IGNORE
+from wand.model.batch import make_batch
 from wand.testing import BackboneContract, Examples, explicit_mask
 
 GOLDEN = Golden.read("sparktts")

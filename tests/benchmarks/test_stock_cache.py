@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks import stock_cache
-from tests.evaluation.tiny_shapes import tiny_shape
-from wand.evaluation.benchmark.shapes import SHAPES
+from tests.benchmark.tiny_shapes import tiny_shape
+from wand.benchmark.shapes import SHAPES
 
 
 def test_a_tiny_shape(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

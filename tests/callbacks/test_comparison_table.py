@@ -10,7 +10,7 @@ import pytest
 
 from tests.workplace import Workplace
 from wand.cli import main
-from wand.evaluation.files import read_result
+from wand.evaluation.result_files import read_result
 
 METRICS = '--table.metrics=[{"class_path": "tests.evaluation.extra_metrics.ExtraSeconds", "init_args": {"factor": 10}}]'
 SMALL = ("--table.full.windows=[]", "--table.full.student_full=false", "--table.full.pictures=0")

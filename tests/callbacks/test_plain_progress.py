@@ -14,8 +14,8 @@ LINES = ("--trainer.enable_progress_bar=true", "--trainer.max_steps=3")
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line at every step."""
-    monkeypatch.setattr("wand.progress.FIRST_LINE", 0.0)
-    monkeypatch.setattr("wand.progress.LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr("wand.console.progress.FIRST_LINE", 0.0)
+    monkeypatch.setattr("wand.console.progress.LONGEST_PAUSE", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

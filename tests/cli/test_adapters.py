@@ -14,14 +14,15 @@ import torch
 import wand
 from tests.backbones import index_tts, test_causal_lm, test_cosyvoice, test_spark_tts
 from wand.attention import AttentionWindow
-from wand.checkpoints import load_backbone_and_settings, read_checkpoint
 from wand.cli import main
+from wand.codecs.reference import Reference
 from wand.codecs.worker import WorkerCodec
-from wand.conditioning import Reference, make_batch
-from wand.data.audio import read_audio, write_audio
-from wand.data.manifest import ManifestCorpus
-from wand.decoding.sampling import Sampling
-from wand.synthesis import SpeakOptions
+from wand.data.sources.manifest import ManifestCorpus
+from wand.files.audio import read_audio, write_audio
+from wand.model.batch import make_batch
+from wand.model.sampling import Sampling
+from wand.runs.checkpoints import load_backbone_and_settings, read_checkpoint
+from wand.speech.speaking import SpeakOptions
 
 # Config: codes of a frame, rows of codes, and what else a line of its manifest has.
 SHAPES: dict[str, tuple[int, int, dict[str, Any]]] = {
@@ -62,7 +63,7 @@ def write_manifest(folder: Path, name: str) -> Path:
 def options(name: str, release: Path, manifest: Path) -> list[str]:
     """What makes a shipped config small."""
     model = "--model.backbone.init_args"
-    chosen = [f"{model}.pretrained={release}", "--data.source=wand.data.manifest.ManifestCorpus"]
+    chosen = [f"{model}.pretrained={release}", "--data.source=wand.data.sources.manifest.ManifestCorpus"]
     chosen += [f"--data.source.init_args.path={manifest}", "--data.codec=null", "--data.workers=0"]
     chosen += ["--data.batch_size=4", "--trainer.enable_progress_bar=false", "--trainer.val_check_interval=1.0"]
     if name == "orpheus":

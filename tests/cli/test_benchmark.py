@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.evaluation.tiny_shapes import tiny_shape
+from tests.benchmark.tiny_shapes import tiny_shape
 from tests.workplace import Workplace
+from wand.benchmark.shapes import SHAPES
 from wand.cli import main
-from wand.evaluation.benchmark.shapes import SHAPES
 
 SMALL = ("--seconds", "0.4", "--batch", "1", "--repeats", "1", "--threads", "1")
 # What a checkout needs beyond torch and transformers, for everything but this.
@@ -55,7 +55,7 @@ def test_a_run_with_its_codec(run: Workplace) -> None:
 def test_nothing_but_torch_and_transformers_is_needed(tmp_path: Path) -> None:
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({OTHERS!r}))\n"
-        "from tests.evaluation.tiny_shapes import SHAPES, SIZES, tiny_shape\n"
+        "from tests.benchmark.tiny_shapes import SHAPES, SIZES, tiny_shape\n"
         "SHAPES.update({name: tiny_shape(name) for name in SIZES})\n"
         "from wand.cli import main\n"
         f"sys.exit(any(main(['benchmark', '--shape', name, '--out', {str(tmp_path)!r}, *{SMALL!r}]) for name in SIZES))"

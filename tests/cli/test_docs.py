@@ -17,12 +17,12 @@ import torch
 from tests.backbones import test_cosyvoice
 from tests.codecs.test_worker import cosyvoice_code, write_package
 from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
-from wand.checkpoints import read_checkpoint
 from wand.cli import main
 from wand.cli.configs import shipped_configs
 from wand.codecs.worker import KNOWN
-from wand.data.audio import write_audio
-from wand.evaluation.memory import step_memory
+from wand.files.audio import write_audio
+from wand.runs.checkpoints import read_checkpoint
+from wand.training.memory import step_memory
 
 DOCS = Path(__file__).parents[2] / "docs"
 ADAPT, DATA = ((DOCS / f"{name}.md").read_text() for name in ("adapt-a-model", "data"))

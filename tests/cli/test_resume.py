@@ -14,8 +14,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.workplace import DATA, Workplace
-from wand.checkpoints import read_checkpoint
 from wand.cli import main
+from wand.runs.checkpoints import read_checkpoint
 
 
 def options(workplace: Workplace, name: str) -> list[str]:

@@ -14,8 +14,8 @@ from tests.cli.test_adapters import SHAPES
 from tests.workplace import Workplace
 from wand import WandModule
 from wand.backbones.encodec_lm import EncodecLM
-from wand.checkpoints import read_checkpoint
 from wand.cli.configs import shipped_configs
+from wand.runs.checkpoints import read_checkpoint
 
 # Without anybody who listens: a random model speaks long.
 QUIET = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoint.mode=max"]

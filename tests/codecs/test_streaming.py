@@ -14,8 +14,8 @@ from transformers import EncodecConfig, EncodecModel
 
 from wand.codecs import Codec, CodecStream, EncodecCodec
 from wand.codecs.encodec import EncodecStream
+from wand.codecs.reference import Reference
 from wand.codecs.streaming import ContextStream
-from wand.conditioning import Reference
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "constant": {"pad_mode": "constant"},

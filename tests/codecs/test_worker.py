@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from wand.codecs.base import CodecUnavailable
+from wand.codecs.reference import Reference
 from wand.codecs.worker import KNOWN, WORKERS, WorkerCodec
 from wand.codecs.workers.serve import pack, unpack
-from wand.conditioning import Reference
 
 TOY = """
 import os, sys, time

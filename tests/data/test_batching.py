@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wand.backbones.encodec_lm import SymbolConditioner
-from wand.columns import ColumnLayout
-from wand.conditioning import ConditionedBatch, Reference
+from wand.codecs.reference import Reference
 from wand.data.batching import (
     AHEAD,
     PADDING,
@@ -29,7 +28,9 @@ from wand.data.batching import (
     plan_epoch,
 )
 from wand.data.example import Example
-from wand.distillation import IGNORE
+from wand.distillation.losses import IGNORE
+from wand.model.batch import ConditionedBatch
+from wand.model.columns import ColumnLayout
 
 LAYOUT = ColumnLayout(1, 900, 901)
 CONDITIONER = SymbolConditioner(LAYOUT, "letters", "ab ", 4)

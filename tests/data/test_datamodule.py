@@ -13,10 +13,10 @@ from torch import Tensor
 from tests.data.test_prepare import Tones
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import ConditionedBatch
 from wand.data import prepare as preparation
 from wand.data.datamodule import ConditionedModule, SpeechDataModule
-from wand.data.source import SpeechCodes, Utterance
+from wand.data.sources.source import SpeechCodes, Utterance
+from wand.model.batch import ConditionedBatch
 
 
 class Coded(Tones):

@@ -15,12 +15,12 @@ from tests.conftest import TINY
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.worker import WorkerCodec
 from wand.data import prepare as preparation
-from wand.data.audio import resample
 from wand.data.check import check_cache
 from wand.data.example import Example
 from wand.data.prepare import cache_fingerprint, prepare, shard_cache
 from wand.data.shards import Shard
-from wand.data.source import SPLITS, SpeechSource, Utterance
+from wand.data.sources.source import SPLITS, SpeechSource, Utterance
+from wand.files.audio import resample
 
 SIZES = {"train": 5, "validation": 2, "test": 1}
 

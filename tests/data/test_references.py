@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wand.data.references import LONGEST, SHORTEST, choose_references, choose_whole_references
-from wand.data.source import Utterance
+from wand.data.sources.source import Utterance
 
 
 def test_references_are_others_of_the_same_speaker():

@@ -15,18 +15,19 @@ from tests.backbones.test_causal_lm import make_model, shipped_format, write_mod
 from wand.attention import AttentionWindow
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.backbones.index_tts import IndexTTS
-from wand.conditioning import Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.data import prepare as preparation
-from wand.data.audio import write_audio
 from wand.data.example import Example
-from wand.data.manifest import ManifestCorpus
 from wand.data.prepare import prepare
-from wand.data.sampled import TeacherSamples
 from wand.data.shards import Shard
-from wand.data.source import SPLITS
+from wand.data.sources.manifest import ManifestCorpus
+from wand.data.sources.source import SPLITS
+from wand.data.sources.teacher_samples import TeacherSamples
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopRules
+from wand.files.audio import write_audio
+from wand.model.batch import make_batch
 
 LETTERS = "abcdefgh"
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from wand.columns import ColumnLayout, FlattenedLayout
-from wand.conditioning import Conditioning
 from wand.data import shards
 from wand.data.example import Example, Refusal
 from wand.data.shard_format import DTYPES
 from wand.data.shards import Shard, ShardedExamples
+from wand.model.batch import Conditioning
+from wand.model.columns import ColumnLayout, FlattenedLayout
 
 DAMAGED = r"is damaged .* delete it and run again"
 

@@ -13,11 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wand.data.audio import write_audio
-from wand.data.files import FileCorpus, LibriTTS, LJSpeech
-from wand.data.lhotse import LhotseCorpus
-from wand.data.manifest import ManifestCorpus
-from wand.data.source import SPLITS, CodedSource, SpeechSource, split_by_name
+from wand.data.sources.corpora import FileCorpus, LibriTTS, LJSpeech
+from wand.data.sources.lhotse import LhotseCorpus
+from wand.data.sources.manifest import ManifestCorpus
+from wand.data.sources.source import SPLITS, CodedSource, SpeechSource, split_by_name
+from wand.files.audio import write_audio
 
 
 def tone(path: Path, rate: int = 24_000, seconds: float = 0.5) -> None:
@@ -178,7 +178,7 @@ def test_the_cuts_of_lhotse(tmp_path: Path) -> None:
 
 
 def test_lhotse_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wand.data.lhotse.find_spec", lambda name: None)
+    monkeypatch.setattr("wand.data.sources.lhotse.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"wand-tts\[lhotse\]"):
         LhotseCorpus(str(tmp_path / "cuts.jsonl.gz"))
 

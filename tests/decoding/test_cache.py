@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from transformers import DynamicCache, LlamaConfig
 
 from wand.attention import AttentionContext, AttentionWindow
-from wand.decoding.cache import FullCache, PrefixWindowCache, key_value_shape, kv_bytes
+from wand.decoding.cache import PrefixWindowCache, key_value_shape, kv_bytes
+from wand.decoding.full_cache import FullCache
 
 CONFIG = LlamaConfig(
     hidden_size=12,

@@ -14,17 +14,19 @@ from torch.utils.data import DataLoader
 from tests.conftest import TINY
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
-from wand.decoding.sampling import RepetitionAware, Sampler, Sampling
+from wand.decoding.sampler import Sampler
 from wand.decoding.stopping import StopRules
-from wand.distillation import IGNORE, agreement, cross_entropy, skew_kl
-from wand.fused_distillation import LossSums
-from wand.heads import Head, HeadInput, Pick
-from wand.module import WandModule
-from wand.settings import LossTerms
-from wand.teacher import FrozenTeacher
+from wand.distillation.chunked import LossSums
+from wand.distillation.losses import IGNORE, agreement, cross_entropy, skew_kl
+from wand.distillation.terms import LossTerms
+from wand.model.batch import make_batch
+from wand.model.heads import Head, HeadInput, Pick
+from wand.model.sampling import RepetitionAware, Sampling
+from wand.training.module import WandModule
+from wand.training.teacher import FrozenTeacher
 
 
 class DepthHead(Head):

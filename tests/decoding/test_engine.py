@@ -12,14 +12,15 @@ from torch import Tensor
 from tests.decoding.test_generate import WINDOWS, speaker
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import Conditioning, Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import LOOK_EVERY, LOOK_EVERY_ELSEWHERE, Done, Engine, Generation, Part, Request
 from wand.decoding.generate import generate, generate_all, stream
 from wand.decoding.rows import Rows
-from wand.decoding.sampling import MASKED, RepetitionAware, Sampling
 from wand.decoding.stopping import StopReason, StopRules
+from wand.model.batch import Conditioning, make_batch
+from wand.model.sampling import MASKED, RepetitionAware, Sampling
 
 RULES = StopRules(max_columns=40, loop_columns=12)
 TEXTS = ["a", "hello", "no", "well then", "so it is", "o", "and again"]

@@ -11,11 +11,13 @@ from torch import Tensor
 from tests.conftest import TINY, sharpened
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import ConditionedBatch, Reference, make_batch
+from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
-from wand.decoding.sampling import Sampler, Sampling
+from wand.decoding.sampler import Sampler
 from wand.decoding.stopping import StopReason, StopRules
+from wand.model.batch import ConditionedBatch, make_batch
+from wand.model.sampling import Sampling
 
 SEEDS = [11, 5, 8, 2]
 TEXTS = ["a", "hello", "no", "well then"]

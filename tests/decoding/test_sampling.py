@@ -7,15 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wand.decoding.sampling import (
-    MASKED,
-    RepetitionAware,
-    Sampler,
-    Sampling,
-    keep_top_k,
-    keep_top_p,
-    penalise_repetition,
-)
+from wand.decoding.sampler import Sampler
+from wand.model.sampling import MASKED, RepetitionAware, Sampling, keep_top_k, keep_top_p, penalise_repetition
 
 VOCABULARY = 8
 seeds = st.integers(0, 10_000)

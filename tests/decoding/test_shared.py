@@ -17,14 +17,15 @@ import wand
 from tests.decoding.test_generate import WINDOWS, speaker
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.conditioning import Conditioning, Reference
+from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Request
 from wand.decoding.generate import stream
 from wand.decoding.prefixes import PrefixMemory
 from wand.decoding.stopping import StopRules
-from wand.synthesis import SpeakOptions
-from wand.synthesizer import Synthesizer
+from wand.model.batch import Conditioning
+from wand.speech.speaking import SpeakOptions
+from wand.speech.synthesizer import Synthesizer
 
 RULES = StopRules(max_columns=60, loop_columns=12)
 TEXTS = ["hello there", "so it is", "well then", "and again"]

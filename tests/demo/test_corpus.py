@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from wand.data.source import SPLITS, SpeechSource, Utterance
+from wand.data.sources.source import SPLITS, SpeechSource, Utterance
 from wand.demo.corpus import UNSEEN_VOICE, VOICES, EspeakCorpus
 
 

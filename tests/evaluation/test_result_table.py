@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from wand.attention import AttentionWindow
-from wand.evaluation.files import read_result, write_result
 from wand.evaluation.quality import MetricMean, SpeechQuality
 from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
+from wand.evaluation.result_files import read_result, write_result
 from wand.evaluation.result_table import show, to_markdown
 from wand.evaluation.systems import compared_systems
 

@@ -13,7 +13,7 @@ from tests.evaluation import tiny_test
 from tests.evaluation.extra_metrics import ExtraSeconds, TooFewValues
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.evaluation.cost import cache_bytes
+from wand.benchmark.cost import cache_bytes
 from wand.evaluation.quality import error_rate
 from wand.evaluation.result import Row, TestResult
 from wand.evaluation.systems import ComparedSystem

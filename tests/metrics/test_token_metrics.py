@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wand.distillation import IGNORE
+from wand.distillation.losses import IGNORE
 from wand.metrics import TokenMetrics
 from wand.metrics.tokens import token_sums
 

@@ -12,8 +12,8 @@ from recipes.teacher.alignment import AddLoss, first_head, symbols_at
 from tests.workplace import SHAPE, Workplace
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.demo.corpus import VOICES
-from wand.espeak import SAMPLE_RATE, phone_times, synthesize
-from wand.text import phones
+from wand.text.espeak import SAMPLE_RATE, phone_times, synthesize
+from wand.text.front_end import phones
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "teacher" / "config.yaml"
 

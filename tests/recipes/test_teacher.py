@@ -12,7 +12,7 @@ from recipes.teacher.history import hide_columns
 from tests.workplace import SHAPE, Workplace
 from wand import WandModule
 from wand.backbones.encodec_lm import EncodecLM
-from wand.checkpoints import load_backbone_and_settings
+from wand.runs.checkpoints import load_backbone_and_settings
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "teacher" / "config.yaml"
 ARCHITECTURE = [

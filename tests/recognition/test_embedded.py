@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wand.codecs import EncodecCodec
-from wand.data.audio import resample
 from wand.demo.corpus import EspeakCorpus
+from wand.files.audio import resample
 from wand.metrics import ErrorRates
 from wand.recognition import EmbeddedRecogniser, open_recogniser
 from wand.recognition.network import (

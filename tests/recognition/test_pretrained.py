@@ -48,7 +48,7 @@ def test_a_ctc_model_from_a_folder(ctc):
     assert texts[1] == ""
     assert set("".join(texts)) <= set("abcdefghij <>unkpads/")
     # Resampled before it is heard: a slower rate gives the same text as the resampled sound.
-    from wand.data.audio import resample
+    from wand.files.audio import resample
 
     assert recogniser.transcribe([sounds[2]], 8_000) == recogniser.transcribe([resample(sounds[2], 8_000, RATE)], RATE)
 

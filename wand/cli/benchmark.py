@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from wand.backbone import Backbone
+from wand.benchmark.cost_report import CostReport, save, show
+from wand.benchmark.figure import curve_seconds, save_latency
+from wand.benchmark.machine import describe, read_bandwidth
+from wand.benchmark.measure import Bench, Place, columns_a_second
+from wand.benchmark.paper import LEGEND, paper_table
+from wand.benchmark.paths import measured_systems
+from wand.benchmark.shapes import SHAPES
 from wand.codecs import Codec
-from wand.evaluation.benchmark.cost_report import CostReport, save, show
-from wand.evaluation.benchmark.figure import curve_seconds, save_latency
-from wand.evaluation.benchmark.machine import describe, read_bandwidth
-from wand.evaluation.benchmark.measure import Bench, Place, columns_a_second
-from wand.evaluation.benchmark.paper import LEGEND, paper_table
-from wand.evaluation.benchmark.paths import measured_systems
-from wand.evaluation.benchmark.shapes import SHAPES
-from wand.evaluation.tables import show_table
-from wand.progress import progress
+from wand.console.progress import progress
+from wand.console.tables import show_table
+from wand.model.backbone import Backbone
 
 DTYPES = ("float32", "bfloat16")
 # Where neither model nor user say otherwise: about two seconds of reference and a sentence.
@@ -140,7 +140,7 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
         folder = options.out or Path("runs") / f"benchmark-{options.shape}"
         return f"{shape.title} (random weights)", backbone, None, prefix, window, folder
     # Here, since shapes alone need torch and transformers only.
-    from wand.checkpoints import codec_of_run, find_checkpoint, load_backbone_and_settings, run_folder
+    from wand.runs.checkpoints import codec_of_run, find_checkpoint, load_backbone_and_settings, run_folder
 
     student, settings = load_backbone_and_settings(options.ckpt_path)
     student.codec = codec_of_run(options.ckpt_path)

@@ -9,8 +9,8 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-from wand.checkpoints import RUNS, find_checkpoint, run_folder
-from wand.settings import GROUPED
+from wand.runs.checkpoints import RUNS, find_checkpoint, run_folder
+from wand.runs.settings import GROUPED
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from wand.export import export
+from wand.runs.export import export
 
 DTYPES = ("float32", "bfloat16", "float16")
 

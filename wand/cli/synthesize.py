@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from wand.attention import Windows
-from wand.backbone import Backbone
-from wand.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
-from wand.data.audio import write_audio
+from wand.console.progress import progress
 from wand.decoding.decoder import Decoder
-from wand.decoding.sampling import Sampling
-from wand.progress import progress
-from wand.synthesis import SpeakOptions, Speech, synthesize
-from wand.teacher import COPY, SELF
-from wand.voices import open_voice, save_voice
+from wand.files.audio import write_audio
+from wand.model.backbone import Backbone
+from wand.model.sampling import Sampling
+from wand.runs.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
+from wand.speech.speaking import SpeakOptions, Speech, synthesize
+from wand.speech.voices import open_voice, save_voice
+from wand.training.teacher import COPY, SELF
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

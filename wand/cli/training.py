@@ -17,7 +17,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from wand.backbone import find_backbone, known_backbones
 from wand.callbacks import (
     AttentionPictures,
     ComparisonTable,
@@ -27,13 +26,14 @@ from wand.callbacks import (
     ThroughputLogger,
     WindowCurriculum,
 )
-from wand.checkpoints import run_folder
 from wand.cli.configs import new_run_folder, settle_arguments
 from wand.cli.help import HelpParser
+from wand.console.progress import has_terminal
 from wand.data.datamodule import SpeechDataModule
-from wand.module import WandModule
-from wand.progress import has_terminal
+from wand.model.registry import find_backbone, known_backbones
 from wand.recognition import open_recogniser
+from wand.runs.checkpoints import run_folder
+from wand.training.module import WandModule
 from wand.version import __version__
 
 DESCRIPTIONS = {

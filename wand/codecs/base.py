@@ -9,8 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from wand.codecs.reference import Reference
 from wand.codecs.streaming import CodecStream, ContextStream
-from wand.conditioning import Reference
 
 # What a codec without a stream of its own decodes anew around new frames, and how long it fades from old to new.
 CONTEXT_SECONDS = 1.0

@@ -16,8 +16,8 @@ from transformers.utils import logging
 from wand.assets import asset_folder
 from wand.codecs.base import Codec
 from wand.codecs.encodec_layers import PAD_MODES, reflected_frames, with_state
+from wand.codecs.reference import Reference
 from wand.codecs.streaming import CodecStream
-from wand.conditioning import Reference
 
 EMBEDDED = "embedded"
 

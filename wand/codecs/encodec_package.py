@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wand.codecs.encodec import EncodecBase, choose_codebooks, digest, is_causal, segments_refused
-from wand.weights import load_exactly, read_weights
+from wand.files.weights import load_exactly, read_weights
 
 # Its dependency torchaudio must not be installed: the CUDA build of torchaudio breaks `import transformers` on CPUs.
 INSTALL = 'pip install "wand-tts[encodec]" && pip install --no-deps encodec==0.1.1'

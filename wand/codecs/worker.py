@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from wand.codecs.base import Codec, CodecUnavailable
+from wand.codecs.reference import Reference
 from wand.codecs.workers.serve import ANSWER, pack, unpack
-from wand.conditioning import Reference
-from wand.weights import file_digest
+from wand.files.weights import file_digest
 
 WORKERS = Path(__file__).parent / "workers"
 

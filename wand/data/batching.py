@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wand.columns import ColumnLayout
-from wand.conditioning import ConditionedBatch, Conditioner, make_batch
 from wand.data.example import Example
 from wand.data.prefetch import prefetch
-from wand.distillation import IGNORE
+from wand.distillation.losses import IGNORE
+from wand.model.batch import ConditionedBatch, Conditioner, make_batch
+from wand.model.columns import ColumnLayout
 
 # A bucket that would waste no more than this on padding is not divided: fewer buckets allow more different batches.
 PADDING = 0.07

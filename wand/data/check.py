@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wand.data.prepare import ShardCache
 from wand.data.shards import Shard
-from wand.data.source import SPLITS
+from wand.data.sources.source import SPLITS
 
 
 def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:

@@ -10,13 +10,13 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
 from wand.attention import Windows
-from wand.backbone import Backbone
 from wand.codecs import Codec
 from wand.data.batching import BatchBounds, BatchLoader, Length, longest_of
 from wand.data.check import check_cache
 from wand.data.prepare import ShardCache, prepare, shard_cache
 from wand.data.shards import ShardedExamples
-from wand.data.source import SpeechSource
+from wand.data.sources.source import SpeechSource
+from wand.model.backbone import Backbone
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ class SpeechDataModule(LightningDataModule):
     The shards of a split are opened when a stage needs it; their rows are read when a batch is made.
 
     Args:
-        source: The corpus: `wand.data.files.LibriTTS` or another (docs/data.md).
+        source: The corpus: `wand.data.sources.corpora.LibriTTS` or another (docs/data.md).
         batch_size: Most utterances in the batch of one step and device.
         columns_per_batch: Most columns in the batch of one step and device: prefix and speech of all utterances,
             padding included. Short utterances then come in larger batches than long ones, so raise `batch_size` as

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wand.backbone import Backbone
 from wand.codecs.base import Codec, CodecUnavailable
-from wand.conditioning import Conditioner, Reference
-from wand.data.audio import resample
+from wand.codecs.reference import Reference
 from wand.data.example import Example, Refusal
-from wand.data.source import CodedSource, SpeechCodes, SpeechSource, Utterance
+from wand.data.sources.source import CodedSource, SpeechCodes, SpeechSource, Utterance
+from wand.files.audio import resample
+from wand.model.backbone import Backbone
+from wand.model.batch import Conditioner
 
 # Shorter recordings are noises and breaths, in seconds.
 SHORTEST = 0.3

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from wand.conditioning import Conditioning
+from wand.model.batch import Conditioning
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,19 +17,20 @@ from pathlib import Path
 from filelock import FileLock
 from rich.console import Console
 
-from wand.backbone import Backbone
 from wand.codecs import Codec
-from wand.conditioning import Conditioner, Reference
-from wand.data.audio import resample
+from wand.codecs.reference import Reference
+from wand.console.progress import progress
 from wand.data.encoding import Encoder, check_length, encoders, is_coded, make_example
 from wand.data.example import Example, Refusal
 from wand.data.references import choose_references, choose_whole_references
 from wand.data.report import write_report
-from wand.data.sampled import TeacherSamples, TeacherSpeech
 from wand.data.shard_format import FORMAT
 from wand.data.shards import Shard, write_shard
-from wand.data.source import SPLITS, SpeechCodes, SpeechSource, Utterance
-from wand.progress import progress
+from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance
+from wand.data.sources.teacher_samples import TeacherSamples, TeacherSpeech
+from wand.files.audio import resample
+from wand.model.backbone import Backbone
+from wand.model.batch import Conditioner
 
 UTTERANCES_PER_SHARD = 256
 FINISHED = "splits.json"

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from wand.data.source import Utterance
+from wand.data.sources.source import Utterance
 
 # Whole references of this length are preferred, in seconds; longer ones cost prefix columns and tell little more.
 SHORTEST, LONGEST = 2.0, 10.0

@@ -18,8 +18,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wand.columns import ColumnLayout
-from wand.conditioning import Conditioning
 from wand.data.example import Example, Refusal
 from wand.data.shard_format import (
     DTYPES,
@@ -35,6 +33,8 @@ from wand.data.shard_format import (
     record_type,
     to_json,
 )
+from wand.model.batch import Conditioning
+from wand.model.columns import ColumnLayout
 
 
 def write_shard(

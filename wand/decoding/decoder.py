@@ -9,13 +9,16 @@ from torch import Tensor
 
 from wand.attention import AttentionContext, AttentionWindow, Windows
 from wand.attention.interface import Attends
-from wand.backbone import Backbone
-from wand.conditioning import ConditionedBatch
-from wand.decoding.cache import DecodingCache, FullCache, PrefixWindowCache
+from wand.decoding.cache import PrefixWindowCache
+from wand.decoding.full_cache import FullCache
 from wand.decoding.lean import LeanBody, reason_against_lean
 from wand.decoding.prefixes import PrefixMemory, RestContext, load_known
+from wand.model.backbone import Backbone
+from wand.model.batch import ConditionedBatch
 
 Body = Literal["auto", "transformers", "lean"]
+DecodingCache = PrefixWindowCache | FullCache
+"""The state of a run."""
 
 
 class Decoder:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wand.conditioning import ConditionedBatch, Conditioning, make_batch
 from wand.decoding.decoder import Decoder
 from wand.decoding.rows import Rows
-from wand.decoding.sampling import Sampling
 from wand.decoding.stopping import StopReason, StopRules
+from wand.model.batch import ConditionedBatch, Conditioning, make_batch
+from wand.model.sampling import Sampling
 
 # Columns of a row between two checks of the slower stop rules.
 CHECK_EVERY = 16

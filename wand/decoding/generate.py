@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from wand.conditioning import ConditionedBatch
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Done, Engine, Generation, Request
-from wand.decoding.sampling import Sampling
 from wand.decoding.stopping import StopReason, StopRules
+from wand.model.batch import ConditionedBatch
+from wand.model.sampling import Sampling
 
 
 def generate(

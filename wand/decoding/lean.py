@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache
 
 from wand.attention.interface import Attends
 from wand.decoding.cache import key_value_shape
-from wand.decoding.quantize import Int8Weight, quantize
+from wand.decoding.int8 import Int8Weight, quantize
 
 # Rotations whose frequencies do not depend on the length.
 STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
@@ -89,7 +89,7 @@ class LeanBody:
 
     Args:
         decoder: The transformers body, its final norm included.
-        int8: Multiply by int8 copies of the projections' weights (on a CPU; see `wand.decoding.quantize`).
+        int8: Multiply by int8 copies of the projections' weights (on a CPU; see `wand.decoding.int8`).
 
     Raises:
         ValueError: If the body is not of a known family, or int8 is asked for on another device than a CPU.

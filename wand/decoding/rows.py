@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wand.conditioning import ConditionedBatch
 from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
 from wand.decoding.graph import capture
-from wand.decoding.sampling import MASKED, Sampler, Sampling
+from wand.decoding.sampler import Sampler
+from wand.model.batch import ConditionedBatch
+from wand.model.sampling import MASKED, Sampling
 
 # Frames of a row that has not stopped yet: beyond any length.
 SPEAKING = torch.iinfo(torch.int32).max

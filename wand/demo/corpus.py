@@ -7,9 +7,9 @@ from functools import cached_property
 
 import torch
 
-from wand.data.source import SPLITS, Utterance
+from wand.data.sources.source import SPLITS, Utterance
 from wand.demo.sentences import sentence
-from wand.espeak import SAMPLE_RATE, Voice, espeak_version, synthesize
+from wand.text.espeak import SAMPLE_RATE, Voice, espeak_version, synthesize
 
 VOICES = (
     Voice("anna", "en-us", "f2", pitch=55, rate=165),

@@ -2,7 +2,7 @@
 
 import random
 
-from wand.text import number_words
+from wand.text.front_end import number_words
 
 # fmt: off
 PEOPLE = (

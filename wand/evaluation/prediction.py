@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wand.attention import AttentionWindow
-from wand.conditioning import ConditionedBatch
 from wand.evaluation.systems import ComparedSystem, Weights
 from wand.metrics.tokens import TokenMetrics
+from wand.model.batch import ConditionedBatch
 
 
 class PredictionTest:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from wand.console.tables import Column, cells, markdown, show_table
 from wand.evaluation.quality import BUCKETS, EARLY, LATE, SpeechQuality
 from wand.evaluation.result import MetricColumn, Row, TestResult
-from wand.evaluation.tables import Column, cells, markdown, show_table
 
 SYSTEM_COLUMNS = (
     Column[Row]("system", lambda row: row.system.name),

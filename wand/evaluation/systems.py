@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wand.attention import AttentionWindow, Windows
-from wand.backbone import Backbone
+from wand.model.backbone import Backbone
 
 Weights = Callable[[], AbstractContextManager[Backbone]]
 """Gives the model of a system, to be run inside a ``with`` block: a teacher may be the student without its adapters."""

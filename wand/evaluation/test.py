@@ -11,21 +11,22 @@ import torch
 from torch import Tensor
 
 from wand.attention import AttentionWindow, Windows
-from wand.backbone import Backbone
+from wand.benchmark.cost import cache_bytes, seconds_to_columns, step_milliseconds
 from wand.codecs import Codec
-from wand.conditioning import ConditionedBatch, Reference
+from wand.codecs.reference import Reference
+from wand.console.progress import Progress, progress
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
-from wand.evaluation.cost import cache_bytes, seconds_to_columns, step_milliseconds
 from wand.evaluation.metric import TestMetric, check_metrics
 from wand.evaluation.prediction import PredictionTest
 from wand.evaluation.quality import Take, summarise, won_back
 from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
-from wand.evaluation.speaking import rank_and_world, speak_takes, spread
 from wand.evaluation.systems import ComparedSystem, Weights
-from wand.progress import Progress, progress
+from wand.evaluation.takes import rank_and_world, speak_takes, spread
+from wand.model.backbone import Backbone
+from wand.model.batch import ConditionedBatch
 from wand.recognition import Recogniser
-from wand.synthesis import sounds_of
+from wand.speech.speaking import sounds_of
 
 RECORDED = "recorded"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from wand.codecs import Codec
-from wand.conditioning import Reference
-from wand.data.audio import resample
+from wand.codecs.reference import Reference
 from wand.data.example import Example
-from wand.data.sampled import TeacherSamples
-from wand.data.source import SPLITS, SpeechSource
-from wand.voices import read_voice
+from wand.data.sources.source import SPLITS, SpeechSource
+from wand.data.sources.teacher_samples import TeacherSamples
+from wand.files.audio import resample
+from wand.speech.voices import read_voice
 
 
 class ReferenceVoices:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from wand.distillation import IGNORE, agreement, cross_entropy, masked_sum, skew_kl
+from wand.distillation.losses import IGNORE, agreement, cross_entropy, masked_sum, skew_kl
 
 
 def token_sums(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:

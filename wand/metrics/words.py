@@ -10,13 +10,13 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from wand.recognition.base import Recogniser
-from wand.text import plain_words
+from wand.text.front_end import plain_words
 
 
 def errors(heard: str, text: str) -> tuple[int, int, int, int]:
     """Wrong letters, letters, wrong words and words of one sentence.
 
-    Wrong letters (words) are the edit distance between both texts, in plain words (`wand.text.plain_words`).
+    Wrong letters (words) are the edit distance between both texts, in plain words (`wand.text.front_end.plain_words`).
 
     Raises:
         ValueError: If the text has no words.

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wand.assets import asset_folder
-from wand.data.audio import SILENT_PEAK, resample
+from wand.files.audio import SILENT_PEAK, resample
 from wand.recognition.network import HOP, SAMPLE_RATE, RecogniserNetwork, RecogniserShape, greedy_letters, pad
 
 # Sounds of about this many seconds altogether are heard at once.

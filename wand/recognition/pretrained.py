@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wand.data.audio import resample
+from wand.files.audio import resample
 
 
 class PretrainedRecogniser:

@@ -1,1 +1,1 @@
-"""Scripts that serve a released model's own codec; they run in its environment, where there is no wand."""
+"""What a codec worker script imports: `serve`."""

@@ -1,0 +1,234 @@
+"""Any causal language model of transformers whose vocabulary has speech tokens: Spark-TTS, Llasa, Orpheus, NeuTTS.
+
+What such a model is given and what it answers is described by a `SpeechFormat`; no code is needed for another one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from wand.files.weights import (
+    check_fit,
+    folder_digest,
+    read_json,
+    read_weight_folder,
+    stored_dtype,
+    write_weight_folder,
+)
+from wand.model.backbone import Backbone
+from wand.model.batch import ConditionedBatch
+from wand.model.heads import LinearHead
+from wand.model.prompts import PromptConditioner, SpeechFormat
+from wand.model.tokenizers import Files, TextTokenizer, read_files, write_files
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
+
+
+class CausalSpeechLM(Backbone):
+    """A causal language model of transformers, its speech tokens found by name in its tokenizer.
+
+    The head is multiplied over the allowed rows only: codes and stop tokens.
+
+    Args:
+        pretrained: Folder with ``config.json``, ``*.safetensors`` and the tokenizer's files.
+        format: How it speaks; needed with `pretrained`.
+        architecture: Plain values of a model without original weights.
+
+    Raises:
+        ValueError: If the folder does not hold such a model, its tokenizer lacks a token of the format, or it needs
+            code of its own.
+
+    Attributes:
+        subfolder: Where the language model lies in a release.
+    """
+
+    num_codebooks = 1
+    subfolder = ""
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        format: SpeechFormat | None = None,
+        architecture: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(pretrained)
+        self.pretrained = pretrained
+        if (pretrained is None) == (architecture is None):
+            raise ValueError(f"{type(self).__name__} takes `pretrained` or `architecture`, exactly one of them")
+        files: Files = {}
+        if architecture is not None:
+            values = dict(architecture["config"])
+            config = AutoConfig.for_model(values.pop("model_type"), **values)
+            self.format = SpeechFormat.of(architecture["format"])
+            self.stored_dtype = getattr(torch, architecture["dtype"])
+        else:
+            if format is None:
+                raise ValueError(f"{type(self).__name__} needs a `format`: how the model at {pretrained} speaks")
+            config = _read_config(self._folder)
+            files = read_files(Path(str(pretrained)), [str(Path(self.subfolder) / name) for name in TOKENIZER_FILES])
+            self.format = format.counted(self._tokenizer_of(files))
+            self.stored_dtype = stored_dtype(self._folder)
+        self.frame_rate, self.sample_rate = self.format.frame_rate, self.format.sample_rate
+        self.layout, self.speech_vocab_size = self.format.layout(), self.format.rows
+        self.stop_ids = tuple(range(self.layout.stop_id, self.speech_vocab_size))
+        self.sampling = self.format.sampling
+        self.decoder = AutoModel.from_config(config, dtype=torch.float32)
+        self.tied = bool(getattr(config, "tie_word_embeddings", False))
+        if not self.tied:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # Found in the tokenizer, whose files travel beside the weights.
+        self.speech_ids: Tensor
+        self.register_buffer("speech_ids", torch.arange(self.speech_vocab_size), persistent=False)
+        self._allowed: tuple[object, Tensor] | None = None
+        self.use_files(files)
+        self.finish_init()
+
+    @property
+    def _folder(self) -> Path:
+        assert self.pretrained is not None
+        return Path(self.pretrained) / self.subfolder
+
+    def architecture(self) -> dict[str, Any]:
+        """Configuration of transformers, and the format."""
+        config = {**self.decoder.config.to_diff_dict(), "model_type": self.decoder.config.model_type}
+        config.pop("transformers_version", None)
+        dtype = str(self.stored_dtype).removeprefix("torch.")
+        plain: dict[str, Any] = json.loads(
+            json.dumps({"config": config, "format": asdict(self.format), "dtype": dtype})
+        )
+        return plain
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any]) -> Self:
+        """A model with random weights."""
+        return cls(architecture=architecture)
+
+    def use_files(self, files: Files) -> None:
+        """Make the tokenizer of its files, and find the speech tokens in it."""
+        self.files = files
+        tokenizer = self._tokenizer_of(files) if files else None
+        self.conditioner: PromptConditioner = PromptConditioner(self.format, tokenizer)
+        if tokenizer is None:
+            return
+        self.format.check(tokenizer)
+        ids = torch.tensor(self.format.row_ids(tokenizer))
+        rows = self.decoder.config.vocab_size
+        if int(ids.max()) >= rows:
+            raise ValueError(
+                f"the tokenizer's speech tokens reach id {int(ids.max())}, the model has {rows} embeddings"
+            )
+        self.speech_ids = ids
+
+    @staticmethod
+    def _tokenizer_of(files: Files) -> TextTokenizer:
+        return TextTokenizer.from_files({Path(name).name: content for name, content in files.items()})
+
+    def load_pretrained(self) -> None:
+        """Read the weights; a head that is tied may be there or not."""
+        state = read_weight_folder(self._folder)
+        if self.tied:
+            state.pop("lm_head.weight", None)
+        state = {name: tensor for name, tensor in state.items() if not name.endswith("rotary_emb.inv_freq")}
+        check_fit(self._upstream_state(), state, self._folder)
+        prefix = self._body_prefix()
+        self.load_state_dict(
+            {
+                name.replace(prefix, "decoder.", 1) if name.startswith(prefix) else name: tensor
+                for name, tensor in state.items()
+            }
+        )
+
+    def pretrained_digest(self) -> str:
+        """SHA-256 of the weights' files."""
+        return folder_digest(self._folder)
+
+    def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write a folder that ``from_pretrained`` of transformers opens, the tokenizer's files in it."""
+        write_files(self.files, folder)
+        folder = folder / self.subfolder
+        folder.mkdir(parents=True, exist_ok=True)
+        write_weight_folder(self._upstream_state(), folder, dtype or self.stored_dtype)
+        config = {**self.architecture()["config"], "architectures": [self._causal_class().__name__]}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    def note_window(self, folder: Path, window: int) -> None:
+        """``rswa_window`` in ``config.json``: the key by which vLLM (0.25) applies prefix and window."""
+        path = folder / self.subfolder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "rswa_window": window}, indent=2) + "\n")
+
+    def _upstream_state(self) -> dict[str, Tensor]:
+        prefix = self._body_prefix()
+        return {
+            name.replace("decoder.", prefix, 1) if name.startswith("decoder.") else name: tensor
+            for name, tensor in self.state_dict().items()
+        }
+
+    def _causal_class(self) -> Any:
+        return MODEL_FOR_CAUSAL_LM_MAPPING[type(self.decoder.config)]
+
+    def _body_prefix(self) -> str:
+        return f"{self._causal_class().base_model_prefix}."
+
+    def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
+        """``[B, P, D]``."""
+        return self._embed(batch.conditioning["ids"])
+
+    def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
+        """``[B, T, D]``; positions are the body's own."""
+        return self._embed(self.speech_ids[columns[..., 0]])
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        embeds: Tensor = self.decoder.get_input_embeddings()(ids)
+        return embeds
+
+    def _head_weight(self) -> Tensor:
+        weight = self.decoder.get_input_embeddings().weight if self.tied else self.lm_head.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def speech_head(self) -> LinearHead:
+        """``[1, V, D]``; gathered once where the weights stand still."""
+        weight = self._head_weight()
+        if weight.requires_grad and torch.is_grad_enabled():
+            return LinearHead(weight[self.speech_ids][None])
+        version = -1 if weight.is_inference() else weight._version
+        state = (weight.data_ptr(), version, weight.dtype)
+        gathered = self._allowed  # another thread may replace it
+        if gathered is None or gathered[0] != state:
+            with torch.inference_mode(False):  # what speaks now may be trained later
+                gathered = self._allowed = state, weight.detach()[self.speech_ids][None]
+        return LinearHead(gathered[1])
+
+    def full_logits(self, hidden: Tensor) -> Tensor:
+        """Logits over the whole vocabulary ``[B, S, vocabulary]``, for comparison with the original."""
+        return nn.functional.linear(self.project(hidden), self._head_weight())
+
+
+def _read_config(folder: Path) -> PretrainedConfig:
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"no model of transformers at {folder}: it should hold config.json, *.safetensors and the tokenizer "
+            f"(hf download NAME --local-dir FOLDER)"
+        )
+    values = read_json(folder / "config.json")
+    try:
+        if "auto_map" in values:
+            raise ValueError("it brings code of its own, which is not run here")
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise ValueError(f"{type(config).__name__} has no causal language model")
+    except Exception as error:  # transformers checks its configs in many ways
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder / 'config.json'} is no causal language model of transformers: {reason}") from error
+    return config

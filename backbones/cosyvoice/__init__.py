@@ -1,0 +1,319 @@
+"""CosyVoice 2 and 3: the text-to-token model of FunAudioLLM/CosyVoice (facts read at commit ace7c47).
+
+A Qwen2 body between embeddings of its own. The prefix is ``sos | text | task | prompt speech``; speech comes at 25 Hz.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2Config, Qwen2Model
+
+from wand.codecs.reference import Reference
+from wand.files.weights import check_fit, file_digest, read_json, read_weights
+from wand.model.backbone import Backbone
+from wand.model.batch import ConditionedBatch, Conditioning, left_pad
+from wand.model.columns import ColumnLayout
+from wand.model.heads import LinearHead
+from wand.model.sampling import RepetitionAware, Sampling
+from wand.model.tokenizers import Files, TextTokenizer, read_files, write_files
+
+WEIGHTS = "llm.pt"
+QWEN = "CosyVoice-BlankEN"
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json")
+END_OF_PROMPT = "<|endofprompt|>"
+# Added to Qwen2's tokenizer, in this order (cosyvoice/tokenizer/tokenizer.py).
+SPECIAL_TOKENS = (
+    "<|im_start|>", "<|im_end|>", END_OF_PROMPT, "[breath]", "<strong>", "</strong>", "[noise]", "[laughter]",
+    "[cough]", "[clucking]", "[accent]", "[quick_breath]", "<laughter>", "</laughter>", "[hissing]", "[sigh]",
+    "[vocalized-noise]", "[lipsmack]", "[mn]",
+)  # fmt: skip
+# Rows behind the codes: end of speech first in version 2; in version 3 start, end, task, fill and others, 200 in all.
+CONTROL_ROWS = {2: 3, 3: 200}
+CONFIG_KEYS = {
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_key_value_heads": "num_key_value_heads",
+    "text_vocab_size": "vocab_size",
+}
+DEFAULT_INSTRUCTION = "You are a helpful assistant."
+CONTROL, TEXT, SPEECH = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class CosyVoiceArchitecture:
+    """Shape of a `CosyVoice2`; the defaults are the released 0.5B.
+
+    Args:
+        hidden_size: D.
+        intermediate_size: Width of the feed-forward layers.
+        num_layers: Decoder layers.
+        num_heads: Query heads.
+        num_key_value_heads: Key/value heads.
+        text_vocab_size: Rows of the text embedding.
+        speech_tokens: Codes of the speech tokenizer.
+        version: 2 or 3.
+        instruction: How to speak, in words; null clones the reference alone.
+        dtype: Of the weights on disk.
+    """
+
+    hidden_size: int = 896
+    intermediate_size: int = 4864
+    num_layers: int = 24
+    num_heads: int = 14
+    num_key_value_heads: int = 2
+    text_vocab_size: int = 151_936
+    speech_tokens: int = 6561
+    version: int = 2
+    instruction: str | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.version not in CONTROL_ROWS:
+            raise ValueError(f"version {self.version} of CosyVoice is not known: 2 or 3")
+
+    @property
+    def speech_rows(self) -> int:
+        """V: codes and control rows."""
+        return self.speech_tokens + CONTROL_ROWS[self.version]
+
+
+@dataclass(frozen=True, eq=False)
+class CosyVoiceConditioner:
+    """Text and prompt speech as prefix ids, each with the table it is looked up in.
+
+    Without an instruction, a reference whose words are known is continued (zero-shot: its words before the text, its
+    codes after it); one whose words are not known leaves no trace in the language model (cross-lingual: the flow alone
+    takes its voice). With an instruction its codes are left out too (instruct2).
+
+    Args:
+        shape: Of the model.
+        tokenizer: Of the text; None before the model's files are there.
+    """
+
+    shape: CosyVoiceArchitecture
+    tokenizer: TextTokenizer | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Short digest of tokenizer, version and instruction."""
+        words = "" if self.tokenizer is None else self.tokenizer.digest
+        parts = (words, self.shape.version, self.shape.instruction, self.shape.speech_tokens)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+    def __call__(self, text: str, reference: Reference) -> Conditioning:
+        """``ids [L]`` and ``table [L]``: 0 control, 1 text, 2 speech."""
+        if not text.strip():
+            raise ValueError("the text is empty: give at least one word")
+        if self.tokenizer is None:
+            raise ValueError(f"the files of CosyVoice's tokenizer ({QWEN}) are missing: set backbone.pretrained")
+        continued = self.shape.instruction is None and bool((reference.text or "").strip())
+        before = reference.text if continued else ""
+        if self.shape.instruction is not None or self.shape.version == 3:
+            before = (self.shape.instruction or DEFAULT_INSTRUCTION) + END_OF_PROMPT + (before or "")
+        prompt = self.tokenizer(before) if before else []
+        speech = reference.codes[0].long() if continued else torch.zeros(0, dtype=torch.long)
+        return self.prefix(prompt, self.tokenizer(text), speech)
+
+    def prefix(self, prompt: Sequence[int], text: Sequence[int], speech: Tensor) -> Conditioning:
+        """The prefix of prompt and text ids and of prompt speech ``[R]``; ``spoken [1]`` counts the text ids."""
+        codes, version = self.shape.speech_tokens, self.shape.version
+        start, task = (0, 1) if version == 2 else (codes, codes + 2)
+        control = CONTROL if version == 2 else SPEECH
+        written = [*prompt, *text]
+        ids = torch.cat([torch.tensor([start, *written, task]), speech])
+        table = torch.tensor([control, *[TEXT] * len(written), control, *[SPEECH] * len(speech)])
+        return {"ids": ids, "table": table, "spoken": torch.tensor([len(text)])}
+
+    def length(self, conditioning: Conditioning) -> int:
+        """Prefix columns of one conditioning."""
+        return len(conditioning["ids"])
+
+    def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
+        """``ids [B, P]`` and ``table [B, P]``, left-padded; ``spoken [B]``."""
+        made = {name: left_pad([c[name] for c in conditionings], prefix_length) for name in ("ids", "table")}
+        return {**made, "spoken": torch.cat([c["spoken"] for c in conditionings])}
+
+
+class CosyVoice2(Backbone):
+    """Reads and writes ``llm.pt`` and ``CosyVoice-BlankEN/`` of a released CosyVoice 2 or 3.
+
+    Its flow, vocoder and speech tokenizer stay upstream. Bi-streaming (text and speech by turns) is refused: there the
+    conditioning is no prefix.
+
+    Args:
+        pretrained: Folder of the release; None starts from random weights.
+        architecture: Shape of a model without original weights.
+        instruction: How to speak, in words (upstream's instruct2); needs `pretrained`.
+        bistream: Only False is possible.
+
+    Raises:
+        ValueError: If both or neither of the first two are given, or the folder does not hold the model.
+    """
+
+    licence = "CosyVoice 2's code and weights are under Apache-2.0; these are derived from them and stay under it."
+    frame_rate = 25.0
+    sample_rate = 24_000
+    num_codebooks = 1
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        architecture: CosyVoiceArchitecture | None = None,
+        instruction: str | None = None,
+        bistream: bool = False,
+    ) -> None:
+        super().__init__(pretrained)
+        if bistream:
+            raise ValueError(
+                "bistream true: text that arrives between speech is no prefix, so no window can keep it; speak whole "
+                "texts (bistream false)"
+            )
+        if (pretrained is None) == (architecture is None):
+            raise ValueError("CosyVoice2 takes either `pretrained` or `architecture`, exactly one of them")
+        self.pretrained = pretrained
+        if architecture is None:
+            architecture = _read_architecture(self._folder)
+        self.stored_dtype = getattr(torch, architecture.dtype)
+        self.shape = shape = replace(architecture, instruction=instruction or architecture.instruction)
+        rows = self.speech_vocab_size = shape.speech_rows
+        # In version 3 the first control row is the start.
+        end = shape.speech_tokens if shape.version == 2 else shape.speech_tokens + 1
+        self.stop_ids = tuple(range(shape.speech_tokens, rows))
+        self.layout = ColumnLayout(1, stop_id=end, filler_id=end + 2)
+        self.sampling = Sampling(top_k=25, top_p=0.8, repetition=RepetitionAware())
+        config = Qwen2Config(
+            vocab_size=shape.text_vocab_size,
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.num_layers,
+            num_attention_heads=shape.num_heads,
+            num_key_value_heads=shape.num_key_value_heads,
+            max_position_embeddings=32_768,
+            rms_norm_eps=1e-6,
+            rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        )
+        self.decoder = Qwen2Model(config)
+        if shape.version == 2:
+            self.llm_embedding = nn.Embedding(2, shape.hidden_size)
+        self.speech_embedding = nn.Embedding(rows, shape.hidden_size)
+        self.llm_decoder = nn.Linear(shape.hidden_size, rows, bias=shape.version == 2)
+        self.use_files({} if pretrained is None else _read_tokenizer_files(self._folder))
+        self.finish_init()
+
+    @property
+    def _folder(self) -> Path:
+        assert self.pretrained is not None
+        return Path(self.pretrained)
+
+    def architecture(self) -> dict[str, Any]:
+        """The shape in plain values."""
+        return asdict(self.shape)
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any]) -> Self:
+        """A model with random weights."""
+        return cls(architecture=CosyVoiceArchitecture(**architecture))
+
+    def use_files(self, files: Files) -> None:
+        """Make the tokenizer of its files."""
+        self.files = files
+        plain = {name.removeprefix(f"{QWEN}/"): content for name, content in files.items()}
+        tokenizer = TextTokenizer.from_files(plain, SPECIAL_TOKENS) if files else None
+        if tokenizer is not None and len(tokenizer) > self.shape.text_vocab_size:
+            rows = self.shape.text_vocab_size
+            raise ValueError(f"the tokenizer of {QWEN} has {len(tokenizer)} tokens, the model {rows} embeddings")
+        self.conditioner = CosyVoiceConditioner(self.shape, tokenizer)
+
+    def load_pretrained(self) -> None:
+        """Read ``llm.pt``."""
+        path = self._folder / WEIGHTS
+        state = read_weights(path)
+        tied = state.pop("llm.model.lm_head.weight", None)
+        if tied is None or not torch.equal(tied, state.get("llm.model.model.embed_tokens.weight", tied.new_empty(0))):
+            raise ValueError(f"{path} is no llm.pt of CosyVoice: its text head is missing or not tied to the embedding")
+        check_fit({_upstream_name(name): tensor for name, tensor in self.state_dict().items()}, state, path)
+        self.load_state_dict({_own_name(name): tensor for name, tensor in state.items()})
+
+    def pretrained_digest(self) -> str:
+        """SHA-256 of ``llm.pt``."""
+        return file_digest(self._folder / WEIGHTS)
+
+    def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write ``llm.pt`` as upstream loads it (strictly), and ``CosyVoice-BlankEN/`` without its weights."""
+        (folder / QWEN).mkdir(parents=True, exist_ok=True)
+        state = {
+            _upstream_name(name): tensor.detach().to("cpu", dtype or self.stored_dtype).contiguous()
+            for name, tensor in self.state_dict().items()
+        }
+        state["llm.model.lm_head.weight"] = state["llm.model.model.embed_tokens.weight"]
+        torch.save(state, folder / WEIGHTS)
+        config = {**self.decoder.config.to_dict(), "tie_word_embeddings": True}
+        (folder / QWEN / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_files(self.files, folder)
+
+    def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
+        """``[B, P, D]``."""
+        ids, table = batch.conditioning["ids"], batch.conditioning["table"]
+        text = self.decoder.get_input_embeddings()(torch.where(table == TEXT, ids, 0))
+        speech = self.speech_embedding(torch.where(table == SPEECH, ids, 0))
+        embeds = torch.where((table == SPEECH)[..., None], speech, text)
+        if self.shape.version == 2:
+            controls = self.llm_embedding(torch.where(table == CONTROL, ids, 0))
+            embeds = torch.where((table == CONTROL)[..., None], controls, embeds)
+        return embeds
+
+    def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
+        """``[B, T, D]``; positions are rotary."""
+        embeds: Tensor = self.speech_embedding(columns[..., 0])
+        return embeds
+
+    def speech_bounds(self, batch: ConditionedBatch) -> tuple[Tensor, Tensor]:
+        """From 2 to 20 columns for each token of the text, prompt not counted (upstream's ratios)."""
+        spoken = batch.conditioning["spoken"]
+        return 2 * spoken, 20 * spoken
+
+    def speech_head(self) -> LinearHead:
+        """``[1, V, D]``, in version 2 with bias."""
+        bias = self.llm_decoder.bias
+        return LinearHead(self.llm_decoder.weight[None], None if bias is None else bias[None])
+
+
+def _own_name(name: str) -> str:
+    return name.replace("llm.model.model.", "decoder.", 1) if name.startswith("llm.model.model.") else name
+
+
+def _upstream_name(name: str) -> str:
+    return name.replace("decoder.", "llm.model.model.", 1) if name.startswith("decoder.") else name
+
+
+def _read_architecture(folder: Path) -> CosyVoiceArchitecture:
+    config_file, weights = folder / QWEN / "config.json", folder / WEIGHTS
+    if not (config_file.is_file() and weights.is_file()):
+        raise ValueError(f"no CosyVoice at {folder}: it should hold {WEIGHTS} and {QWEN}/config.json")
+    config = read_json(config_file)
+    sizes: dict[str, Any] = {name: config.get(key) for name, key in CONFIG_KEYS.items()}
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{config_file} does not describe a Qwen2 decoder: {CONFIG_KEYS[name]} is {size!r}")
+    state = read_weights(weights)
+    rows = state.get("speech_embedding.weight")
+    if rows is None:
+        raise ValueError(f"{weights} holds another model: it has no tensor 'speech_embedding.weight'")
+    version = 2 if "llm_embedding.weight" in state else 3
+    codes = len(rows) - CONTROL_ROWS[version]
+    dtype = str(rows.dtype).removeprefix("torch.")
+    return CosyVoiceArchitecture(**sizes, speech_tokens=codes, version=version, dtype=dtype)
+
+
+def _read_tokenizer_files(folder: Path) -> Files:
+    return read_files(folder, [f"{QWEN}/{name}" for name in TOKENIZER_FILES])

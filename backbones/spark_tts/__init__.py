@@ -1,0 +1,123 @@
+"""Spark-TTS 0.5B (facts read at SparkAudio/Spark-TTS commit 2f1ea90): a Qwen2.5 over BiCodec's tokens, at 50 Hz.
+
+Cloning needs the 32 global tokens of the voice; where the reference's words are known, its speech is continued. The
+codec stays upstream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wand.attention import AttentionContext, AttentionWindow
+from wand.backbones.causal_lm import CausalSpeechLM
+from wand.decoding.sampler import Sampler
+from wand.model.batch import Conditioning
+from wand.model.prompts import SpeechFormat, SpeechTokens
+from wand.model.sampling import Sampling
+
+SPEECH_BEGINS = "<|start_semantic_token|>"
+_VOICE = "<|end_content|><|start_global_token|>{global_codes}<|end_global_token|>"
+FORMAT = SpeechFormat(
+    speech_tokens=[SpeechTokens("<|bicodec_semantic_{}|>")],
+    stop_tokens=["<|end_semantic_token|>", "<|im_end|>"],
+    # Upstream lets the model say the last token where the reference's words are not known. It begins the speech, so
+    # that it is part of the prefix here.
+    prompt=f"<|task_tts|><|start_content|>{{text}}{_VOICE}{SPEECH_BEGINS}",
+    prompt_with_reference=f"<|task_tts|><|start_content|>{{reference_text}}{{text}}{_VOICE}{SPEECH_BEGINS}{{reference}}",
+    frame_rate=50.0,
+    sample_rate=16_000,
+    global_tokens=SpeechTokens("<|bicodec_global_{}|>"),
+    sampling=Sampling(temperature=0.8, top_k=50, top_p=0.95),
+)
+GENDERS = ("female", "male")
+LEVELS = ("very_low", "low", "moderate", "high", "very_high")
+# Attributes, 32 global tokens and their marks take about 50.
+MOST_ATTRIBUTES = 128
+
+
+class SparkTTS(CausalSpeechLM):
+    """Reads and writes the folder ``LLM`` of a released Spark-TTS.
+
+    Args:
+        pretrained: Folder of the release, which holds ``LLM``; None starts from random weights.
+        architecture: Plain values of a model without original weights.
+
+    Raises:
+        ValueError: If both or neither are given, or the folder does not hold the model.
+    """
+
+    subfolder = "LLM"
+    licence = (
+        "Spark-TTS's weights are under CC BY-NC-SA 4.0: name the original, no commercial use, and these weights, which "
+        "are derived from them, are under the same licence."
+    )
+
+    def __init__(self, pretrained: str | None = None, architecture: dict[str, Any] | None = None) -> None:
+        super().__init__(pretrained, None if pretrained is None else FORMAT, architecture)
+
+    def describe_voice(self, text: str, gender: str, pitch: str = "moderate", speed: str = "moderate") -> Conditioning:
+        """The prompt of the controllable mode, which clones nobody: ``ids [L]``.
+
+        Args:
+            text: What will be said.
+            gender: ``female`` or ``male``.
+            pitch: From ``very_low`` over ``low``, ``moderate`` and ``high`` to ``very_high``.
+            speed: As `pitch`.
+
+        Raises:
+            ValueError: On another value.
+        """
+        chosen = {"gender": (gender, GENDERS), "pitch": (pitch, LEVELS), "speed": (speed, LEVELS)}
+        for name, (value, known) in chosen.items():
+            if value not in known:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
+        style = (
+            f"<|gender_{GENDERS.index(gender)}|><|pitch_label_{LEVELS.index(pitch)}|>"
+            f"<|speed_label_{LEVELS.index(speed)}|>"
+        )
+        template = "<|task_controllable_tts|><|start_content|>{text}<|end_content|><|start_style_label|>"
+        return self.conditioner.fill(f"{template}{style}<|end_style_label|>", text)
+
+    @torch.inference_mode()
+    def invent_voice(self, described: Conditioning, seed: int = 0) -> tuple[Conditioning, Tensor]:
+        """Let the model choose the attributes and the global tokens of a described voice.
+
+        They are conditioning: every later step sees them, whatever its window.
+
+        Args:
+            described: From `describe_voice`.
+            seed: Of the choice.
+
+        Returns:
+            The whole prefix, up to the mark that begins the speech, and the voice's global codes ``[G]``.
+
+        Raises:
+            ValueError: If the model does not come to its speech.
+        """
+        tokenizer = self.conditioner.known_tokenizer
+        begins = tokenizer.token_id(SPEECH_BEGINS)
+        stops = {tokenizer.token_id(token) for token in self.format.stop_tokens}
+        ids = described["ids"].to(self.speech_ids.device)
+        sampler = Sampler(self.sampling, [seed])
+        for _ in range(MOST_ATTRIBUTES):
+            token = sampler(self.next_logits(ids)[None, None])[0]
+            ids = torch.cat([ids, token])
+            if int(token) == begins:
+                return {"ids": ids.cpu()}, self.conditioner.global_codes(ids.cpu())
+            if int(token) in stops:
+                break
+        raise ValueError(
+            f"the model described no voice within {MOST_ATTRIBUTES} tokens (seed {seed}): try another seed"
+        )
+
+    def next_logits(self, ids: Tensor) -> Tensor:
+        """Logits ``[vocabulary]`` of the token after ids ``[L]``, under full attention."""
+        output = self.decoder(
+            inputs_embeds=self.decoder.get_input_embeddings()(ids[None]),
+            use_cache=False,
+            attention_context=AttentionContext(AttentionWindow(), len(ids), None),
+        )
+        return self.full_logits(output.last_hidden_state[:, -1])[0]

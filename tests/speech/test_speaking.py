@@ -1,0 +1,31 @@
+"""Codes to sound, one by one and side by side."""
+
+from __future__ import annotations
+
+import torch
+
+from wand.codecs import EncodecCodec
+from wand.speech.speaking import decode, decode_all
+
+
+def test_sounds_decoded_side_by_side_are_those_decoded_alone():
+    codec = EncodecCodec()
+    assert codec.causal
+    codes = [torch.randint(0, 256, (4, frames)) for frames in (30, 0, 7, 50, 31, 1)]
+    together = decode_all(codec, codes, rows=3)
+    for own, sound in zip(codes, together, strict=True):
+        alone = decode(codec, own)
+        assert sound.shape == alone.shape == (own.shape[1] * 320,)
+        torch.testing.assert_close(sound, alone, atol=2e-5, rtol=1e-4)
+
+
+def test_a_codec_that_looks_ahead_is_never_padded():
+    class LooksAhead:
+        causal = False
+
+        def decode(self, codes, reference=None):
+            return codes.flip(-1).float().sum(1, keepdim=True)
+
+    codes = [torch.randint(0, 9, (2, frames)) for frames in (3, 5)]
+    for own, sound in zip(codes, decode_all(LooksAhead(), codes), strict=True):
+        assert torch.equal(sound, own.flip(-1).float().sum(0))

@@ -1,0 +1,117 @@
+"""The memory of a step as counted from shapes, beside what autograd really keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import GPT2Config, GPT2Model, PreTrainedModel, Qwen2Config, Qwen2Model
+
+from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
+from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
+from wand.distillation.terms import LossTerms
+from wand.model.heads import HeadInput, LinearHead
+from wand.training.memory import layer_bytes, loss_bytes, step_memory
+
+QWEN2 = Qwen2Config(
+    vocab_size=8, hidden_size=224, intermediate_size=1216, num_attention_heads=14, num_key_value_heads=2
+)
+GPT2 = GPT2Config(
+    vocab_size=8, n_embd=160, n_head=20, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0
+)
+COLUMNS = 256
+
+
+def kept_bytes(model: PreTrainedModel, mixed: bool, checkpointing: bool = False) -> int:
+    """Bytes that autograd keeps of one forward over `COLUMNS`, weights and masks not counted."""
+    use_wand_attention(model.train())
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if COLUMNS in tensor.shape and tensor.shape.count(COLUMNS) == 1:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    embeds = torch.randn(1, COLUMNS, model.config.hidden_size, requires_grad=True)
+    # The band kernel keeps no more, but as parts of the columns, which are not told from weights here.
+    context = AttentionContext(AttentionWindow(32), 64, kernel="dense")
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=mixed),
+    ):
+        output = model(inputs_embeds=embeds, attention_context=context, use_cache=False)
+    assert output.last_hidden_state.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+@pytest.mark.parametrize("kind", ["qwen2", "gpt2"])
+def test_a_layer_keeps_about_what_is_counted(kind: str, mixed: bool) -> None:
+    """The difference of two depths is one layer."""
+    sizes = []
+    for depth in (1, 2):
+        config = QWEN2 if kind == "qwen2" else GPT2
+        config.num_hidden_layers = depth
+        sizes.append(kept_bytes(Qwen2Model(config) if kind == "qwen2" else GPT2Model(config), mixed))
+    assert layer_bytes(config, mixed) == pytest.approx((sizes[1] - sizes[0]) / COLUMNS, rel=0.2)
+
+
+class PeakBytes(TorchDispatchMode):
+    """The most bytes that tensors made inside hold at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        made = func(*args, **kwargs or {})
+        for tensor in tree_leaves(made):
+            # What is a view of something given was made before, or is known.
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in given:
+                self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return made
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(("rows", "vocabulary", "width"), [(2048, 2000, 64), (300, 6564, 256)])
+def test_losses_hold_about_what_is_counted(rows: int, vocabulary: int, width: int, mixed: bool) -> None:
+    def head_input() -> HeadInput:
+        return HeadInput(torch.randn(1, rows, width), LinearHead(torch.randn(1, vocabulary, width)))
+
+    student, teacher = head_input(), head_input()
+    for tensor in (student.hidden, *student.head.weights):
+        tensor.requires_grad_()
+    labels = torch.randint(0, vocabulary, (1, rows, 1))
+    weights = torch.ones(labels.shape)
+    with PeakBytes() as bytes_of, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        student.loss(labels, weights, LossTerms(), teacher).loss.backward()
+    assert loss_bytes(vocabulary, width, rows, mixed, "cpu") == pytest.approx(bytes_of.peak, rel=0.2)
+
+
+def test_the_step_of_a_released_model_is_counted_from_its_shapes() -> None:
+    with torch.device("meta"):
+        model = CosyVoice2(architecture=CosyVoiceArchitecture())
+    count = sum(parameter.numel() for parameter in model.parameters())
+    plain = step_memory(model, 8, 500, 300, mixed=True)
+    assert plain.weights == plain.teacher == 6 * count
+    assert plain.gradients + plain.optimiser == 12 * count
+    lean = step_memory(model, 8, 500, 300, mixed=True, checkpointing=True)
+    assert lean.activations < plain.activations / 5
+    assert step_memory(model, 16, 500, 300, mixed=True).activations == 2 * plain.activations
+    assert step_memory(model, 8, 500, 300, mixed=True, with_teacher=False).total == plain.total - plain.teacher
+    assert step_memory(model, 16, 500, 300, mixed=True).losses < 1.2 * plain.losses, "a chunk is a chunk"
+    assert str(plain).startswith(f"about {plain.total / 2**30:.2f} GiB: weights ")

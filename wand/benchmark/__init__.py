@@ -1,0 +1,1 @@
+"""What a decoding step costs: time, memory and FLOPs."""

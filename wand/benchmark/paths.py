@@ -1,0 +1,201 @@
+"""The ways a step can be computed, opened by name, each going on from a cache that is given."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationConfig
+from transformers.cache_utils import DynamicLayer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from wand.attention import AttentionWindow
+from wand.attention.interface import stock_twin
+from wand.benchmark.cost import filled_cache
+from wand.benchmark.counts import token_table, visible_keys
+from wand.decoding.cache import PrefixWindowCache, kv_bytes
+from wand.decoding.decoder import Body, Decoder
+from wand.decoding.full_cache import FullCache
+from wand.decoding.graph import capture
+from wand.decoding.sampler import Sampler
+from wand.model.backbone import Backbone
+from wand.model.heads import LinearHead
+
+TRANSFORMERS, LEAN, INT8, GENERATE = "transformers", "lean", "lean int8", "generate()"
+# Columns that one call of generate() speaks, since it has work to do before the first.
+GENERATED = 8
+
+Halves = tuple[Callable[[], object], Callable[[], object]]
+"""Draw the tokens of a column, and feed them to the model (`MeasuredSystem.columns_per_step` columns a call)."""
+
+
+class Steps(Protocol):
+    """One way to compute steps."""
+
+    def begin(self, cache: Any, prefix_length: int, rows: int) -> Halves:
+        """The halves of a step from where a cache stands.
+
+        Args:
+            cache: Of B rows; holds the prefix and what was spoken after it.
+            prefix_length: P.
+            rows: B.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class MeasuredSystem:
+    """An attention and a way to compute it.
+
+    Args:
+        window: W; None is full attention.
+        path: ``transformers`` (its body as it is), ``lean`` (`wand.decoding.lean`; on a GPU the window's step is one
+            CUDA graph), ``lean int8``, or ``generate()`` of transformers with its own growing cache.
+    """
+
+    window: int | None
+    path: str
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return f"{'full' if self.window is None else f'window {self.window}'}, {self.path}"
+
+    @property
+    def columns_per_step(self) -> int:
+        """Columns that one call speaks."""
+        return GENERATED if self.path == GENERATE else 1
+
+    def cache_bytes(self, backbone: Backbone, prefix: int, columns: int, rows: int = 1) -> int:
+        """Bytes of keys and values after so many speech columns."""
+        itemsize = next(backbone.decoder.parameters()).element_size()
+        kept = columns if self.window is None else self.window
+        return kv_bytes(backbone.decoder.config, prefix + kept, itemsize, rows)
+
+    def keys(self, prefix: int, columns: int) -> int:
+        """Keys that the step after so many speech columns sees."""
+        return visible_keys(prefix, columns, self.window)
+
+
+def measured_systems(window: int, int8: bool) -> list[MeasuredSystem]:
+    """Full attention and the window by every path, full attention also as users have it today."""
+    full = [MeasuredSystem(None, path) for path in (TRANSFORMERS, GENERATE, LEAN)]
+    return [*full, *(MeasuredSystem(window, path) for path in (TRANSFORMERS, LEAN, *([INT8] if int8 else [])))]
+
+
+def open_steps(system: MeasuredSystem, backbone: Backbone) -> Steps:
+    """A system over a model.
+
+    Raises:
+        ValueError: If the model cannot be computed that way; says why.
+    """
+    if system.path == GENERATE:
+        return StockGenerate(backbone)
+    body: Body = "transformers" if system.path == TRANSFORMERS else "lean"
+    return DecoderSteps(Decoder(backbone, AttentionWindow(system.window), body, int8=system.path == INT8))
+
+
+def make_cache(
+    system: MeasuredSystem, backbone: Backbone, prefix: int, columns: int, rows: int
+) -> PrefixWindowCache | DynamicCache:
+    """The cache that a system has after so many speech columns."""
+    filled = filled_cache(backbone, prefix, columns, AttentionWindow(system.window), rows)
+    if system.path != GENERATE:
+        return filled
+    stock = DynamicCache()
+    for index, layer in enumerate(filled.layers):
+        assert isinstance(layer, DynamicLayer)
+        assert layer.keys is not None
+        assert layer.values is not None
+        stock.update(layer.keys, layer.values, index)
+    return stock
+
+
+class DecoderSteps:
+    """wand's own step, as its decodes take it.
+
+    Args:
+        decoder: The model and its window.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    @torch.inference_mode()
+    def begin(self, cache: PrefixWindowCache | FullCache, prefix_length: int, rows: int) -> Halves:
+        """Begins with random logits, drawn from as the model is meant to be sampled."""
+        decoder, backbone = self.decoder, self.decoder.backbone
+        head = backbone.speech_head()
+        device = next(backbone.parameters()).device
+        sampler = Sampler(backbone.sampling, range(rows), backbone.forbidden_tokens(), device)
+        logits = torch.randn(rows, backbone.num_codebooks, backbone.speech_vocab_size, device=device)
+        sampler.prepare(*logits.shape[1:])
+        tokens = torch.zeros(logits.shape[:2], dtype=torch.long, device=device)
+
+        @torch.inference_mode()
+        def draw() -> None:
+            tokens.copy_(sampler(logits))
+            sampler.remember(tokens)
+
+        @torch.inference_mode()
+        def feed() -> None:
+            logits.copy_(head.logits(decoder.step(cache, tokens)))
+
+        def state() -> list[Tensor]:
+            return [logits, tokens, cache.positions, *sampler.state()]
+
+        return capture(draw, feed, state) if decoder.can_be_captured else (draw, feed)
+
+
+class StockGenerate:
+    """What a user has today: the original's body and a head in a causal language model, `generate()`, `DynamicCache`.
+
+    Greedy. Its weights are those of the backbone.
+
+    Args:
+        backbone: The model.
+
+    Raises:
+        ValueError: If its tokens do not come from one table through one head.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        config = copy.deepcopy(backbone.decoder.config)
+        causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+        table = token_table(backbone.decoder)
+        one_table = table is not None and len(table) >= backbone.speech_vocab_size
+        own = backbone.speech_head()
+        if causal is None or backbone.num_codebooks > 1 or not one_table or not isinstance(own, LinearHead):
+            raise ValueError("transformers' generate() needs one codebook and the body's own embedding of tokens")
+        with torch.device("meta"):
+            self.model: Any = causal(config)
+        weight, bias = own.weight, own.bias
+        _, rows, width = weight.shape
+        head = nn.Linear(width, rows, bias=bias is not None, device="meta")
+        head.weight = nn.Parameter(weight[0], requires_grad=False)
+        if bias is not None:
+            head.bias = nn.Parameter(bias[0], requires_grad=False)
+        self.body = stock_twin(backbone.decoder)
+        setattr(self.model, self.model.base_model_prefix, self.body)
+        self.model.set_output_embeddings(head)
+        self.model.eval()
+        # A padding token that is not among those fed: nothing is padded.
+        self.settings = GenerationConfig(max_new_tokens=GENERATED, do_sample=False, pad_token_id=1)
+
+    def begin(self, cache: DynamicCache, prefix_length: int, rows: int) -> Halves:
+        """The first half is empty: `generate()` draws as it feeds."""
+        length = cache.get_seq_length()
+        ids = torch.zeros(rows, length + 1, dtype=torch.long, device=self.body.device)
+
+        @torch.inference_mode()
+        def speak() -> Tensor:
+            spoken: Tensor = self.model.generate(ids, past_key_values=cache, generation_config=self.settings)
+            # Forgotten, so that the next call begins where this one did.
+            cache.crop(length - cache.get_seq_length())
+            return spoken[:, length + 1 :]
+
+        return (lambda: None), speak

@@ -1,0 +1,83 @@
+"""A corpus of Lhotse's: whatever its recipes prepare."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wand.data.sources.source import SPLITS, Utterance, split_by_name
+from wand.files.audio import resample
+
+
+class LhotseCorpus:
+    """The cuts of a Lhotse CutSet, one supervision each.
+
+    Args:
+        cuts: A file that ``CutSet.from_file`` opens.
+        validation_share: Share of the cuts to validate on.
+        test_share: Share of the cuts to test on.
+
+    Raises:
+        ValueError: If lhotse is not installed, or there is no such file.
+    """
+
+    sample_rate: int = 24_000
+
+    def __init__(self, cuts: str, validation_share: float = 0.01, test_share: float = 0.01) -> None:
+        if find_spec("lhotse") is None:
+            raise ValueError('LhotseCorpus needs lhotse: pip install "wand-tts[lhotse]"')
+        if not Path(cuts).is_file():
+            raise ValueError(f"no cuts at {cuts}")
+        self.path = cuts
+        self.shares = (validation_share, test_share)
+
+    @cached_property
+    def cuts(self) -> dict[str, Any]:
+        """The cuts by id.
+
+        Raises:
+            ValueError: If the file holds none, or a cut has not one supervision.
+        """
+        try:
+            found = {cut.id: cut for cut in import_module("lhotse").CutSet.from_file(self.path)}
+        except Exception as error:  # whatever its readers raise
+            raise ValueError(f"{self.path} holds no cuts of lhotse: {error}".partition("\n")[0]) from error
+        for name, cut in found.items():
+            if (count := len(cut.supervisions)) != 1:
+                raise ValueError(
+                    f"the cut {name!r} of {self.path} has {count} supervisions, not one: cut them apart with "
+                    f"CutSet.trim_to_supervisions"
+                )
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of ids, texts and durations."""
+        parts = [(name, cut.supervisions[0].text, cut.duration) for name, cut in self.cuts.items()]
+        return hashlib.sha256(repr((parts, self.shares)).encode()).hexdigest()[:16]
+
+    def utterances(self, split: str) -> list[Utterance]:
+        """The utterances of one split."""
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        return [
+            Utterance(name, cut.supervisions[0].text or "", str(cut.supervisions[0].speaker))
+            for name, cut in self.cuts.items()
+            if split_by_name(name, *self.shares) == split
+        ]
+
+    def audio(self, utterance: Utterance) -> Tensor:
+        """The sound of one utterance: float32 ``[N]``; channels are averaged."""
+        cut = self.cuts[utterance.id]
+        try:
+            sound = torch.from_numpy(cut.load_audio()).float().mean(0)
+        except Exception as error:  # whatever its backends raise
+            raise ValueError(f"the sound of cut {cut.id!r} cannot be read: {error}".partition("\n")[0]) from error
+        return resample(sound, cut.sampling_rate, self.sample_rate)

@@ -1,0 +1,184 @@
+"""Training data from the teacher: texts in, the original full-attention model's own speech out.
+
+Neither a corpus of speech nor, where the prompts bring codes, the model's codec is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from wand.attention import AttentionWindow
+from wand.codecs import Codec
+from wand.codecs.reference import Reference
+from wand.data.encoding import Encoder, check_length, is_coded
+from wand.data.example import Example, Refusal
+from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance, split_by_name
+from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
+from wand.decoding.stopping import StopReason
+from wand.files.audio import resample
+from wand.model.backbone import Backbone
+from wand.model.batch import Conditioning, make_batch
+from wand.model.registry import build_backbone
+from wand.speech.speaking import stop_rules
+
+NO_CODES = SpeechCodes(torch.zeros(1, 0, dtype=torch.long))
+
+
+class TeacherSamples:
+    """Texts, spoken by the original model itself in the voices of prompts.
+
+    Args:
+        texts: A file, one text a line.
+        prompts: A corpus whose utterances are the voices; those of all its splits.
+        validation_share: Share of the texts to validate on.
+        test_share: Share of the texts to test on.
+        rows: Texts spoken side by side.
+        seed: Of the choice of prompts and of what is drawn.
+
+    Raises:
+        ValueError: If there is no such file, or no text in it.
+    """
+
+    def __init__(
+        self,
+        texts: str,
+        prompts: SpeechSource,
+        validation_share: float = 0.02,
+        test_share: float = 0.02,
+        rows: int = 16,
+        seed: int = 0,
+    ) -> None:
+        if not Path(texts).is_file():
+            raise ValueError(f"no file of texts at {texts}")
+        self.texts = [line.strip() for line in Path(texts).read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not self.texts:
+            raise ValueError(f"no text in {texts}: it should hold one a line")
+        self.prompts = prompts
+        self.shares = (validation_share, test_share)
+        self.rows = rows
+        self.seed = seed
+        self.sample_rate = prompts.sample_rate
+
+    @property
+    def coded(self) -> bool:
+        """Whether the prompts bring codes."""
+        return is_coded(self.prompts)
+
+    @cached_property
+    def voices(self) -> dict[str, Utterance]:
+        """The prompts by id."""
+        return {utterance.id: utterance for split in SPLITS for utterance in self.prompts.utterances(split)}
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of texts, prompts and seed."""
+        parts = (self.texts, self.prompts.fingerprint, self.shares, self.seed)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def utterances(self, split: str) -> list[Utterance]:
+        """The texts of one split, each with its prompt as reference."""
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        found = []
+        for i, text in enumerate(self.texts):
+            if split_by_name(text, *self.shares) == split:
+                name = f"text-{i:06d}"
+                prompt = random.Random(f"{self.seed}/{name}").choice(list(self.voices.values()))
+                found.append(Utterance(name, text, prompt.speaker, prompt.id))
+        return found
+
+    def audio(self, utterance: Utterance) -> Tensor:
+        """The sound of a prompt; what the model says is codes."""
+        return self.prompts.audio(self._prompt(utterance))
+
+    def codes(self, utterance: Utterance) -> SpeechCodes:
+        """The codes of a prompt."""
+        own: SpeechCodes = self.prompts.codes(self._prompt(utterance))  # type: ignore[attr-defined]
+        return own
+
+    def _prompt(self, utterance: Utterance) -> Utterance:
+        return self.voices[utterance.reference or utterance.id]
+
+
+class TeacherSpeech:
+    """The original model, speaking.
+
+    Args:
+        source: Texts and prompts.
+        backbone: The model to be adapted; its original weights are read into another.
+        codec: Of the prompts; None where they bring codes, or the model needs none.
+        max_seconds: Longest speech allowed.
+
+    Raises:
+        ValueError: If the model has no original weights.
+    """
+
+    def __init__(self, source: TeacherSamples, backbone: Backbone, codec: Codec | None, max_seconds: float) -> None:
+        if backbone.pretrained is None:
+            raise ValueError("TeacherSamples are spoken by the original model: set backbone.pretrained")
+        self.source = source
+        self.max_seconds = max_seconds
+        self.codec = codec
+        self.encode = lru_cache(maxsize=256)(Encoder(source, codec))
+        self.model = build_backbone(backbone.spec(), backbone.files)
+        self.model.pretrained = backbone.pretrained
+        self.model.load_pretrained()
+        self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def speak(self, part: Sequence[Utterance], on_done: Callable[[int], object]) -> Iterator[Example | Refusal]:
+        """Speak the texts of a shard.
+
+        Args:
+            part: The texts.
+            on_done: Called with the number of texts that have been spoken since the last call.
+        """
+        for start in range(0, len(part), self.source.rows):
+            chosen = part[start : start + self.source.rows]
+            conditioned = [(utterance, self._condition(utterance)) for utterance in chosen]
+            yield from (made for _, made in conditioned if isinstance(made, Refusal))
+            yield from self._speak([(u, made) for u, made in conditioned if not isinstance(made, Refusal)])
+            on_done(len(chosen))
+
+    def _condition(self, utterance: Utterance) -> Conditioning | Refusal:
+        prompt = self.source.voices[str(utterance.reference)]
+        own = self.encode(prompt) if self.source.coded or self.codec is not None else NO_CODES
+        if isinstance(own, Refusal):
+            return Refusal(utterance.id, "its prompt", own.detail)
+        try:
+            audio = None
+            if self.model.hears_references:
+                audio = resample(self.source.audio(utterance), self.source.sample_rate, self.model.sample_rate)
+            reference = Reference(own.codes, audio, prompt.text, own.global_codes, prompt.speaker)
+            return self.model.conditioner(utterance.text, reference)
+        except ValueError as error:
+            return Refusal(utterance.id, "its text or prompt", str(error))
+
+    def _speak(self, conditioned: Sequence[tuple[Utterance, Conditioning]]) -> Iterator[Example | Refusal]:
+        if not conditioned:
+            return
+        model = self.model
+        spoken = generate(
+            Decoder(model, AttentionWindow()),
+            make_batch(model.conditioner, model.layout, [conditioning for _, conditioning in conditioned]),
+            rules=stop_rules(model, self.codec, self.max_seconds),
+            seeds=[crc32(f"{utterance.id}/{self.source.seed}".encode()) for utterance, _ in conditioned],
+        )
+        for (utterance, conditioning), one in zip(conditioned, spoken, strict=True):
+            checked = check_length(utterance, SpeechCodes(one.codes), model, self.max_seconds)
+            if one.reason != StopReason.STOP_TOKEN:
+                yield Refusal(utterance.id, f"ended by {one.reason}", f"{one.codes.shape[1]} frames without a stop")
+            elif isinstance(checked, Refusal):
+                yield checked
+            else:
+                yield Example(
+                    utterance.id, utterance.text, utterance.speaker, conditioning, one.codes, utterance.reference
+                )

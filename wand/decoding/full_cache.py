@@ -1,0 +1,81 @@
+"""The cache of full attention: every column is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from wand.decoding.cache import StepContext
+
+
+class _GrowingLayer(DynamicLayer):
+    """Keys and values of one layer in storage with room to spare: a step writes its column and copies nothing."""
+
+    _storage: tuple[Tensor, Tensor] | None = None
+    _given: Tensor | None = None  # the keys as this layer left them; others mean that a beam or a crop came between
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append ``[B, G, n, D]``; storage doubles when it is full."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        before = self.get_seq_length()
+        total = before + key_states.shape[2]
+        if self._storage is None or total > self._storage[0].shape[2] or (before and self.keys is not self._given):
+            rows, groups, _, width = key_states.shape
+            larger = key_states.new_empty(2, rows, groups, 2 * total, width)
+            if self.keys is not None and self.values is not None and before:
+                larger[0, :, :, :before], larger[1, :, :, :before] = self.keys, self.values
+            self._storage = larger[0], larger[1]
+        keys, values = self._storage
+        keys[:, :, before:total] = key_states
+        values[:, :, before:total] = value_states
+        self.keys, self.values = keys[:, :, :total], values[:, :, :total]
+        self._given = self.keys
+        return self.keys, self.values
+
+
+class FullCache(DynamicCache):
+    """Full attention: every column kept, so bytes and time per step grow. Rows are in step.
+
+    Args:
+        prefix_length: P, prefix columns, left padding included.
+        starts: ``[B]`` first real column of every row; None when no row is padded.
+    """
+
+    def __init__(self, prefix_length: int, starts: Tensor | None = None) -> None:
+        super().__init__()
+        self.layer_class_to_replicate = _GrowingLayer
+        self.prefix_length = prefix_length
+        self.starts = starts
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values so far, without the room to spare."""
+        return sum(tensor.nbytes for tensor in self._tensors())
+
+    @property
+    def positions(self) -> Tensor:
+        """The next column, ``[1]`` (all rows are in step), where the keys are."""
+        tensors = self._tensors()
+        return torch.tensor([self.get_seq_length()], device=tensors[0].device if tensors else None)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep some rows ``[n]`` only."""
+        self.batch_select_indices(rows)
+        self.starts = None if self.starts is None else self.starts[rows]
+
+    def _tensors(self) -> list[Tensor]:
+        pairs = [(layer.keys, layer.values) for layer in self.layers if isinstance(layer, DynamicLayer)]
+        return [tensor for pair in pairs for tensor in pair if tensor is not None]
+
+    def step_context(self) -> StepContext:
+        """What the attention of the next step needs."""
+        mask = None
+        if self.starts is not None:
+            columns = torch.arange(self.get_seq_length() + 1, device=self.starts.device)
+            mask = (columns >= self.starts[:, None])[:, None, None]
+        return StepContext([mask] * len(self.layers))

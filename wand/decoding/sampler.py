@@ -1,0 +1,132 @@
+"""The state of drawing: a sampler with a seed per row; what a row draws does not depend on its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wand.decoding.uniform import uniform
+from wand.model.sampling import MASKED, RepetitionAware, Sampling, penalise_repetition
+
+
+class Sampler:
+    """Draws tokens for B rows; what a row draws depends on its own seed and logits alone, not on its neighbours.
+
+    All state is tensors that are changed in place, where the logits are: nothing waits for the host.
+
+    Args:
+        sampling: How tokens are drawn.
+        seeds: One per row.
+        forbidden: Bool ``[K, V]``: tokens that are never drawn; None when all may be.
+        device: Where the logits will be.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        forbidden: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.sampling = sampling
+        self.forbidden = None if forbidden is None else forbidden.to(device)
+        self._seeds = torch.tensor(list(seeds), dtype=torch.long, device=device)
+        self._calls = torch.zeros_like(self._seeds)
+        self._remembered = torch.zeros_like(self._seeds)
+        self._codebooks = 0
+        self._spoken: Tensor | None = None
+        self._lately: Tensor | None = None
+
+    def __call__(self, logits: Tensor, first: int = 0) -> Tensor:
+        """Draw tokens ``[B, n]`` of n codebooks from logits ``[B, n, V]``.
+
+        Every step draws every codebook once, in order: all at once, or some at a time after `prepare`.
+
+        Args:
+            logits: Of the codebooks ``first .. first + n - 1``.
+            first: The first of them.
+        """
+        settings = self.sampling
+        if first == 0 and self._codebooks == 0:
+            self.prepare(*logits.shape[1:])
+        own = slice(first, first + logits.shape[1])
+        logits = logits.float()
+        if self._spoken is not None:
+            logits = penalise_repetition(logits, self._spoken[:, own], settings.repetition_penalty)
+        if self.forbidden is not None:
+            logits = logits.masked_fill(self.forbidden[own], MASKED)
+        if settings.temperature == 0:
+            return logits.argmax(-1)
+        tokens = self._draw(logits / settings.temperature, own)
+        if own.stop == self._codebooks:
+            self._calls += 1
+        return tokens
+
+    def prepare(self, codebooks: int, tokens: int) -> None:
+        """Make what the rules against repetition need for logits ``[B, K, V]``, unless it is there."""
+        self._codebooks = codebooks
+        rows, settings = len(self._seeds), self.sampling
+        if self._spoken is None and settings.repetition_penalty != 1:
+            self._spoken = self._spoken_before(codebooks, tokens, rows)
+        if self._lately is None and settings.repetition is not None:
+            self._lately = self._seeds.new_full((rows, settings.repetition.window, codebooks), -1)
+
+    def remember(self, columns: Tensor) -> None:
+        """Count the column ``[B, K]`` that was spoken, for the rules against repetition."""
+        if self._spoken is not None:
+            self._spoken.scatter_(-1, columns[..., None], True)
+        if self._lately is not None and (rule := self.sampling.repetition) is not None:
+            place = (self._remembered % rule.window)[:, None, None].expand(-1, 1, columns.shape[1])
+            self._lately.scatter_(1, place, columns[:, None])
+            self._remembered += 1
+
+    def restart(self, rows: Tensor, seeds: Sequence[int]) -> None:
+        """Let some rows ``[n]`` begin another speech; the others go on undisturbed."""
+        self._seeds[rows] = torch.tensor(list(seeds), dtype=torch.long, device=self._seeds.device)
+        self._calls[rows] = 0
+        self._remembered[rows] = 0
+        if self._spoken is not None:
+            _, codebooks, tokens = self._spoken.shape
+            self._spoken[rows] = self._spoken_before(codebooks, tokens, len(rows))
+        if self._lately is not None:
+            self._lately[rows] = -1
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep some rows ``[n]`` only."""
+        self._seeds, self._calls, self._remembered = self._seeds[rows], self._calls[rows], self._remembered[rows]
+        self._spoken = None if self._spoken is None else self._spoken[rows]
+        self._lately = None if self._lately is None else self._lately[rows]
+
+    def state(self) -> list[Tensor]:
+        """The tensors that a step changes; after `prepare`, always the same ones."""
+        own = (self._calls, self._remembered, self._spoken, self._lately)
+        return [tensor for tensor in own if tensor is not None]
+
+    def _spoken_before(self, codebooks: int, tokens: int, rows: int) -> Tensor:
+        spoken = torch.zeros(rows, codebooks, tokens, dtype=torch.bool, device=self._seeds.device)
+        spoken[..., self.sampling.already_spoken] = True
+        return spoken
+
+    def _draw(self, logits: Tensor, own: slice) -> Tensor:
+        settings = self.sampling
+        # Always two a codebook, so that a row's numbers do not depend on what it said.
+        numbers = uniform(self._seeds, self._calls, 2 * self._codebooks).view(len(logits), 2, -1)[..., own]
+        tokens = _pick(settings.filter(logits), numbers[:, 0])
+        if settings.repetition is None:
+            return tokens
+        others = logits.scatter(-1, tokens[..., None], MASKED) if settings.repetition.exclude else logits
+        return torch.where(self._is_repeated(tokens, own, settings.repetition), _pick(others, numbers[:, 1]), tokens)
+
+    def _is_repeated(self, tokens: Tensor, own: slice, rule: RepetitionAware) -> Tensor:
+        if self._lately is None:
+            return torch.zeros_like(tokens, dtype=torch.bool)
+        return (self._lately[..., own] == tokens[:, None]).sum(1) >= rule.window * rule.share
+
+
+def _pick(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Inverse of the distribution function at numbers ``[B, K]`` in [0, 1)."""
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    threshold = numbers[..., None] * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)

@@ -1,0 +1,1 @@
+"""The losses of WAND: formulas, divergences by name, chunked computation."""

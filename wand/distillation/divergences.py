@@ -1,0 +1,128 @@
+"""Divergences between teacher and student: what ``model.loss.divergence`` chooses.
+
+A divergence is a pure function ``(teacher, student, terms) -> nats``. It takes the log-probabilities of both models,
+``[..., V]``, already at ``terms.temperature``, and returns one value for each distribution, ``[...]``. Its gradient is
+autograd's, so any differentiable function will do: name your own by its import path, ``package.module.function``. It
+is called for a chunk of rows at a time. Log-probabilities are finite; that of a token that a model forbids is about
+-1e30, so that ``0 * (forbidden - forbidden)`` is 0.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from wand.distillation.terms import LossTerms
+
+Divergence = Callable[[Tensor, Tensor, LossTerms], Tensor]
+
+# Stands for the logarithm of 0.
+IMPOSSIBLE = -1e30
+# Log-probabilities below it are of forbidden tokens; a temperature may have changed them.
+FORBIDDEN = IMPOSSIBLE * 1e-6
+
+
+def forward_kl(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
+    """``KL(p || q)``, p the teacher, q the student: the student must cover what the teacher says."""
+    return torch.linalg.vecdot(teacher.exp(), teacher - student)
+
+
+def reverse_kl(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
+    """``KL(q || p)``: the student must not say what the teacher does not."""
+    return forward_kl(student, teacher, terms)
+
+
+def jsd(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
+    """Jensen-Shannon divergence: the mean KL of p and q to ``(p + q) / 2``; symmetric, at most ``log 2``."""
+    mixture = torch.logaddexp(teacher, student) - math.log(2)
+    return (forward_kl(teacher, mixture, terms) + forward_kl(student, mixture, terms)) / 2
+
+
+def skew_kl(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
+    """Skew KL, ``KL(p || s p + (1 - s) q)`` with s = ``terms.skew`` (DistiLLM, 2024); at most ``-log s``."""
+    if terms.skew == 0:
+        return forward_kl(teacher, student, terms)
+    mixture = torch.logaddexp(teacher + math.log(terms.skew), student + math.log1p(-terms.skew))
+    return forward_kl(teacher, mixture, terms)
+
+
+DIVERGENCES: dict[str, Divergence] = {
+    "skew_kl": skew_kl,
+    "forward_kl": forward_kl,
+    "reverse_kl": reverse_kl,
+    "jsd": jsd,
+}
+
+
+@cache
+def find_divergence(name: str) -> Divergence:
+    """The divergence of a name in `DIVERGENCES`, or of an import path.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name in DIVERGENCES:
+        return DIVERGENCES[name]
+    known = f"known are {', '.join(DIVERGENCES)}, or give the import path of a function"
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise ValueError(f"model.loss.divergence {name!r} is unknown: {known}")
+    try:
+        found: Divergence = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"model.loss.divergence {name!r} cannot be imported ({error}): {known}") from error
+    return found
+
+
+def value_and_gradient(
+    divergence: Divergence, log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor, terms: LossTerms
+) -> tuple[Tensor, Tensor]:
+    """A divergence ``[...]`` and its gradient with respect to the logits of q ``[..., V]``.
+
+    The gradient of the skew KL is written out, which takes less time and memory than autograd.
+
+    Args:
+        divergence: Which one.
+        log_p: The teacher's log-probabilities ``[..., V]``.
+        log_q: The student's.
+        p: ``log_p.exp()``.
+        q: ``log_q.exp()``.
+        terms: Settings of the divergence.
+
+    Raises:
+        ValueError: If the divergence does not return ``[...]``.
+    """
+    if divergence is skew_kl:
+        value, part = _skew_kl_and_part(log_p, log_q, p, q, terms.skew)
+    else:
+        with torch.enable_grad():
+            student = log_q.detach().requires_grad_()
+            value = divergence(log_p, student, terms)
+            if value.shape != q.shape[:-1]:
+                raise ValueError(
+                    f"model.loss.divergence {terms.divergence} returns the shape {list(value.shape)} for "
+                    f"log-probabilities {list(q.shape)}: it must return one value for each distribution"
+                )
+            (part,) = torch.autograd.grad(value.sum(), student)
+        value, part = value.detach(), part.masked_fill(log_q < FORBIDDEN, 0)
+    # From log-probabilities to logits.
+    return value, part.addcmul_(q, part.sum(-1, keepdim=True), value=-1)
+
+
+def _skew_kl_and_part(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor, skew: float) -> tuple[Tensor, Tensor]:
+    """Skew KL ``[...]`` and its gradient with respect to log q ``[..., V]``.
+
+    With m = s p + (1 - s) q the gradient is -p q (1 - s) / m. m is no smaller than s p, so that it needs no log space
+    unless s is 0.
+    """
+    if skew == 0:
+        # No gradient flows into what q forbids.
+        return torch.linalg.vecdot(p, log_p - log_q), p.neg().masked_fill_(log_q < FORBIDDEN, 0)
+    mixture = torch.lerp(q, p, skew).clamp_(min=torch.finfo(p.dtype).tiny)
+    value = torch.linalg.vecdot(p, log_p - mixture.log())
+    return value, mixture.reciprocal_().mul_(q).mul_(p).mul_(skew - 1)

@@ -1,0 +1,47 @@
+"""Settings of the training loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The training loss: ``ce_weight * CE + kd_weight * KD`` (WAND, section 2), KD a divergence from the teacher.
+
+    Args:
+        ce_weight: Weight of the cross-entropy against the recorded speech.
+        kd_weight: Weight of the divergence from the teacher (lambda in the paper).
+        skew: Share of the teacher in the mixture of the skew KL, in ``[0, 1)``. With 0 it is the plain KL divergence.
+        temperature: Softmax temperature of student and teacher in the divergence.
+        divergence: ``skew_kl``, ``forward_kl``, ``reverse_kl``, ``jsd``, or the import path of a function of your own,
+            ``package.module.function`` (see `wand.distillation.divergences`).
+        codebook_weights: One weight per codebook for its labels in the training loss; null weighs all alike. The
+            first codebooks carry the words, the last ones can hardly be predicted.
+
+    Raises:
+        ValueError: If a setting is outside its range, or all weights are zero.
+    """
+
+    ce_weight: float = 1.0
+    kd_weight: float = 1.0
+    skew: float = 0.1
+    temperature: float = 1.0
+    divergence: str = "skew_kl"
+    codebook_weights: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.ce_weight, self.kd_weight) < 0 or self.ce_weight == self.kd_weight == 0:
+            raise ValueError(
+                f"model.loss.ce_weight {self.ce_weight} and model.loss.kd_weight {self.kd_weight} leave nothing to "
+                f"learn from: neither may be negative, and one must be positive"
+            )
+        if not 0 <= self.skew < 1:
+            raise ValueError(f"model.loss.skew {self.skew} is outside [0, 1): it is the teacher's share in the mixture")
+        if self.temperature <= 0:
+            raise ValueError(f"model.loss.temperature {self.temperature} is not positive")
+        weights = self.codebook_weights
+        if weights is not None and (not weights or min(weights) < 0 or sum(weights) == 0):
+            raise ValueError(
+                f"model.loss.codebook_weights {weights}: no weight may be negative, and one must be positive"
+            )

@@ -1,0 +1,70 @@
+"""Files of a test: tables, takes, sounds and spectrograms."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+from wand.evaluation.pictures import draw_spectrograms
+from wand.evaluation.result import TestResult
+from wand.evaluation.result_table import to_markdown
+from wand.evaluation.takes import spread
+from wand.evaluation.test import Speeches, TestSize
+from wand.files.audio import write_audio
+
+TABLE = "table.json"
+
+
+def write_result(result: TestResult, folder: Path) -> None:
+    """Write ``table.json`` and ``table.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TABLE).write_text(json.dumps(result.to_json(), indent=2) + "\n")
+    (folder / "table.md").write_text(to_markdown(result))
+
+
+def read_result(folder: Path) -> TestResult:
+    """The result that `write_result` wrote.
+
+    Raises:
+        ValueError: If the folder has no table.
+    """
+    path = folder / TABLE
+    if not path.is_file():
+        raise ValueError(f"no {TABLE} in {folder}: run `wand test` first")
+    return TestResult.from_json(json.loads(path.read_text()))
+
+
+def write_speeches(speeches: Speeches, size: TestSize, folder: Path) -> None:
+    """Write ``takes.jsonl``, the folder ``sounds`` and ``spectrograms.png``.
+
+    Args:
+        speeches: What was spoken.
+        size: How many sounds to write and to draw.
+        folder: Where to write.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [{"system": name, **asdict(take)} for name, own in speeches.takes.items() for take in own]
+    (folder / "takes.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    shutil.rmtree(folder / "sounds", ignore_errors=True)  # those of an earlier test may be of other sentences
+    for name, own in speeches.sounds.items():
+        for example, sound in zip(speeches.kept[: size.sounds], own, strict=False):
+            if len(sound):
+                write_audio(folder / "sounds" / f"{example.id}-{name}.wav", sound, speeches.sample_rate)
+    if size.pictures > 0:
+        _draw(speeches, size.pictures, folder / "spectrograms.png")
+
+
+def _draw(speeches: Speeches, count: int, path: Path) -> None:
+    if find_spec("matplotlib") is None:
+        warnings.warn('spectrograms need matplotlib: pip install "wand-tts[plots]"', stacklevel=2)
+        return
+    drawn = spread(speeches.kept, count)
+    places = [speeches.kept.index(example) for example in drawn]
+    sounds = {
+        name: [own[i] for i in places] for name, own in speeches.sounds.items() if not name.startswith("untrained-")
+    }
+    draw_spectrograms(sounds, [example.text for example in drawn], speeches.sample_rate, path)

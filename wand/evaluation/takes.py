@@ -1,0 +1,148 @@
+"""Speaking many prepared sentences side by side, for tests and for the choice of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from zlib import crc32
+
+import torch.distributed
+from torch import Tensor
+
+from wand.codecs import Codec
+from wand.codecs.reference import Reference
+from wand.data.example import Example
+from wand.decoding.decoder import Decoder
+from wand.decoding.engine import Generation, Request
+from wand.decoding.generate import generate_all
+from wand.evaluation.metric import SpokenSentence, TestMetric, measure_all
+from wand.evaluation.quality import Take, judge
+from wand.model.sampling import Sampling
+from wand.recognition import Recogniser
+from wand.speech.speaking import sounds_of, stop_rules
+
+# Speech may last this many times the recorded sentence, and half a second more.
+PATIENCE = 1.5
+GRACE = 0.5
+
+
+def speak_examples(
+    decoder: Decoder,
+    codec: Codec,
+    examples: Sequence[Example],
+    *,
+    seed: int = 0,
+    rows: int = 64,
+    sampling: Sampling | None = None,
+    on_done: Callable[[int], object] | None = None,
+) -> list[Generation]:
+    """Speak the sentences of examples in the voices of their references.
+
+    Args:
+        decoder: The model, in eval mode, and its window (or full attention).
+        codec: Its codec, for the rule that ends silence.
+        examples: Prepared utterances; their codes only tell how long to wait for a stop.
+        seed: A sentence draws from this seed and its own id, so its neighbours do not matter.
+        rows: Sentences spoken side by side; when one ends, the next begins in its row.
+        sampling: How tokens are drawn; the backbone's own sampling by default.
+        on_done: Called with the number of sentences that are done.
+
+    Returns:
+        One `Generation` per example, in their order.
+    """
+    if not examples:  # a process may have no share of a few sentences
+        return []
+    backbone = decoder.backbone
+    order = sorted(range(len(examples)), key=lambda i: -examples[i].codes.shape[1])
+    bounds = [round(PATIENCE * e.codes.shape[1] + GRACE * backbone.frame_rate) for e in examples]
+    requests = [
+        Request(
+            examples[i].conditioning,
+            seed=crc32(f"{examples[i].id}/{seed}".encode()),
+            max_columns=backbone.layout.columns_of(bounds[i]),
+        )
+        for i in order
+    ]
+    spoken = generate_all(
+        decoder,
+        requests,
+        rules=stop_rules(backbone, codec, max(bounds) / backbone.frame_rate),
+        rows=rows,
+        sampling=sampling,
+        on_done=on_done,
+    )
+    return [generation for _, generation in sorted(zip(order, spoken, strict=True), key=lambda pair: pair[0])]
+
+
+def speak_takes(
+    decoder: Decoder,
+    codec: Codec,
+    recogniser: Recogniser,
+    examples: Sequence[Example],
+    *,
+    voice: Callable[[Example], Reference | None] | None = None,
+    metrics: Sequence[TestMetric] = (),
+    recorded: Callable[[Sequence[Example]], Sequence[Tensor]] | None = None,
+    seed: int = 0,
+    rows: int = 64,
+    on_done: Callable[[int], object] | None = None,
+) -> dict[str, tuple[Take, Tensor]]:
+    """Speak examples, transcribe them and compare; several processes share the sentences, and all get all takes.
+
+    Args:
+        decoder: The model, in eval mode, and its window (or full attention).
+        codec: Its codec.
+        recogniser: Transcribes the speech.
+        examples: The sentences.
+        voice: Gives the voice of an example, for codecs whose codes leave it out.
+        metrics: Further metrics of every take.
+        recorded: Gives the recorded sounds ``[M]`` of examples; needed with `metrics`.
+        seed: As in `speak_examples`.
+        rows: As in `speak_examples`.
+        on_done: Called with the number of sentences that are done, here and (about) in the other processes.
+
+    Returns:
+        Take and codes ``[K, F]`` by the example's id.
+    """
+    rank, world = rank_and_world()
+    order = sorted(range(len(examples)), key=lambda i: examples[i].codes.shape[1])
+    share = [examples[i] for i in order[rank::world]]
+    tell = None if on_done is None else lambda done: on_done(min(len(examples), done * world))
+    spoken = speak_examples(decoder, codec, share, seed=seed, rows=rows, on_done=tell)
+    voices = [None if voice is None else voice(example) for example in share]
+    conditionings, codes = [example.conditioning for example in share], [one.codes for one in spoken]
+    sounds = sounds_of(decoder.backbone, codec, decoder.window, conditionings, codes, voices)
+    heard = recogniser.transcribe(sounds, codec.sample_rate)
+    takes = [
+        judge(example, one, text, seed, decoder.backbone.frame_rate)
+        for example, one, text in zip(share, spoken, heard, strict=True)
+    ]
+    if metrics:
+        assert recorded is not None, "metrics compare with recorded sounds"
+        sentences = [
+            SpokenSentence(*parts, codec.sample_rate)
+            for parts in zip(share, takes, codes, sounds, recorded(share), strict=True)
+        ]
+        takes = [
+            replace(take, metrics=values) for take, values in zip(takes, measure_all(metrics, sentences), strict=True)
+        ]
+    own = {example.id: (take, one) for example, take, one in zip(share, takes, codes, strict=True)}
+    if world == 1:
+        return own
+    parts: list[dict[str, tuple[Take, Tensor]]] = [{} for _ in range(world)]
+    torch.distributed.all_gather_object(parts, own)
+    return {name: take for part in parts for name, take in part.items()}
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process and of all processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def spread(examples: Sequence[Example], count: int | None) -> list[Example]:
+    """`count` of the examples, evenly spread; all of them if `count` is None or larger than their number."""
+    if count is None or count >= len(examples):
+        return list(examples)
+    return [examples[i * len(examples) // count] for i in range(count)]

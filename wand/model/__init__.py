@@ -1,0 +1,1 @@
+"""A backbone as `prefix | speech` columns: what an adapter promises, its head, columns, batches and prompts."""

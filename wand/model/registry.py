@@ -1,0 +1,58 @@
+"""Finding adapters by name."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from wand.model.backbone import Backbone
+from wand.model.tokenizers import Files
+
+# Adapters that come with wand, and the modules they live in; other packages announce theirs as entry points.
+BUILTIN_BACKBONES = {
+    "CausalSpeechLM": "wand.backbones.causal_lm",
+    "CosyVoice2": "wand.backbones.cosyvoice",
+    "EncodecLM": "wand.backbones.encodec_lm",
+    "IndexTTS": "wand.backbones.index_tts",
+    "SparkTTS": "wand.backbones.spark_tts",
+}
+ENTRY_POINT_GROUP = "wand.backbones"
+
+
+def known_backbones() -> dict[str, str]:
+    """Names of all adapters and the modules they live in; imports none of them."""
+    others = {point.name: point.module for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {**BUILTIN_BACKBONES, **others}
+
+
+def find_backbone(name: str) -> type[Backbone]:
+    """The adapter of a name or a class path.
+
+    Raises:
+        ValueError: If there is none; names the known ones.
+    """
+    known = known_backbones()
+    if name in known:
+        module, attribute = known[name], name
+    elif "." in name:
+        module, attribute = name.rsplit(".", 1)
+    else:
+        raise ValueError(f"unknown backbone {name!r}: known are {', '.join(sorted(known))}, or give a class path")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"backbone {name!r} cannot be imported ({error}): known are {', '.join(sorted(known))}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Backbone)):
+        raise ValueError(f"{name!r} is not a Backbone: known are {', '.join(sorted(known))}")
+    return found
+
+
+def build_backbone(spec: dict[str, Any], files: Files | None = None) -> Backbone:
+    """The model of a `Backbone.spec` and its `Backbone.files`, with random weights."""
+    made = find_backbone(spec["class_path"]).from_architecture(spec["architecture"])
+    if files:
+        made.use_files(files)
+    return made

@@ -1,0 +1,120 @@
+"""Finding and reading the checkpoints of runs. Everything is read with ``weights_only``."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from omegaconf import OmegaConf
+
+from wand.codecs import Codec
+from wand.model.backbone import Backbone
+from wand.model.registry import build_backbone
+from wand.runs.settings import RunSettings
+
+RUNS = Path("runs")
+LAST = "last"
+
+
+def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
+    """The checkpoint file that a user means.
+
+    Args:
+        path: A file, a run folder (its ``checkpoints/last.ckpt``), or ``last``: the newest checkpoint of all runs.
+        runs: Where run folders are.
+
+    Raises:
+        ValueError: If there is none; nothing ever starts silently from zero.
+    """
+    if str(path) == LAST:
+        found = sorted(runs.glob("*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
+        if not found:
+            raise ValueError(f"no checkpoint in any run under {runs}/: start with `wand fit --config quickstart`")
+        return found[-1]
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        last = path / "checkpoints" / "last.ckpt"
+        found = sorted(path.glob("checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
+        if last.is_file():
+            return last
+        if found:
+            return found[-1]
+        raise ValueError(f"run folder {path} has no checkpoint yet")
+    raise ValueError(f"no checkpoint at {path}: give a run folder, a .ckpt file, or `last`")
+
+
+def run_folder(checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint file lies in, if it does."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A Lightning checkpoint of wand.
+
+    Raises:
+        ValueError: If the file is damaged, holds code, or is not one of wand's.
+    """
+    file = find_checkpoint(path)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, BadZipFile, RuntimeError) as error:
+        raise ValueError(f"{file} is damaged, or not a checkpoint of wand: {str(error).splitlines()[0]}") from error
+    if not isinstance(checkpoint, dict) or "backbone" not in checkpoint.get("hyper_parameters", {}):
+        raise ValueError(f"{file} is a checkpoint, but not one of wand (it does not describe a backbone)")
+    return checkpoint
+
+
+def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]:
+    """The student of a run with its weights, in eval mode, and the other settings of its `WandModule`."""
+    checkpoint = read_checkpoint(path)
+    backbone = _build(checkpoint)
+    weights = {
+        key.removeprefix("backbone."): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith("backbone.")
+    }
+    backbone.load_state_dict(weights)
+    return backbone.eval(), RunSettings.from_plain(checkpoint["hyper_parameters"])
+
+
+def load_original(path: str | Path) -> Backbone:
+    """The model that a run began with, from its original weights, in eval mode.
+
+    Raises:
+        ValueError: If the run began from random weights, or the original weights have changed since.
+    """
+    checkpoint = read_checkpoint(path)
+    original = checkpoint["hyper_parameters"]["pretrained"]
+    if original is None:
+        raise ValueError(f"the run {path} began from random weights: there is no original model")
+    backbone = _build(checkpoint)
+    backbone.pretrained = original
+    if backbone.pretrained_digest() != checkpoint["wand"]["pretrained_digest"]:
+        raise ValueError(f"the original weights at {original!r} have changed since the run {path} began")
+    backbone.load_pretrained()
+    return backbone.eval()
+
+
+def codec_of_run(path: str | Path) -> Codec | None:
+    """The codec that a run's config names (``data.codec``), where the adapter brings none of its own."""
+    folder = run_folder(find_checkpoint(path))
+    if folder is None or not (folder / "config.yaml").is_file():
+        return None
+    spec = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "data.codec")
+    if spec is None:
+        return None
+    module, name = spec.class_path.rsplit(".", 1)
+    codec: Codec = getattr(importlib.import_module(module), name)(**spec.get("init_args", {}))
+    return codec
+
+
+def _build(checkpoint: dict[str, Any]) -> Backbone:
+    """The model that a checkpoint describes, with random weights."""
+    files = {name: bytes(content.numpy()) for name, content in checkpoint["wand"].get("files", {}).items()}
+    return build_backbone(checkpoint["hyper_parameters"]["backbone"], files)

@@ -1,0 +1,127 @@
+"""Students in their original's format: ``wand export``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wand.model.backbone import Backbone
+from wand.runs.checkpoints import load_backbone_and_settings, read_checkpoint, run_folder
+from wand.runs.settings import RunSettings, flat_settings
+from wand.version import __version__
+
+ABOUT = "wand.json"
+CARD = "README.md"
+PREFIX_RULE = (
+    "Every step sees all columns of the prefix and the last `window` columns of the speech, its own included; columns "
+    "of the prefix see those before them."
+)
+_CARD = """# {name}, adapted to windowed attention
+
+Made by [WAND](https://arxiv.org/abs/2604.08558) from the original weights {original}: every step sees the whole prefix
+(text, reference) and the last **{window} columns** of the speech. Its cache does not grow.
+
+```python
+import wand
+
+model = wand.load("{folder}")  # its codec second, where the adapter brings none of its own
+(speech,) = model.generate("what is to be said", reference="voice.wav", reference_text="what is said in it")
+```
+
+**Without its window** (the original's own program, or transformers' `generate` on these files as they are) this model
+runs in a regime that it was never trained for, and saves nothing.
+
+| | |
+|---|---|
+| backbone | `{backbone}` |
+| window | {window} |
+| training | {steps} steps; {settings} |
+| best checkpoint by | {monitor} |
+| files | the original's own format; `{about}` has the window, the prefix rule and digests |
+
+Licence: {licence}
+{table}"""
+
+
+def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) -> Backbone:
+    """Write a run's student as its original is published, with ``wand.json`` and a card.
+
+    Args:
+        checkpoint: Run folder (its best checkpoint), checkpoint file, or ``last``.
+        out: Folder to write.
+        dtype: Of the weights; the original's by default.
+
+    Raises:
+        ValueError: If the folder holds something, or the run has no window.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty: give a new folder")
+    best = Path(checkpoint) / "checkpoints" / "best.ckpt"
+    chosen = best if best.is_file() else checkpoint
+    backbone, settings = load_backbone_and_settings(chosen)
+    window = settings.window
+    if window is None:
+        raise ValueError(f"the run {checkpoint} has no window (model.window null): there is nothing to export")
+    backbone.save_pretrained(out, dtype)
+    if isinstance(window, int):  # other programs know no windows by layer
+        backbone.note_window(out, window)
+    backbone.pretrained = str(out)
+    about = {
+        "wand": __version__,
+        "window": window,
+        "prefix_rule": PREFIX_RULE,
+        "backbone": backbone.spec(),
+        "files": sorted(backbone.files),
+        "training": _training(read_checkpoint(chosen), settings),
+        "digest": backbone.pretrained_digest(),
+    }
+    (out / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+    (out / CARD).write_text(_card(backbone, about, out, run_folder(Path(chosen))))
+    return backbone
+
+
+def _training(checkpoint: dict[str, Any], settings: RunSettings) -> dict[str, Any]:
+    """What the student went through."""
+    monitored = {
+        state["monitor"]: float(state["best_model_score"])
+        for state in checkpoint.get("callbacks", {}).values()
+        if isinstance(state, dict) and state.get("monitor") and state.get("best_model_score") is not None
+    }
+    return {
+        "original": checkpoint["hyper_parameters"]["pretrained"],
+        "original_digest": checkpoint["wand"]["pretrained_digest"],
+        "steps": checkpoint["global_step"],
+        "best": monitored,
+        "settings": settings.to_plain(),
+    }
+
+
+def _window_in_words(window: int | list[int], columns_per_second: float) -> str:
+    if isinstance(window, int):
+        return f"{window} columns, {window / columns_per_second:.2f} s"
+    return f"by layer, in columns: {', '.join(map(str, window))}"
+
+
+def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None) -> str:
+    training, window = about["training"], about["window"]
+    tables = [] if run is None else [run / name / "table.md" for name in ("test", "closing")]
+    table = next((path.read_text().strip() for path in tables if path.is_file()), None)
+    columns_a_second = backbone.frame_rate * backbone.layout.columns_per_frame
+    settings = flat_settings(training["settings"])
+    shown = ("optimizer.learning_rate", "loss.ce_weight", "loss.kd_weight", "loss.skew", "loss.temperature")
+    return _CARD.format(
+        name=type(backbone).__name__,
+        original="(random)" if training["original"] is None else f"`{Path(training['original']).name}`",
+        window=_window_in_words(window, columns_a_second),
+        folder=out.name,
+        backbone=about["backbone"]["class_path"],
+        steps=training["steps"],
+        settings=", ".join(f"{name} {settings[name]:g}" for name in shown),
+        monitor=", ".join(f"{name} {value:.4g}" for name, value in training["best"].items()) or "not chosen",
+        about=ABOUT,
+        licence=backbone.licence,
+        table="" if table is None else f"\n## Test\n\n{table}\n",
+    )

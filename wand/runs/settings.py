@@ -1,0 +1,102 @@
+"""Settings of a training run as a checkpoint records them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from wand.distillation.terms import LossTerms
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with a linear warm-up, then a cosine to zero over the rest of the training.
+
+    Args:
+        learning_rate: Peak learning rate, after the warm-up (paper: 1e-5, for models of half a billion parameters).
+        weight_decay: Weight decay of matrices; vectors (norms, biases) have none.
+        warmup: Share of the training steps in which the learning rate rises, in ``[0, 1)``.
+
+    Raises:
+        ValueError: If a setting is outside its range.
+    """
+
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.01
+    warmup: float = 0.03
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"model.optimizer.learning_rate {self.learning_rate} is not positive")
+        if self.weight_decay < 0:
+            raise ValueError(f"model.optimizer.weight_decay {self.weight_decay} is negative")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(
+                f"model.optimizer.warmup {self.warmup} is outside [0, 1): it is a share of the training steps"
+            )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All settings of a `WandModule` except its backbone, as a checkpoint stores them.
+
+    Args:
+        window: Final window W in speech columns, one for all layers or one for each; None is full attention.
+        teacher: ``copy``, a run folder or checkpoint, or None.
+        gradient_checkpointing: Whether layers keep only their inputs and are computed again in the backward pass.
+        loss: Terms of the training loss.
+        optimizer: Optimizer and learning rate schedule.
+
+    Raises:
+        ValueError: If there is no teacher and the cross-entropy has no weight.
+    """
+
+    window: int | list[int] | None = 32
+    teacher: str | None = "copy"
+    gradient_checkpointing: bool = False
+    loss: LossTerms = field(default_factory=LossTerms)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        if self.teacher is None and self.loss.ce_weight == 0:
+            raise ValueError(
+                "model.teacher is null and model.loss.ce_weight is 0: there is nothing to learn from; give one of them"
+            )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Nested dictionaries of plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Self:
+        """The settings that `to_plain` or an older version of wand stored, whatever stands beside them."""
+        known = group_settings({name: values[name] for name in values if name not in ("backbone", "pretrained")})
+        loss, optimizer = LossTerms(**known.pop("loss")), OptimizerSettings(**known.pop("optimizer"))
+        return cls(**known, loss=loss, optimizer=optimizer)
+
+
+# Settings that stood directly under `model` in the first runs, and the group that each belongs to now.
+GROUPED = {
+    **dict.fromkeys(("ce_weight", "kd_weight", "skew", "temperature", "codebook_weights"), "loss"),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup"), "optimizer"),
+}
+
+
+def group_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of `GROUPED` in their groups: what the first checkpoints store is translated."""
+    grouped: dict[str, Any] = {"loss": {}, "optimizer": {}}
+    for name, value in values.items():
+        if name in GROUPED:
+            grouped[GROUPED[name]][name] = value
+        else:
+            grouped[name] = value
+    return grouped
+
+
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names, as they are typed: ``{"loss.skew": 0.1, ...}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat

@@ -1,0 +1,101 @@
+"""Voices to be cloned: from a sound, or from a file in which one was saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wand.codecs import Codec
+from wand.codecs.reference import Reference
+from wand.files.audio import read_reference
+from wand.model.backbone import Backbone
+
+SAVED = ".safetensors"
+TENSORS = ("codes", "audio", "global_codes")
+WORDS = ("text", "speaker")
+
+
+def read_voice(
+    codec: Codec | None, audio: Tensor, sample_rate: int, text: str | None = None, speaker: str | None = None
+) -> Reference:
+    """A sound as a reference.
+
+    Args:
+        codec: The model's; without one there are no codes.
+        audio: Float32 ``[N]`` at `sample_rate`.
+        sample_rate: In Hz; the codec's, if there is one.
+        text: What is said in it, where that is known.
+        speaker: Name of the voice, for models that know voices by name.
+    """
+    if codec is None:
+        return Reference(torch.zeros(1, 0, dtype=torch.long), audio, text, None, speaker)
+    sound = audio[None, None]
+    voice = codec.global_codes(sound, sample_rate)
+    codes = codec.encode(sound, sample_rate)[0]
+    return Reference(codes.cpu(), audio, text, None if voice is None else voice[0].cpu(), speaker)
+
+
+def open_voice(
+    path: str | Path, backbone: Backbone, codec: Codec | None, text: str | None = None, speaker: str | None = None
+) -> Reference:
+    """A voice from a sound file, or from one of `save_voice`.
+
+    Args:
+        path: The file.
+        backbone: Who is to speak with it.
+        codec: Its codec; None where only codes are spoken.
+        text: What is said in the sound, where that is known; a saved voice knows it.
+        speaker: Name of the voice, for models that know voices by name.
+
+    Raises:
+        ValueError: If the file cannot be used, or a codec is needed and missing.
+    """
+    if Path(path).suffix == SAVED:
+        return _read_saved(Path(path), backbone, codec)
+    if codec is None and not backbone.hears_references:
+        codec = backbone.load_codec()  # raises, and says what to do
+    rate = backbone.sample_rate if codec is None else codec.sample_rate
+    return read_voice(codec, read_reference(path, rate), rate, text, speaker)
+
+
+def save_voice(reference: Reference, path: str | Path, codec: Codec | None) -> None:
+    """Write a voice, so that it can be used without its sound file and without the codec's encoder.
+
+    Args:
+        reference: The voice.
+        path: File to write, named ``*.safetensors``.
+        codec: Whose codes they are; another's voices are refused where a codec is at hand.
+    """
+    if Path(path).suffix != SAVED:
+        raise ValueError(f"a saved voice is named *{SAVED}, not {Path(path).name!r}")
+    tensors = {name: getattr(reference, name) for name in TENSORS if getattr(reference, name) is not None}
+    words = {name: getattr(reference, name) for name in WORDS}
+    about = {"voice": json.dumps(words), "codec": "" if codec is None else codec.fingerprint}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(kept, path, metadata=about)
+
+
+def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Reference:
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            words, made_by = json.loads(about["voice"]), about["codec"]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        voice = Reference(**tensors, **words)
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read as a saved voice: {str(error).splitlines()[0]}") from error
+    rows = len(voice.codes)
+    if voice.codes.shape[1] and rows != backbone.layout.rows_of_codes:
+        raise ValueError(
+            f"{path} is the voice of another model: its codes have {rows} rows, {type(backbone).__name__} has "
+            f"{backbone.layout.rows_of_codes}"
+        )
+    if made_by and codec is not None and made_by != codec.fingerprint:
+        raise ValueError(f"{path} is a voice in another codec ({made_by}, not {codec.fingerprint}): save it anew")
+    return voice

@@ -1,0 +1,1 @@
+"""Training: the Lightning module, the teacher, the curriculum, the optimizer and memory estimates."""

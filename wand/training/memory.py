@@ -1,0 +1,115 @@
+"""What a training step keeps in memory, counted from shapes before the first one runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PretrainedConfig
+
+from wand.distillation.chunked import chunk_rows
+from wand.model.backbone import Backbone
+
+# Tensors of a chunk's logits that live at once: of both models, their logarithms, their probabilities, the mixture,
+# two on the way to the sum, this chunk's gradient and the last one's.
+CHUNK_TENSORS = 11
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of one training step on one device.
+
+    Args:
+        weights: The student's masters, and their copies in bfloat16 under mixed precision.
+        gradients: Of what is trained.
+        optimiser: The two moments of AdamW.
+        teacher: Its weights, and their copies.
+        activations: What the layers keep for the way back.
+        losses: A chunk of both models' logits, what is made of it, and the gradients of the head and its input.
+    """
+
+    weights: int
+    gradients: int
+    optimiser: int
+    teacher: int
+    activations: int
+    losses: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(vars(self).values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in vars(self).items())
+        return f"about {self.total / 2**30:.2f} GiB: {parts}"
+
+
+def step_memory(
+    backbone: Backbone,
+    rows: int,
+    columns: int,
+    labels: int,
+    *,
+    mixed: bool,
+    with_teacher: bool = True,
+    checkpointing: bool = False,
+    device: str = "cpu",
+) -> StepMemory:
+    """Count the memory of a step in which a teacher looks on; a fifth more or less is normal.
+
+    Args:
+        backbone: The student; on the meta device its shapes are enough.
+        rows: B.
+        columns: P + T.
+        labels: T + 1.
+        mixed: Whether layers compute in bfloat16.
+        with_teacher: Whether there is a teacher.
+        checkpointing: Whether layers keep their inputs only.
+        device: Type of the device.
+    """
+    count = sum(parameter.numel() for parameter in backbone.parameters())
+    trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
+    copies = 2 if mixed else 0
+    layer = layer_bytes(backbone.decoder.config, mixed)
+    config = backbone.decoder.config
+    kept = layer * config.num_hidden_layers
+    if checkpointing:
+        kept = 4 * config.hidden_size * config.num_hidden_layers + layer
+    return StepMemory(
+        weights=(4 + copies) * count,
+        gradients=4 * trained,
+        optimiser=8 * trained,
+        teacher=(4 + copies) * count if with_teacher else 0,
+        activations=kept * rows * columns,
+        losses=loss_bytes(
+            backbone.num_codebooks * backbone.speech_vocab_size, config.hidden_size, rows * labels, mixed, device
+        ),
+    )
+
+
+def loss_bytes(logits: int, width: int, rows: int, mixed: bool, device: str) -> int:
+    """What the fused losses hold at their peak: `wand.distillation.chunked`.
+
+    Args:
+        logits: K * V, of a row.
+        width: D.
+        rows: With labels.
+        mixed: Whether the heads are multiplied in bfloat16.
+        device: Type of the device.
+    """
+    chunk = min(rows, chunk_rows(logits, device))
+    gradients = 4 * width * (rows + logits)
+    heads = 4 * width * logits if mixed else 0  # both of them in bfloat16
+    # The way back makes the gradients once more, scaled.
+    return gradients + max(heads + 4 * CHUNK_TENSORS * chunk * logits, gradients)
+
+
+def layer_bytes(config: PretrainedConfig, mixed: bool) -> int:
+    """About what a decoder layer keeps of one column: norms and residuals in float32, the rest as it computes."""
+    width = config.hidden_size
+    heads = config.num_attention_heads
+    pairs = getattr(config, "num_key_value_heads", None) or heads
+    head = getattr(config, "head_dim", None) or width // heads
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width
+    computed = 6 * width + 4 * inner + (heads + 2 * pairs) * head
+    return 5 * 4 * width + (2 if mixed else 4) * computed

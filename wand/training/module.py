@@ -1,0 +1,274 @@
+"""WandModule: a windowed student, its full-attention teacher, the loss between them. No line knows a model."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, Self
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+
+from wand.attention import WindowPolicy, Windows
+from wand.distillation.divergences import DIVERGENCES, find_divergence
+from wand.distillation.losses import IGNORE
+from wand.distillation.terms import LossTerms
+from wand.evaluation.prediction import PredictionTest
+from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
+from wand.metrics.tokens import TokenMetrics
+from wand.model.backbone import Backbone
+from wand.model.batch import ConditionedBatch
+from wand.model.columns import ColumnLayout
+from wand.runs.checkpoints import load_backbone_and_settings
+from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
+from wand.training.optimizer import make_optimizer
+from wand.training.teacher import COPY, NoTeacher, Teacher, build_teacher
+
+DEFAULT_LOSS = LossTerms()
+DEFAULT_OPTIMIZER = OptimizerSettings()
+
+
+class WandModule(LightningModule):
+    """Adapts a pretrained model to windowed attention by distilling its full-attention teacher (WAND, section 2).
+
+    Training runs under `window`, which `WindowCurriculum` sets every step; validation, test and synthesis always run
+    under the final hard window.
+
+    Args:
+        backbone: The model to adapt.
+        window: Final window W: how many speech columns a step sees at the end of training and in all use afterwards.
+            One size for all layers, one for each, or a `WindowPolicy` that chooses them. Null is full attention.
+        teacher: ``copy`` (the original weights, frozen), ``self`` (the student without its adapters), a run folder or
+            checkpoint of wand, or null for none.
+        gradient_checkpointing: Keep only the inputs of layers and compute the rest again in the backward pass: about a
+            third more time for a fraction of the memory.
+        loss: Terms of the training loss.
+        optimizer: Optimizer and learning rate schedule.
+
+    Raises:
+        ValueError: If a setting is outside its range, or does not fit the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        window: int | list[int] | WindowPolicy | None = 32,
+        teacher: str | None = "copy",
+        gradient_checkpointing: bool = False,
+        loss: LossTerms = DEFAULT_LOSS,
+        optimizer: OptimizerSettings = DEFAULT_OPTIMIZER,
+    ) -> None:
+        super().__init__()
+        self.final_window = backbone.windows(window)
+        if isinstance(window, int) and self.final_window.plain != window:
+            whole = self.final_window.plain
+            rank_zero_warn(f"model.window {window} is raised to {whole}: whole frames of this model's columns")
+        self.settings = RunSettings(self.final_window.plain, teacher, gradient_checkpointing, loss, optimizer)
+        _check_layout(self.settings, backbone.layout)
+        _check_divergence(loss)
+        # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
+        self._set_hparams({"backbone": backbone.spec(), "pretrained": backbone.pretrained, **self.settings.to_plain()})
+        self.backbone = backbone
+        if gradient_checkpointing:
+            backbone.decoder.activation_checkpointing_enable({"use_reentrant": False})
+        self.teacher: Teacher = NoTeacher(backbone)
+        self._original_loaded = False
+        self.window: Windows = self.final_window
+        self.strict_loading = False  # the teacher is in no checkpoint; on_load_checkpoint checks the rest
+        self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
+        # What a test compares; ComparisonTable may ask for more.
+        self.systems = compared_systems(self.final_window, with_teacher=teacher is not None)
+        self.test_means: dict[str, dict[str, float]] = {}
+        self._prediction: PredictionTest | None = None
+
+    def weights_of(self, system: ComparedSystem) -> Weights:
+        """Gives the model that a row of the table runs, inside a ``with`` block."""
+        return (lambda: nullcontext(self.backbone)) if system.weights == "student" else self.teacher.weights
+
+    # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Read the original weights and make the teacher of them, before any checkpoint is loaded."""
+        if self.backbone.pretrained is not None and not self._original_loaded:
+            self.backbone.load_pretrained()
+            self._original_loaded = True  # a test after a fit must not undo it
+        if self.settings.teacher is not None and isinstance(self.teacher, NoTeacher):
+            if self.backbone.pretrained is None and self.settings.teacher == COPY:
+                raise ValueError(
+                    "model.teacher is `copy`, but the backbone has no pretrained weights to copy: set "
+                    "backbone.pretrained, or model.teacher null"
+                )
+            self.teacher = build_teacher(self.settings.teacher, self.backbone)
+
+    def configure_model(self) -> None:
+        """Shard student and teacher over the ranks, if the strategy is `ModelParallelStrategy` (FSDP2)."""
+        mesh = self.device_mesh
+        if mesh is None or isinstance(self.backbone, FSDPModule):
+            return
+        if mesh["tensor_parallel"].size() > 1:
+            raise ValueError(
+                f"trainer.strategy.tensor_parallel_size {mesh['tensor_parallel'].size()}: models are sharded by data "
+                f"parallelism only; set it to 1 and data_parallel_size to the number of processes"
+            )
+        self.teacher.parallelize(mesh["data_parallel"])
+        self.backbone.parallelize(mesh["data_parallel"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what a resumed run needs beside the weights."""
+        checkpoint["wand"] = {
+            "pretrained_digest": None if self.backbone.pretrained is None else self.backbone.pretrained_digest(),
+            "rng_state": torch.get_rng_state(),
+            "files": {
+                name: torch.frombuffer(bytearray(content), dtype=torch.uint8)
+                for name, content in self.backbone.files.items()
+            },
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is of this model, and that only the teacher is missing."""
+        saved, own = checkpoint["hyper_parameters"]["backbone"], self.backbone.spec()
+        if saved != own:
+            raise ValueError(f"the checkpoint holds another backbone: {describe_difference(saved, own)}")
+        keys = set(self.state_dict())
+        if keys != set(checkpoint["state_dict"]):
+            difference = sorted(keys ^ set(checkpoint["state_dict"]))
+            raise ValueError(f"the checkpoint does not fit the model, beginning with the tensor {difference[0]!r}")
+        stored = checkpoint["hyper_parameters"]
+        before = flat_settings(RunSettings.from_plain(stored).to_plain())
+        before["backbone.init_args.pretrained"] = stored["pretrained"]
+        present = flat_settings(self.settings.to_plain())
+        present["backbone.init_args.pretrained"] = self.backbone.pretrained
+        for name, now in present.items():
+            if before[name] != now:
+                rank_zero_warn(
+                    f"model.{name} was {before[name]} in the checkpoint and is {now} now: what you gave wins"
+                )
+        extra = checkpoint.get("wand", {})
+        digest = extra.get("pretrained_digest")
+        if digest is not None and self.backbone.pretrained is not None and digest != self.backbone.pretrained_digest():
+            raise ValueError(
+                f"the original weights at {self.backbone.pretrained!r} have changed since this run began: the "
+                f"teacher would be another; restore them or start a new run"
+            )
+        if "rng_state" in extra:
+            torch.set_rng_state(extra["rng_state"].cpu())
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **kwargs: Any) -> Self:  # type: ignore[override]
+        """The student of a run, from the checkpoint alone: no original weights, no further argument.
+
+        Args:
+            checkpoint_path: Checkpoint file, run folder, or ``last``.
+            map_location: Where to put it.
+            **kwargs: Settings to override.
+        """
+        backbone, settings = load_backbone_and_settings(checkpoint_path)
+        return cls(backbone, **{**vars(settings), **kwargs}).to(map_location)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: ConditionedBatch, batch_idx: int) -> Tensor:
+        """Loss of one micro-batch, normalised by its labels on all ranks."""
+        importance = self._label_weights(batch.labels)
+        # A mean over ranks (DDP's of gradients, Lightning's of logs) of sums scaled like this is exact.
+        scale = self.trainer.world_size / self._sum_over_ranks(importance.sum()).clamp(min=1)
+        expected = self.teacher.head_input(batch)
+        student = self.backbone.head_input(batch, self.window)
+        sums = student.loss(batch.labels, importance, self.settings.loss, expected)
+        loss = sums.loss * scale
+        logs = {"train/ce": sums.ce * scale}
+        if expected is not None:
+            logs |= {f"train/{name}": getattr(sums, name) * scale for name in ("kd", "kl", "agreement")}
+        logs |= {"train/loss": loss.detach(), "train/masked_share": masked_share(batch.lengths, self.window)}
+        self.log_dict(logs, sync_dist=True, batch_size=len(batch))
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        return loss
+
+    def _label_weights(self, labels: Tensor) -> Tensor:
+        """``[B, T, K]``: the codebook's weight where there is a label, else 0."""
+        valid = (labels != IGNORE).float()
+        weights = self.settings.loss.codebook_weights
+        return valid if weights is None else valid * torch.tensor(weights, device=labels.device)
+
+    def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
+        """Log the window in force, and tau while the mask is soft."""
+        if self.window.largest is not None:
+            self.log("train/window", float(self.window.largest), prog_bar=True)
+            if self.window.tau is not None:
+                self.log("train/tau", self.window.tau)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the learning rate, and the norm of the gradient before clipping."""
+        grads = [p.grad for p in self.backbone.parameters() if p.grad is not None]
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(grads))
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+
+    def validation_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
+        """Agreement with the teacher, true KL and CE under the final hard window."""
+        expected = self.teacher.head_input(batch)
+        own = self.backbone.head_input(batch, self.final_window)
+        own.measure(batch.labels, expected, self.validation_metrics.update)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means."""
+        means = self.validation_metrics.compute()
+        self.validation_metrics.reset()
+        self.log_dict({f"val/{name}": value.float() for name, value in means.items()}, prog_bar=True)
+
+    def on_test_start(self) -> None:
+        """Begin to measure every system of the table."""
+        self._prediction = PredictionTest({system: self.weights_of(system) for system in self.systems})
+
+    def test_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
+        """Token metrics of every system."""
+        assert self._prediction is not None
+        self._prediction.update(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means of every system; `ComparisonTable` reads them from `test_means`."""
+        assert self._prediction is not None
+        self.test_means, self._prediction = self._prediction.means(), None
+        for name, means in self.test_means.items():
+            self.log_dict({f"test/{name}/{metric}": value for metric, value in means.items()})
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimizer and its learning rate schedule, advanced at every step."""
+        total = int(self.trainer.estimated_stepping_batches)
+        optimizer, schedule = make_optimizer(self.backbone.parameters(), self.settings.optimizer, total)
+        scheduler = LRSchedulerConfigType(scheduler=schedule, interval="step")
+        return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)
+
+    def _sum_over_ranks(self, value: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(value.clone().float(), reduce_op="sum")
+
+
+def masked_share(lengths: Tensor, window: Windows) -> Tensor:
+    """Share of label columns whose query sees less than the teacher's: those beyond the smallest window."""
+    if window.smallest is None:
+        return torch.zeros((), device=lengths.device)
+    return (lengths - window.smallest).clamp(min=0).sum() / (lengths + 1).sum()
+
+
+def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
+    """The first thing in which two backbone specs differ."""
+    if saved["class_path"] != own["class_path"]:
+        return f"{saved['class_path']}, not {own['class_path']}"
+    for key, value in saved["architecture"].items():
+        if own["architecture"].get(key) != value:
+            return f"its {key} is {value}, not {own['architecture'].get(key)}"
+    return "its architecture has other settings"
+
+
+def _check_layout(settings: RunSettings, layout: ColumnLayout) -> None:
+    weights = settings.loss.codebook_weights
+    if weights is not None and len(weights) != layout.num_codebooks:
+        raise ValueError(f"model.loss.codebook_weights {weights} are not {layout.num_codebooks} weights")
+
+
+def _check_divergence(loss: LossTerms) -> None:
+    find_divergence(loss.divergence)
+    if loss.divergence in DIVERGENCES and loss.divergence != "skew_kl" and loss.skew != LossTerms.skew:
+        rank_zero_warn(f"model.loss.skew {loss.skew} has no effect: model.loss.divergence is {loss.divergence}")

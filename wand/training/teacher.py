@@ -1,0 +1,168 @@
+"""The teacher: the full-attention model that the windowed student imitates.
+
+Whatever it is made of, it runs in eval mode, its weights are never trained, and no checkpoint holds it.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from wand.attention import AttentionWindow
+from wand.model.backbone import Backbone
+from wand.model.batch import ConditionedBatch
+from wand.model.heads import HeadInput
+from wand.runs.checkpoints import load_backbone_and_settings
+
+COPY = "copy"
+SELF = "self"
+
+
+class Teacher(ABC):
+    """What a student imitates.
+
+    Attributes:
+        shares_weights: Whether the teacher's weights are those of the student: they take no memory of their own, and
+            are the teacher's only inside `weights`.
+    """
+
+    shares_weights = True
+
+    @abstractmethod
+    def weights(self) -> AbstractContextManager[Backbone]:
+        """The teacher as a model that can be run inside the ``with`` block.
+
+        Without a teacher this is the student, the only model there is.
+        """
+
+    def head_input(self, batch: ConditionedBatch) -> HeadInput | None:
+        """The teacher's prediction under full attention, without gradients; None without a teacher."""
+        with torch.no_grad(), self.weights() as backbone:
+            return backbone.head_input(batch, AttentionWindow())
+
+    def parallelize(self, mesh: DeviceMesh) -> None:
+        """Shard the weights that are the teacher's own over the ranks of a mesh."""
+        return
+
+
+class NoTeacher(Teacher):
+    """The student learns from the recorded speech alone.
+
+    Args:
+        student: The model that is trained.
+    """
+
+    def __init__(self, student: Backbone) -> None:
+        self.student = student
+
+    def weights(self) -> AbstractContextManager[Backbone]:
+        """The student."""
+        return nullcontext(self.student)
+
+    def head_input(self, batch: ConditionedBatch) -> HeadInput | None:
+        """None."""
+        return None
+
+
+class FrozenTeacher(nn.Module, Teacher):
+    """A model of its own.
+
+    Args:
+        backbone: Becomes frozen.
+    """
+
+    shares_weights = False
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)
+        self.register_state_dict_post_hook(_keep_nothing)
+        self.train()
+
+    def weights(self) -> AbstractContextManager[Backbone]:
+        """The model."""
+        return nullcontext(self.backbone)
+
+    def parallelize(self, mesh: DeviceMesh) -> None:
+        """Shard the model over the ranks of a mesh."""
+        self.backbone.parallelize(mesh)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode."""
+        return super().train(False)
+
+
+def _keep_nothing(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
+    """State-dict hook of a module that is in no checkpoint."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        del state[key]
+
+
+class SelfTeacher(Teacher):
+    """The student itself, with its adapters (such as LoRA) switched off.
+
+    Args:
+        student: Its weights apart from the adapters are not trained.
+
+    Raises:
+        ValueError: If the student has no adapters: the teacher would change with every step.
+    """
+
+    def __init__(self, student: Backbone) -> None:
+        self.student = student
+        with student.without_adapters():
+            return
+
+    @contextmanager
+    def weights(self) -> Iterator[Backbone]:
+        """The student in eval mode, without its adapters."""
+        modes = {module: module.training for module in self.student.modules()}
+        self.student.eval()
+        try:
+            with self.student.without_adapters():
+                yield self.student
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+
+def build_teacher(teacher: str | None, student: Backbone) -> Teacher:
+    """The teacher of a student that holds its original weights.
+
+    Args:
+        teacher: ``copy`` for a frozen copy of the student as it is now; ``self`` for the student without its adapters;
+            a run folder or checkpoint file of wand, whose student is to teach (made with the same codec and
+            vocabulary); or None.
+        student: The model to be adapted.
+
+    Raises:
+        ValueError: If the checkpoint speaks other codes than the student, or a student that is to teach itself has no
+            adapters.
+    """
+    if teacher is None:
+        return NoTeacher(student)
+    if teacher == SELF:
+        return SelfTeacher(student)
+    return FrozenTeacher(copy.deepcopy(student) if teacher == COPY else _from_checkpoint(teacher, student))
+
+
+def _from_checkpoint(path: str, student: Backbone) -> Backbone:
+    made, _ = load_backbone_and_settings(path)
+    own, other = _speech(student), _speech(made)
+    if own != other:
+        raise ValueError(
+            f"teacher {path} speaks (codebooks, vocabulary, frames/s, conditioning) {other}, the student {own}"
+        )
+    return made
+
+
+def _speech(backbone: Backbone) -> tuple[object, ...]:
+    conditioner = backbone.conditioner.fingerprint
+    return backbone.num_codebooks, backbone.speech_vocab_size, backbone.frame_rate, conditioner
