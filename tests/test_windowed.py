@@ -1,4 +1,4 @@
-"""`wand.adapt`: a plain transformers model, windowed, in a loop of one's own."""
+"""`wand.apply_window`: a plain transformers model, windowed, in a loop of one's own."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_the_forward_is_masked_by_the_definition(name: str, size: int | None) ->
     model = make(name)
     ids = torch.randint(1, 40, (2, PREFIX + COLUMNS))
     expected = masked_logits(model, ids, size)
-    windowed = wand.adapt(model, window=WINDOW)
+    windowed = wand.apply_window(model, window=WINDOW)
     logits = windowed(input_ids=ids, boundary=PREFIX, window=None if size else AttentionWindow()).logits
     torch.testing.assert_close(logits, expected, atol=2e-5, rtol=0)
 
 
 def test_padded_prefixes_are_invisible() -> None:
-    windowed = wand.adapt(make("llama"), window=WINDOW)
+    windowed = wand.apply_window(make("llama"), window=WINDOW)
     ids = torch.randint(1, 40, (2, PREFIX + COLUMNS))
     starts = torch.tensor([0, 2])
     together = windowed(input_ids=ids, boundary=PREFIX, starts=starts).logits
@@ -53,7 +53,7 @@ def test_padded_prefixes_are_invisible() -> None:
 
 
 def test_generate_speaks_what_the_forward_prefers() -> None:
-    windowed = wand.adapt(make("llama"), window=WINDOW)
+    windowed = wand.apply_window(make("llama"), window=WINDOW)
     prefix = torch.randint(1, 40, (2, PREFIX))
     spoken = windowed.generate(prefix, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
     logits = windowed(input_ids=spoken, boundary=PREFIX).logits
@@ -62,6 +62,6 @@ def test_generate_speaks_what_the_forward_prefers() -> None:
 
 def test_weights_stay_the_models_own() -> None:
     model = make("llama")
-    windowed = wand.adapt(model, window=WINDOW)
+    windowed = wand.apply_window(model, window=WINDOW)
     windowed(input_ids=torch.ones(1, 9, dtype=torch.long), boundary=4).logits.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

@@ -11,30 +11,43 @@ from typing import TYPE_CHECKING, Any
 from wand.version import __version__
 
 if TYPE_CHECKING:
-    from wand.attention import AttentionContext, AttentionWindow
+    from wand.attention import AttentionContext, AttentionWindow, LayerWindows, WindowPolicy
+    from wand.callbacks.window_curriculum import WindowCurriculum
     from wand.codecs.reference import Reference
+    from wand.codecs.worker import WorkerCodec
+    from wand.data.datamodule import SpeechDataModule
     from wand.decoding.cache import PrefixWindowCache
+    from wand.distillation.terms import LossTerms
     from wand.model.backbone import Backbone
     from wand.model.batch import ConditionedBatch
     from wand.model.sampling import Sampling
+    from wand.runs.settings import OptimizerSettings
     from wand.speech.speaking import SpeakOptions
-    from wand.speech.synthesizer import load
+    from wand.speech.synthesizer import Synthesizer, load
     from wand.training.curriculum import WindowSchedule
     from wand.training.module import WandModule
-    from wand.windowed import adapt
+    from wand.windowed import apply_window
 
 _LAZY = {
     "AttentionContext": "wand.attention",
     "AttentionWindow": "wand.attention",
     "Backbone": "wand.model.backbone",
     "ConditionedBatch": "wand.model.batch",
+    "LayerWindows": "wand.attention",
+    "LossTerms": "wand.distillation.terms",
+    "OptimizerSettings": "wand.runs.settings",
     "PrefixWindowCache": "wand.decoding.cache",
     "Reference": "wand.codecs.reference",
     "Sampling": "wand.model.sampling",
     "SpeakOptions": "wand.speech.speaking",
+    "SpeechDataModule": "wand.data.datamodule",
+    "Synthesizer": "wand.speech.synthesizer",
     "WandModule": "wand.training.module",
+    "WindowCurriculum": "wand.callbacks.window_curriculum",
+    "WindowPolicy": "wand.attention",
     "WindowSchedule": "wand.training.curriculum",
-    "adapt": "wand.windowed",
+    "WorkerCodec": "wand.codecs.worker",
+    "apply_window": "wand.windowed",
     "load": "wand.speech.synthesizer",
 }
 
@@ -43,14 +56,22 @@ __all__ = [
     "AttentionWindow",
     "Backbone",
     "ConditionedBatch",
+    "LayerWindows",
+    "LossTerms",
+    "OptimizerSettings",
     "PrefixWindowCache",
     "Reference",
     "Sampling",
     "SpeakOptions",
+    "SpeechDataModule",
+    "Synthesizer",
     "WandModule",
+    "WindowCurriculum",
+    "WindowPolicy",
     "WindowSchedule",
+    "WorkerCodec",
     "__version__",
-    "adapt",
+    "apply_window",
     "load",
 ]
 

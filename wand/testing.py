@@ -27,9 +27,9 @@ from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Body, Decoder
 from wand.distillation.losses import IGNORE, cross_entropy, masked_sum, skew_kl
 from wand.distillation.terms import LossTerms
+from wand.model.adapters import build_backbone
 from wand.model.backbone import DROPOUT_SETTINGS, Backbone
 from wand.model.batch import ConditionedBatch, Conditioning, make_batch
-from wand.model.registry import build_backbone
 from wand.training.teacher import COPY, build_teacher
 
 Examples = list[tuple[Conditioning, Tensor]]

@@ -23,6 +23,8 @@ class WindowedModel(nn.Module):
 
     def __init__(self, model: PreTrainedModel, window: int) -> None:
         super().__init__()
+        if window is None:
+            raise ValueError("window None is full attention: use the model as it is, or give a number of columns")
         self.window = AttentionWindow(window)
         self.model = model
         use_wand_attention(model)
@@ -73,8 +75,8 @@ class WindowedModel(nn.Module):
         return spoken
 
 
-def adapt(model: PreTrainedModel, window: int) -> WindowedModel:
-    """Put a pretrained model under windowed attention; its weights are the same objects.
+def apply_window(model: PreTrainedModel, window: int) -> WindowedModel:
+    """Put a pretrained model under windowed attention, without training it; its weights are the same objects.
 
     Args:
         model: A decoder of transformers.

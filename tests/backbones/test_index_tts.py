@@ -28,8 +28,8 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Generation
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason, StopRules
+from wand.model.adapters import build_backbone, find_backbone
 from wand.model.batch import ConditionedBatch, make_batch
-from wand.model.registry import build_backbone, find_backbone
 from wand.testing import BackboneContract, Examples, explicit_mask
 
 FULL = AttentionWindow()

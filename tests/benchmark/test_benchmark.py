@@ -11,11 +11,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from transformers import DynamicCache
-from wand.evaluation.benchmark import machine
 
 from tests.benchmark.tiny_shapes import tiny_shape
 from wand.attention import AttentionWindow
 from wand.attention.interface import ATTENTION_NAME
+from wand.benchmark import machine
 from wand.benchmark.cost_report import MISSING, CostReport, save, sentences, speech_table, step_table
 from wand.benchmark.figure import curve_seconds, save_latency
 from wand.benchmark.measure import Bench, Place

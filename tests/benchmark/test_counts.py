@@ -20,7 +20,7 @@ from wand.benchmark.counts import (
     visible_keys_of_all,
     weight_bytes,
 )
-from wand.benchmark.paper import PUBLISHED, attention_gflops, cache_mib, paper_table
+from wand.benchmark.paper import attention_gflops, cache_mib, paper_table
 from wand.benchmark.shapes import SHAPES
 from wand.decoding.decoder import Body, Decoder
 from wand.model.backbone import Backbone
@@ -81,17 +81,17 @@ def test_shapes_are_the_released_ones(name: str, millions: float) -> None:
     assert round(sum(p.numel() for p in SHAPES[name].build("meta").parameters()) / 1e6, 1) == millions
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", SHAPES)
 def test_the_papers_cache_to_two_decimals(name: str) -> None:
-    shape, published = SHAPES[name], PUBLISHED[name]
+    shape, published = SHAPES[name], SHAPES[name].published
     config = shape.build("meta").decoder.config
     computed = cache_mib(config, shape.prefix, published.spoken, shape.window, published.itemsize)
     assert tuple(round(value, 2) for value in computed) == published.kv_mib
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", SHAPES)
 def test_the_papers_flops_within_a_hundredth(name: str) -> None:
-    shape, published = SHAPES[name], PUBLISHED[name]
+    shape, published = SHAPES[name], SHAPES[name].published
     config = shape.build("meta").decoder.config
     computed = attention_gflops(config, published.flops_prefix, published.flops_spoken, shape.window)
     for own, printed in zip(computed, published.gflops, strict=True):

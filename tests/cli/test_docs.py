@@ -17,9 +17,9 @@ import torch
 from tests.backbones import test_cosyvoice
 from tests.codecs.test_worker import cosyvoice_code, write_package
 from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
+from wand.backbones.cosyvoice.codec import CODEC
 from wand.cli import main
 from wand.cli.configs import shipped_configs
-from wand.codecs.worker import KNOWN
 from wand.files.audio import write_audio
 from wand.runs.checkpoints import read_checkpoint
 from wand.training.memory import step_memory
@@ -54,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     torch.manual_seed(0)
     release = test_cosyvoice.write_release(folder / "pretrained" / "CosyVoice2-0.5B", test_cosyvoice.GOLDEN.state)
-    (release / KNOWN["cosyvoice2"].weights).write_bytes(b"the tokenizer")
+    (release / CODEC.weights).write_bytes(b"the tokenizer")
     upstream = write_package(folder / "upstream" / "CosyVoice", cosyvoice_code("speech"))
     python = upstream / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

@@ -85,7 +85,7 @@ def test_a_windowed_model_generates_while_it_is_called() -> None:
         num_attention_heads=4,
         initializer_range=0.3,
     )
-    windowed = wand.adapt(LlamaForCausalLM(config).eval(), window=3)
+    windowed = wand.apply_window(LlamaForCausalLM(config).eval(), window=3)
     ids, prefix = torch.randint(1, 40, (2, 25)), torch.randint(1, 40, (2, 5))
 
     @torch.no_grad()

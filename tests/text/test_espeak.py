@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from wand import espeak
 from wand.demo.corpus import UNSEEN_VOICE, VOICES
+from wand.text import espeak
 from wand.text.espeak import SAMPLE_RATE, Voice, synthesize
 
 TEXT = "the quiet teacher found seven old books."

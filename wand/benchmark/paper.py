@@ -17,43 +17,11 @@ step moves accordingly: that is what ``wand benchmark`` measures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from transformers import PretrainedConfig
 
 from wand.benchmark.counts import attention_flops_per_key, multiplied_weights, visible_keys_of_all
 from wand.benchmark.shapes import SHAPES
 from wand.decoding.cache import kv_bytes
-
-
-@dataclass(frozen=True)
-class PublishedFigures:
-    """What the paper prints of one model, full attention and window, and the lengths that lead there.
-
-    Args:
-        kv_mib: Key/value cache ("MB" in the paper).
-        gflops: As printed.
-        itemsize: Bytes of a number in its cache.
-        spoken: G of its key/value figures, in columns.
-        flops_prefix: P from which its GFLOPs follow.
-        flops_spoken: G from which its GFLOPs follow: 10 seconds, of IndexTTS as in its cache.
-        factor: How often its GFLOPs hold the attention of these.
-    """
-
-    kv_mib: tuple[float, float]
-    gflops: tuple[float, float]
-    itemsize: int
-    spoken: int
-    flops_prefix: int
-    flops_spoken: int
-    factor: int
-
-
-PUBLISHED = {
-    "cosyvoice2": PublishedFigures((10.48, 5.25), (11.55, 7.44), 4, 255, 143, 250, 2),
-    "indextts": PublishedFigures((38.44, 13.01), (6.18, 3.28), 2, 249, 77, 249, 1),
-    "sparktts": PublishedFigures((18.09, 7.15), (48.12, 31.74), 4, 531, 309, 500, 2),
-}
 
 LEGEND = (
     "attention: scores and weighted values of the G spoken columns, at the lengths from which the paper's cache "
@@ -82,8 +50,8 @@ def paper_table() -> tuple[list[str], list[list[str]]]:
     """Titles and lines: computed beside published, of every released model."""
     titles = ["model", "figure", "P, G, W", "full", "window", "ratio", "paper: full", "window", "ratio"]
     lines = []
-    for name, published in PUBLISHED.items():
-        shape = SHAPES[name]
+    for shape in SHAPES.values():
+        published = shape.published
         backbone = shape.build("meta")
         config, window = backbone.decoder.config, shape.window
         own = (shape.prefix, published.spoken, window)

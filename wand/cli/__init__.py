@@ -77,7 +77,7 @@ def _run(command: str, rest: list[str]) -> int:
 
         run_export(rest)
     elif command == "backbones":
-        from wand.model.registry import known_backbones
+        from wand.model.adapters import known_backbones
 
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")

@@ -30,7 +30,7 @@ from wand.cli.configs import new_run_folder, settle_arguments
 from wand.cli.help import HelpParser
 from wand.console.progress import has_terminal
 from wand.data.datamodule import SpeechDataModule
-from wand.model.registry import find_backbone, known_backbones
+from wand.model.adapters import find_backbone, known_backbones
 from wand.recognition import open_recogniser
 from wand.runs.checkpoints import run_folder
 from wand.training.module import WandModule

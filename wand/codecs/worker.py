@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import queue
@@ -22,6 +23,7 @@ from wand.codecs.base import Codec, CodecUnavailable
 from wand.codecs.reference import Reference
 from wand.codecs.workers.serve import ANSWER, pack, unpack
 from wand.files.weights import file_digest
+from wand.registry import CODECS
 
 WORKERS = Path(__file__).parent / "workers"
 
@@ -36,8 +38,9 @@ class CodecFacts:
         num_codebooks: K.
         codebook_size: Codes of a codebook.
         needs_reference: Whether decoding needs the voice.
+        weights: File of the release that determines the codes; empty for a script of one's own.
         needs_latents: Whether the vocoder takes the model's latents, not codes.
-        weights: File of the release that determines the codes.
+        has_global_codes: Whether decoding takes global codes of the voice instead of a reference's sound.
     """
 
     sample_rate: int
@@ -47,13 +50,16 @@ class CodecFacts:
     needs_reference: bool
     weights: str = ""
     needs_latents: bool = False
+    has_global_codes: bool = False
 
 
-KNOWN = {
-    "cosyvoice2": CodecFacts(24_000, 25.0, 1, 6561, True, "speech_tokenizer_v2.onnx"),
-    "index_tts": CodecFacts(24_000, 24_000 / 1024, 1, 8192, True, "dvae.pth", needs_latents=True),
-    "spark_tts": CodecFacts(16_000, 50.0, 1, 8192, True, "BiCodec/model.safetensors"),
-}
+def find_codec(model: str) -> tuple[CodecFacts, Path] | None:
+    """Facts and script of the codec of a released model that comes with wand; None for any other name."""
+    if model not in CODECS:
+        return None
+    module = importlib.import_module(CODECS[model])
+    facts: CodecFacts = module.CODEC
+    return facts, Path(str(module.__file__)).with_name("codec_worker.py")
 
 
 class WorkerCodec(Codec):
@@ -88,14 +94,15 @@ class WorkerCodec(Codec):
         self._process: WorkerProcess | None = None
         self._lock = threading.RLock()  # threads share the worker: one request at a time
         self._heard: tuple[tuple[int, bytes], dict[str, Any]] | None = None
-        self.script = WORKERS / f"{model}.py" if model in KNOWN else Path(model)
+        known = find_codec(model)
+        self.script = Path(model) if known is None else known[1]
         if not self.script.is_file():
-            raise ValueError(f"codec worker {model!r} is neither one of {', '.join(KNOWN)} nor a script")
-        facts = KNOWN.get(model) or CodecFacts(**self.ask("describe"))
+            raise ValueError(f"codec worker {model!r} is neither one of {', '.join(CODECS)} nor a script")
+        facts = CodecFacts(**self.ask("describe")) if known is None else known[0]
         self.sample_rate, self.frame_rate = facts.sample_rate, facts.frame_rate
         self.num_codebooks, self.codebook_size = facts.num_codebooks, facts.codebook_size
         self.needs_reference, self.needs_latents = facts.needs_reference, facts.needs_latents
-        self._weights = facts.weights
+        self._weights, self._has_global_codes = facts.weights, facts.has_global_codes
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies, also in other processes, start a process of their own."""
@@ -109,7 +116,8 @@ class WorkerCodec(Codec):
         file = Path(str(self.settings["release"])) / self._weights if self._weights else self.script
         if not file.is_file():
             raise ValueError(f"no {file.name} in {file.parent}: is data.codec's release the folder of the weights?")
-        return f"{self.script.stem}-{file_digest(file)[:12]}"
+        name = self.model if self._weights else self.script.stem
+        return f"{name}-{file_digest(file)[:12]}"
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio ``[B, 1, N]`` to codes ``[B, K, F]``, row by row; rows of one length."""
@@ -142,9 +150,9 @@ class WorkerCodec(Codec):
     def _voice(self, reference: Reference | None) -> dict[str, Any]:
         if self.needs_latents:
             raise ValueError(f"the vocoder of {self.model} takes latents, not codes: make them, and call vocode")
-        if self.model == "spark_tts":
+        if self._has_global_codes:
             if reference is None or reference.global_codes is None:
-                raise ValueError("Spark-TTS's codec needs the voice's global codes: give a reference that has them")
+                raise ValueError(f"the codec {self.model} needs the voice's global codes: give a reference with them")
             return {"global_codes": reference.global_codes.cpu().numpy()}
         return self._sound_of(reference) if self.needs_reference else {}
 

@@ -12,8 +12,8 @@ import torch
 from omegaconf import OmegaConf
 
 from wand.codecs import Codec
+from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
-from wand.model.registry import build_backbone
 from wand.runs.settings import RunSettings
 
 RUNS = Path("runs")

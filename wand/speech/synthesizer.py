@@ -15,8 +15,8 @@ from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.prefixes import PrefixMemory
 from wand.files.weights import read_json
+from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
-from wand.model.registry import build_backbone
 from wand.model.tokenizers import read_files
 from wand.runs.checkpoints import codec_of_run, load_backbone_and_settings
 from wand.runs.export import ABOUT

@@ -25,9 +25,9 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason
 from wand.files.audio import resample
+from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
-from wand.model.registry import build_backbone
 from wand.speech.speaking import stop_rules
 
 NO_CODES = SpeechCodes(torch.zeros(1, 0, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""Finding adapters by name."""
+"""Finding adapters by name, and building models from their specs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ from typing import Any
 
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import Files
-
-# Adapters that come with wand, and the modules they live in; other packages announce theirs as entry points.
-BUILTIN_BACKBONES = {
-    "CausalSpeechLM": "wand.backbones.causal_lm",
-    "CosyVoice2": "wand.backbones.cosyvoice",
-    "EncodecLM": "wand.backbones.encodec_lm",
-    "IndexTTS": "wand.backbones.index_tts",
-    "SparkTTS": "wand.backbones.spark_tts",
-}
-ENTRY_POINT_GROUP = "wand.backbones"
+from wand.registry import BACKBONES, ENTRY_POINT_GROUP
 
 
 def known_backbones() -> dict[str, str]:
     """Names of all adapters and the modules they live in; imports none of them."""
     others = {point.name: point.module for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return {**BUILTIN_BACKBONES, **others}
+    return {**BACKBONES, **others}
 
 
 def find_backbone(name: str) -> type[Backbone]:

@@ -1,0 +1,7 @@
+"""Facts about the codec of CosyVoice 2, which runs in an environment of its own (`codec_worker.py`)."""
+
+from __future__ import annotations
+
+from wand.codecs.worker import CodecFacts
+
+CODEC = CodecFacts(24_000, 25.0, 1, 6561, needs_reference=True, weights="speech_tokenizer_v2.onnx")

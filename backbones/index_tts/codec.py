@@ -1,0 +1,7 @@
+"""Facts about the codec of IndexTTS, which runs in an environment of its own (`codec_worker.py`)."""
+
+from __future__ import annotations
+
+from wand.codecs.worker import CodecFacts
+
+CODEC = CodecFacts(24_000, 24_000 / 1024, 1, 8192, needs_reference=True, needs_latents=True, weights="dvae.pth")
