@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from wand.attention import AttentionWindow
 from wand.console.tables import markdown
 from wand.data.datamodule import default_cache_dir
 from wand.data.prepare import prepare
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     student, settings = load_backbone_and_settings(arguments.run)
-    window, codec = AttentionWindow(settings.window), student.load_codec()
+    window, codec = student.windows(settings.window), student.load_codec()
     examples = prepared_examples(student, default_cache_dir(), arguments.sentences)
     takes: dict[str, list[Take]] = {}
     for name, int8 in (("float", False), ("int8", True)):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from wand.attention import AttentionWindow
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.tables import markdown
@@ -100,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     student, settings = load_backbone_and_settings(arguments.run)
     weights = {"teacher": load_original(arguments.run).eval(), "student": student.eval()}
-    compared = compared_systems(AttentionWindow(settings.window), True, student_full=True)
+    compared = compared_systems(student.windows(settings.window), True, student_full=True)
     systems = [(system, weights[system.weights]) for system in compared]
     codec = student.load_codec()
     corpus = EspeakCorpus(hours=0.01, test_sentences=256)

@@ -37,6 +37,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(
             ["--model.loss.codebook_weights=[1, 1]"], ["codebook_weights [1.0, 1.0]", "4 weights"], id="codebooks"
         ),
+        pytest.param(["--model.teacher=self"], ["EncodecLM has no adapters", "`copy`"], id="self-teacher"),
         pytest.param(["--model.loss.divergence=kl"], ["divergence 'kl' is unknown", "forward_kl"], id="divergence"),
         pytest.param(["--model.loss.divergence=no.such.kl"], ["no.such.kl", "cannot be imported"], id="own-divergence"),
         pytest.param(["--model.optimizer.learning_rate=0"], ["learning_rate 0", "not positive"], id="learning-rate"),

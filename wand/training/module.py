@@ -25,7 +25,7 @@ from wand.model.columns import ColumnLayout
 from wand.runs.checkpoints import load_backbone_and_settings
 from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
 from wand.training.optimizer import make_optimizer
-from wand.training.teacher import COPY, NoTeacher, Teacher, build_teacher
+from wand.training.teacher import COPY, SELF, NoTeacher, SelfTeacher, Teacher, build_teacher
 
 DEFAULT_LOSS = LossTerms()
 DEFAULT_OPTIMIZER = OptimizerSettings()
@@ -74,7 +74,8 @@ class WandModule(LightningModule):
         self.backbone = backbone
         if gradient_checkpointing:
             backbone.decoder.activation_checkpointing_enable({"use_reentrant": False})
-        self.teacher: Teacher = NoTeacher(backbone)
+        # All but `self` need the original weights; see `setup`.
+        self.teacher: Teacher = SelfTeacher(backbone) if teacher == SELF else NoTeacher(backbone)
         self._original_loaded = False
         self.window: Windows = self.final_window
         self.strict_loading = False  # the teacher is in no checkpoint; on_load_checkpoint checks the rest
