@@ -28,7 +28,7 @@ NAMES = ("DynamicCache", "ring", "lean")
 @torch.inference_mode()
 def measure(backbone: Backbone, window: int, prefix: int, columns: int, repeats: int) -> list[float]:
     """Milliseconds of a forward after so many speech columns, in the order of `NAMES`."""
-    config, dtype = backbone.decoder.config, next(backbone.decoder.parameters()).dtype
+    config, dtype = backbone.decoder.config, backbone.dtype
     # What is appended to the stock cache in a few repeats changes nothing to speak of.
     column = torch.randn(1, 1, config.hidden_size, dtype=dtype)
     body, lean = backbone.decoder, LeanBody(backbone.decoder)

@@ -285,6 +285,19 @@ class BackboneContract:
             sizes.add(cache.nbytes)
         assert len(sizes) == 1
 
+    @torch.no_grad()
+    def test_it_speaks_in_bfloat16(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
+        """Weights in half precision give about the same logits."""
+        expected = backbone(batch, window)
+        half = copy.deepcopy(backbone).to(torch.bfloat16)
+        decoder, head = Decoder(half, window), half.speech_head()
+        hidden, cache = decoder.prefill(batch)
+        for step in range(min(3, batch.columns.shape[1])):
+            logits = head.logits(hidden, batch.labels[:, step]).float()
+            difference = (logits - expected[:, step]).norm() / expected[:, step].norm()
+            assert difference < 0.1, f"relative difference {difference:.2f} at step {step}"
+            hidden = decoder.step(cache, batch.columns[:, step])
+
     # -- training ------------------------------------------------------------------------------------------------
 
     def test_gradients_reach_the_student_and_only_it(

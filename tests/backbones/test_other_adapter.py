@@ -102,7 +102,7 @@ class TinyGPT(Backbone):
 
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
         text = self.bytes(batch.conditioning["bytes"])
-        voice = self.voice(batch.conditioning["voice"])
+        voice = self.voice(batch.conditioning["voice"].to(self.voice.weight.dtype))
         first = torch.arange(batch.prefix_length) == batch.starts[:, None]
         return torch.where(first[..., None], voice[:, None], nn.functional.pad(text, (0, 0, 1, 0)))
 

@@ -54,7 +54,7 @@ def report() -> CostReport:
         dtype="float32",
         prefix=7,
         window=4,
-        columns_a_second=25.0,
+        columns_per_second=25.0,
         tokens_a_column=1,
         bandwidth=machine.read_bandwidth(CPU, size=2**16, repeats=1),
         steps=[cost for place in places for cost in made.steps(place)],

@@ -213,3 +213,32 @@ def test_a_restart_with_another_prefix_length_is_refused():
 def test_sizes_must_be_positive(name):
     with pytest.raises(ValueError, match=f"{name} 0"):
         PrefixWindowCache(CONFIG, **{"prefix_length": 2, "window": 2, name: 0})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("garbage", [1e4, -1e4])
+def test_slots_that_hold_nothing_are_never_seen(body, garbage):
+    """Whatever lies in unused slots, a decode gives the same."""
+    embeds, starts = torch.randn(2, 6 + 9, body.config.hidden_size), torch.tensor([0, 2])
+
+    def decode(filling: float) -> torch.Tensor:
+        cache = PrefixWindowCache(body.config, prefix_length=6, window=5, batch_size=2, starts=starts)
+        for ring in cache.rings:
+            ring.keys.fill_(filling)
+            ring.values.fill_(filling)
+        context = AttentionContext(AttentionWindow(), 6, starts)
+        outputs = []
+        for first, last in [(0, 6), *((column, column + 1) for column in range(6, 15))]:
+            positions = (torch.arange(first, last) - starts[:, None]).clamp(min=0)
+            output = body(
+                inputs_embeds=embeds[:, first:last],
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                attention_context=context,
+            )
+            outputs.append(output.last_hidden_state[:, -1])
+            context = cache.step_context()
+        return torch.stack(outputs)
+
+    torch.testing.assert_close(decode(garbage), decode(0.0))

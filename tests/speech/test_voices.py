@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import wand
 from tests.workplace import SHAPE, Workplace
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
@@ -14,6 +15,7 @@ from wand.codecs import EncodecCodec
 from wand.codecs.reference import Reference
 from wand.decoding.stopping import StopReason
 from wand.files.audio import write_audio
+from wand.model.batch import make_batch
 from wand.speech.speaking import SpeakOptions
 from wand.speech.synthesizer import Synthesizer
 from wand.speech.voices import open_voice, save_voice
@@ -105,3 +107,29 @@ def test_the_command_saves_a_voice_and_speaks_with_it(run: Workplace, tmp_path: 
     run.run("synthesize", "hello. so it is.", "--reference", reference, "--save_voice", voice, "--out", first, *common)
     run.run("synthesize", "hello. so it is.", "--reference", voice, "--out", second, *common)
     assert Path(first).read_bytes() == Path(second).read_bytes()
+
+
+def test_a_model_saves_a_voice(model: Synthesizer, sound: Path, tmp_path: Path) -> None:
+    voice = model.read_voice(sound)
+    model.save_voice(tmp_path / "voice.safetensors", voice)
+    (own,) = model.generate(TEXT, tmp_path / "voice.safetensors", SpeakOptions(max_seconds=0.5))
+    (expected,) = model.generate(TEXT, voice, SpeakOptions(max_seconds=0.5))
+    assert torch.equal(own.codes, expected.codes)
+    assert own.sample_rate == 16_000
+
+
+def test_a_model_is_loaded_and_speaks_in_half_precision(run: Workplace, tmp_path: Path) -> None:
+    reference = "runs/quickstart/samples/0-reference.wav"
+    half = wand.load("runs/quickstart", dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in half.backbone.parameters()} == {torch.bfloat16}
+    assert cache_bytes(half, reference) * 2 == cache_bytes(wand.load("runs/quickstart"), reference)
+    out = str(tmp_path / "out.wav")
+    common = ("--ckpt_path", "runs/quickstart", "--max_seconds", "0.5", "--dtype", "bfloat16")
+    run.run("synthesize", "hello. so it is.", "--reference", reference, "--out", out, *common)
+    assert Path(out).stat().st_size > 44
+
+
+def cache_bytes(model: Synthesizer, reference: str) -> int:
+    said = model.backbone.conditioner("so", model.read_voice(reference))
+    _, cache = model.decoder.prefill(make_batch(model.backbone.conditioner, model.backbone.layout, [said]))
+    return cache.nbytes

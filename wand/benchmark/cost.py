@@ -30,7 +30,7 @@ def cache_bytes(backbone: Backbone, prefix: int, seconds: float, windows: Window
         seconds: Speech so far.
         windows: The windows of the layers.
     """
-    itemsize = next(backbone.decoder.parameters()).element_size()
+    itemsize = backbone.dtype.itemsize
     sizes = [windows.of(layer).size for layer in range(backbone.decoder.config.num_hidden_layers)]
     kept = [prefix + (seconds_to_columns(backbone, seconds) if size is None else size) for size in sizes]
     return kv_bytes(backbone.decoder.config, kept, itemsize)
@@ -49,8 +49,7 @@ def filled_cache(
         rows: B, rows of the batch.
     """
     config = backbone.decoder.config
-    parameter = next(backbone.decoder.parameters())
-    dtype, device = parameter.dtype, parameter.device
+    dtype, device = backbone.dtype, backbone.device
     layers, heads, width = key_value_shape(config)
     window = windows.plain
     if window is None:
@@ -131,7 +130,7 @@ def step_milliseconds(
     Returns:
         Milliseconds, in the order of `windows`.
     """
-    device = next(backbone.parameters()).device
+    device = backbone.device
     decoders = [Decoder(backbone, window) for window in windows]
     token = torch.zeros(1, backbone.num_codebooks, dtype=torch.long, device=device)
     steps = [

@@ -24,7 +24,7 @@ class CostReport:
         dtype: Type of weights and cache.
         prefix: P, prefix columns.
         window: W, columns in view.
-        columns_a_second: Speech columns per second.
+        columns_per_second: Speech columns per second.
         tokens_a_column: K, codebooks.
         bandwidth: Bytes that the machine reads per second.
         steps: Steps at the requested lengths and batches.
@@ -37,7 +37,7 @@ class CostReport:
     dtype: str
     prefix: int
     window: int
-    columns_a_second: float
+    columns_per_second: float
     tokens_a_column: int
     bandwidth: float
     steps: Sequence[StepCost]
@@ -55,7 +55,7 @@ class CostReport:
     def real_time_factor(self, step: StepCost) -> float | None:
         """Seconds of the language model for a second of speech in every row."""
         column = self.column_milliseconds(step)
-        return None if column is None else column * self.columns_a_second / 1000
+        return None if column is None else column * self.columns_per_second / 1000
 
     def tokens_per_second(self, step: StepCost) -> float | None:
         """Tokens of all rows."""
@@ -72,7 +72,7 @@ class CostReport:
     @property
     def first_columns(self) -> int:
         """Columns of which the first sound is made."""
-        return round(FIRST_SECONDS * self.columns_a_second)
+        return round(FIRST_SECONDS * self.columns_per_second)
 
 
 def step_table(report: CostReport) -> tuple[list[str], list[list[str]]]:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from wand.decoding.cache import key_value_shape
 from wand.model.backbone import Backbone
 
 
 def attention_flops_per_key(config: PretrainedConfig) -> int:
     """FLOPs of all layers for one query and one key that it sees."""
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return 4 * config.num_hidden_layers * heads * width
+    layers, _, width = key_value_shape(config)
+    return 4 * layers * config.num_attention_heads * width
 
 
 def visible_keys(prefix: int, spoken: int, window: int | None) -> int:

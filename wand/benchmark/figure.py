@@ -35,7 +35,7 @@ def draw_latency(report: CostReport) -> Figure:
         if points:
             axes.plot(*zip(*points, strict=True), "o-", label=system, markersize=3)
     axes.set(title=report.model, ylabel="milliseconds per step", xlim=(0, None), ylim=(0, None))
-    axes.set_xlabel(f"step (speech columns so far, {report.columns_a_second:g} a second)")
+    axes.set_xlabel(f"step (speech columns so far, {report.columns_per_second:g} a second)")
     axes.legend()
     return figure
 

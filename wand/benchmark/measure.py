@@ -94,11 +94,6 @@ class SpeechCost:
     reason: str | None
 
 
-def columns_a_second(backbone: Backbone) -> float:
-    """Speech columns of a second."""
-    return backbone.frame_rate * backbone.layout.columns_per_frame
-
-
 class Bench:
     """A model and the systems that are compared on it; decoders are opened once.
 
@@ -111,7 +106,7 @@ class Bench:
 
     def __init__(self, backbone: Backbone, systems: Sequence[MeasuredSystem], prefix: int, repeats: int) -> None:
         self.backbone, self.systems, self.prefix, self.repeats = backbone, systems, prefix, repeats
-        self.device = next(backbone.parameters()).device
+        self.device = backbone.device
         self.opened: dict[MeasuredSystem, Steps | str] = {}
         for system in systems:
             try:
@@ -144,7 +139,7 @@ class Bench:
         bound = self.backbone.max_speech_tokens
         if bound is None:
             return seconds
-        return min(seconds, max(bound - self.repeats - WARMUP, 1) / columns_a_second(self.backbone))
+        return min(seconds, max(bound - self.repeats - WARMUP, 1) / self.backbone.columns_per_second)
 
     def _obstacle(self, system: MeasuredSystem, columns: int, rows: int) -> str | None:
         """Why a system cannot be measured there."""
@@ -152,7 +147,7 @@ class Bench:
             return f"a call speaks {system.columns_per_step} columns, so it is timed for one row only"
         bound = self.backbone.max_speech_tokens
         if bound is not None and columns + (self.repeats + WARMUP) * system.columns_per_step > bound:
-            return f"the model's learned positions end after {bound / columns_a_second(self.backbone):.0f} s"
+            return f"the model's learned positions end after {bound / self.backbone.columns_per_second:.0f} s"
         # A growing cache keeps as much room to spare as it holds.
         room = 2 if system.window is None else 1
         return shortage(room * system.cache_bytes(self.backbone, self.prefix, columns, rows), self.device)
@@ -177,7 +172,7 @@ class Bench:
     @torch.inference_mode()
     def speech(self, codec: Codec | None) -> SpeechCost:
         """What is paid beside the steps, for one row."""
-        width, dtype = self.backbone.decoder.config.hidden_size, next(self.backbone.decoder.parameters()).dtype
+        width, dtype = self.backbone.decoder.config.hidden_size, self.backbone.dtype
         embeds = torch.randn(1, self.prefix, width, dtype=dtype, device=self.device)
         calls: list[Callable[[], object]] = [partial(self._take_prefix, embeds)]
         reason = "the codec is not at hand" if codec is None else None

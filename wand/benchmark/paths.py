@@ -72,7 +72,7 @@ class MeasuredSystem:
 
     def cache_bytes(self, backbone: Backbone, prefix: int, columns: int, rows: int = 1) -> int:
         """Bytes of keys and values after so many speech columns."""
-        itemsize = next(backbone.decoder.parameters()).element_size()
+        itemsize = backbone.dtype.itemsize
         kept = columns if self.window is None else self.window
         return kv_bytes(backbone.decoder.config, prefix + kept, itemsize, rows)
 
@@ -130,7 +130,7 @@ class DecoderSteps:
         """Begins with random logits, drawn from as the model is meant to be sampled."""
         decoder, backbone = self.decoder, self.decoder.backbone
         head = backbone.speech_head()
-        device = next(backbone.parameters()).device
+        device = backbone.device
         sampler = Sampler(backbone.sampling, range(rows), backbone.forbidden_tokens(), device)
         logits = torch.randn(rows, backbone.num_codebooks, backbone.speech_vocab_size, device=device)
         sampler.prepare(*logits.shape[1:])

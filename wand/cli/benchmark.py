@@ -11,7 +11,7 @@ import torch
 from wand.benchmark.cost_report import CostReport, save, show
 from wand.benchmark.figure import curve_seconds, save_latency
 from wand.benchmark.machine import describe, read_bandwidth
-from wand.benchmark.measure import Bench, Place, columns_a_second
+from wand.benchmark.measure import Bench, Place
 from wand.benchmark.paper import LEGEND, paper_table
 from wand.benchmark.paths import measured_systems
 from wand.benchmark.shapes import SHAPES
@@ -121,7 +121,7 @@ def run(
         dtype=options.dtype,
         prefix=prefix,
         window=window,
-        columns_a_second=columns_a_second(backbone),
+        columns_per_second=backbone.columns_per_second,
         tokens_a_column=backbone.num_codebooks,
         bandwidth=bandwidth,
         steps=steps,

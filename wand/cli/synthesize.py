@@ -22,6 +22,8 @@ from wand.speech.speaking import SpeakOptions, Speech, synthesize
 from wand.speech.voices import open_voice, save_voice
 from wand.training.teacher import COPY, SELF
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the command."""
@@ -66,6 +68,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--int8", action="store_true", help="multiply by int8 weights, on a CPU: faster, not quite the same numbers"
     )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="dtype of the weights; bfloat16 halves their memory (default: float32)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="text i draws with seed + i (default: 0)")
     parser.add_argument("--temperature", type=float, help="0 is greedy (default: the model's own)")
     parser.add_argument(
@@ -96,7 +104,7 @@ def main(arguments: list[str]) -> list[Speech]:
     if not texts:
         raise ValueError("nothing to speak: give a text, or --file with one text a line")
     backbone, window = _load_system(options)
-    backbone = backbone.to(options.device).eval()
+    backbone = backbone.to(options.device, getattr(torch, options.dtype)).eval()
     backbone.codec = codec_of_run(options.ckpt_path)
     codec = backbone.load_codec().to(options.device)
     reference = open_voice(options.reference, backbone, codec, options.reference_text, options.speaker)

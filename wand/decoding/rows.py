@@ -48,7 +48,7 @@ class Rows:
         backbone = decoder.backbone
         self.decoder = decoder
         self.layout = backbone.layout
-        self.device = next(backbone.parameters()).device
+        self.device = backbone.device
         self._stop_ids = torch.tensor(backbone.stop_ids, device=self.device)
         allowed = self.layout.allowed_rows(backbone.speech_vocab_size)
         self._not_allowed = None if allowed is None else ~allowed.to(self.device)

@@ -166,7 +166,7 @@ class ComparisonTest:
     @property
     def _device(self) -> torch.device:
         with next(iter(self.systems.values()))() as model:
-            return next(model.parameters()).device
+            return model.device
 
     def _measure_cost(self, means: Mapping[str, Mapping[str, float]]) -> tuple[Row, ...]:
         with list(self.systems.values())[-1]() as model:

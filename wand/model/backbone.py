@@ -192,6 +192,21 @@ class Backbone(nn.Module, ABC):
 
     # -- what adapters share -------------------------------------------------------------------------------------
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.decoder.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the decoder's weights."""
+        return next(self.decoder.parameters()).dtype
+
+    @property
+    def columns_per_second(self) -> float:
+        """Speech columns of a second of speech."""
+        return self.frame_rate * self.layout.columns_per_frame
+
     def finish_init(self) -> None:
         """Switch the decoder to windowed attention and refuse what cannot be distilled."""
         use_wand_attention(self.decoder)

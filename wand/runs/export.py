@@ -109,13 +109,12 @@ def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None
     training, window = about["training"], about["window"]
     tables = [] if run is None else [run / name / "table.md" for name in ("test", "closing")]
     table = next((path.read_text().strip() for path in tables if path.is_file()), None)
-    columns_a_second = backbone.frame_rate * backbone.layout.columns_per_frame
     settings = flat_settings(training["settings"])
     shown = ("optimizer.learning_rate", "loss.ce_weight", "loss.kd_weight", "loss.skew", "loss.temperature")
     return _CARD.format(
         name=type(backbone).__name__,
         original="(random)" if training["original"] is None else f"`{Path(training['original']).name}`",
-        window=_window_in_words(window, columns_a_second),
+        window=_window_in_words(window, backbone.columns_per_second),
         folder=out.name,
         backbone=about["backbone"]["class_path"],
         steps=training["steps"],

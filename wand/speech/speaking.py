@@ -85,7 +85,7 @@ class Speech:
 def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> StopRules:
     """Length bound, loops and silence in seconds, as rules over columns."""
     layout = backbone.layout
-    rate = backbone.frame_rate * layout.columns_per_frame
+    rate = backbone.columns_per_second
     return StopRules(
         max_columns=layout.columns_of(round(max_seconds * backbone.frame_rate)),
         loop_columns=round(LOOP_SECONDS * rate),
@@ -233,7 +233,7 @@ def sounds_of(
     sounds = []
     for conditioning, one, reference in zip(conditionings, codes, references, strict=True):
         batch = make_batch(backbone.conditioner, backbone.layout, [conditioning], [one.cpu()])
-        latents = backbone.speech_latents(batch.to(next(backbone.parameters()).device), window)[0]
+        latents = backbone.speech_latents(batch.to(backbone.device), window)[0]
         sounds.append(codec.vocode(latents, reference).cpu() if len(latents) else torch.zeros(0))
     return sounds
 

@@ -21,7 +21,7 @@ from wand.model.tokenizers import read_files
 from wand.runs.checkpoints import codec_of_run, load_backbone_and_settings
 from wand.runs.export import ABOUT
 from wand.speech.speaking import DEFAULT_OPTIONS, SoundChunk, SpeakOptions, Speech, stream_speech, synthesize
-from wand.speech.voices import open_voice
+from wand.speech.voices import open_voice, save_voice
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,15 @@ class Synthesizer:
             text: What is said in it, where that is known.
         """
         return open_voice(path, self.backbone, self.codec, text)
+
+    def save_voice(self, path: str | Path, reference: Reference) -> None:
+        """Write a voice to a file that `read_voice`, `generate` and `stream` take in place of its sound.
+
+        Args:
+            path: File to write, named ``*.safetensors``.
+            reference: The voice, from `read_voice`.
+        """
+        save_voice(reference, path, self.codec)
 
     def generate(
         self,
@@ -103,7 +112,11 @@ class Synthesizer:
 
 
 def load(
-    path: str | Path, codec: Codec | None = None, device: str | torch.device = "cpu", int8: bool = False
+    path: str | Path,
+    codec: Codec | None = None,
+    device: str | torch.device = "cpu",
+    int8: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Synthesizer:
     """A student that speaks under its window, from an export, or from a run or checkpoint.
 
@@ -112,6 +125,8 @@ def load(
         codec: The model's, where the adapter brings none of its own.
         device: Where to put it.
         int8: Multiply by int8 weights (on a CPU).
+        dtype: Dtype of the weights; that of the stored weights by default. ``torch.bfloat16`` takes half the memory,
+            and is faster where the processor computes in it.
 
     Raises:
         ValueError: If there is no such model, or the weights are not those that were exported.
@@ -124,7 +139,7 @@ def load(
         codec = codec or codec_of_run(path)
     backbone.codec = codec
     found = backbone.find_codec()
-    return Synthesizer(backbone.eval().to(device), window, None if found is None else found.to(device), int8)
+    return Synthesizer(backbone.eval().to(device, dtype), window, None if found is None else found.to(device), int8)
 
 
 def _read_export(folder: Path) -> tuple[Backbone, Windows]:
