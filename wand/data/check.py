@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wand.console.progress import progress
 from wand.data.prepare import ShardCache
 from wand.data.shards import Shard
 from wand.data.sources.source import SPLITS
@@ -24,16 +24,16 @@ def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
     """
     files = [file for split in splits for file in cache.files(split)]
     utterances = damaged = 0
-    columns = TextColumn("[bold]checking shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns) as progress:
-        for file in progress.track(files):
+    with progress("checking shards", len(files), "shards") as checked:
+        for file in files:
             try:
                 shard = Shard(file, cache.fingerprint)
                 shard.check()
                 utterances += len(shard)
             except ValueError as error:
                 damaged += 1
-                progress.console.print(str(error), highlight=False, soft_wrap=True)
+                print(error)
+            checked.advance()
     if damaged:
         raise ValueError(
             f"{damaged} of {len(files)} shards in {cache.folder} are damaged: delete them, and `wand prepare` makes "
