@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wand.attention import AttentionWindow
+from wand.attention import AttentionWindow, LayerWindows
 from wand.evaluation.quality import MetricMean, SpeechQuality
 from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
 from wand.evaluation.result_files import read_result, write_result
@@ -98,6 +98,15 @@ def test_files_are_read_back(result: TestResult, tmp_path: Path) -> None:
     write_result(result, tmp_path)
     assert read_result(tmp_path) == result
     assert (tmp_path / "table.md").read_text() == to_markdown(result)
+
+
+def test_windows_by_layer_are_read_back(result: TestResult, tmp_path: Path) -> None:
+    windows = LayerWindows((AttentionWindow(4), AttentionWindow(8)))
+    rows = tuple(Row(s, 1.0, None, None, {}, {}) for s in compared_systems(windows, True))
+    layered = TestResult(rows, {})
+    write_result(layered, tmp_path)
+    assert read_result(tmp_path) == layered
+    assert "| student | [4, 8] |" in to_markdown(layered)
 
 
 def test_a_table_without_metrics_is_read(result: TestResult, tmp_path: Path) -> None:

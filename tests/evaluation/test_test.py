@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,6 +121,32 @@ def test_without_a_recogniser_nothing_is_spoken() -> None:
     assert speeches is None
     assert all(row.speech is None and row.step_ms[3] > 0 for row in result.rows)
     assert set(result.won_back) == {"agreement", "kl", "ce"}
+
+
+def test_a_teacher_may_share_the_students_weights(tested) -> None:
+    """The model of a system holds its weights inside the block alone, and blocks are not nested."""
+    test, result, speeches = tested
+    models = tiny_test.models()
+    shared = tiny_test.models()["student"]
+    inside = False
+
+    @contextmanager
+    def weights(name: str) -> Iterator[EncodecLM]:
+        nonlocal inside
+        assert not inside
+        inside = True
+        shared.load_state_dict(models[name].state_dict())
+        yield shared
+        inside = False
+
+    one = tiny_test.make_test()
+    one.systems = {system: partial(weights, system.weights) for system in test.systems}
+    # Heads are read after the block, so that adapters never touch them.
+    means = {row.system.name: {"ce": row.ce, "agreement": row.agreement, "kl": row.kl} for row in result.rows}
+    again, spoken = one.complete(means)
+    assert again == result
+    assert spoken is not None
+    assert spoken.takes == speeches.takes
 
 
 def test_a_metric_with_too_few_values_is_named() -> None:

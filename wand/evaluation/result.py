@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from wand.attention import AttentionWindow
+from wand.attention import AttentionWindow, LayerWindows, Windows
 from wand.evaluation.metric import TestMetric
 from wand.evaluation.quality import MetricMean, SpeechQuality
 from wand.evaluation.systems import ComparedSystem
@@ -114,7 +114,7 @@ class TestResult:
 def _row(plain: Mapping[str, Any]) -> Row:
     system, speech = plain["system"], plain["speech"]
     return Row(
-        system=ComparedSystem(system["name"], system["weights"], AttentionWindow(**system["window"])),
+        system=ComparedSystem(system["name"], system["weights"], _windows(system["window"])),
         ce=plain["ce"],
         agreement=plain["agreement"],
         kl=plain["kl"],
@@ -122,6 +122,12 @@ def _row(plain: Mapping[str, Any]) -> Row:
         step_ms={int(columns): time for columns, time in plain["step_ms"].items()},
         speech=None if speech is None else _speech(speech),
     )
+
+
+def _windows(plain: Mapping[str, Any]) -> Windows:
+    if "layers" in plain:
+        return LayerWindows(tuple(AttentionWindow(**window) for window in plain["layers"]))
+    return AttentionWindow(**plain)
 
 
 def _speech(plain: Mapping[str, Any]) -> SpeechQuality:

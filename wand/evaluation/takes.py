@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from zlib import crc32
 
@@ -82,7 +82,7 @@ def speak_takes(
     *,
     voice: Callable[[Example], Reference | None] | None = None,
     metrics: Sequence[TestMetric] = (),
-    recorded: Callable[[Sequence[Example]], Sequence[Tensor]] | None = None,
+    recorded: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     rows: int = 64,
     on_done: Callable[[int], object] | None = None,
@@ -96,7 +96,7 @@ def speak_takes(
         examples: The sentences.
         voice: Gives the voice of an example, for codecs whose codes leave it out.
         metrics: Further metrics of every take.
-        recorded: Gives the recorded sounds ``[M]`` of examples; needed with `metrics`.
+        recorded: Recorded sounds ``[M]`` of `share_of(examples)` by the example's id; needed with `metrics`.
         seed: As in `speak_examples`.
         rows: As in `speak_examples`.
         on_done: Called with the number of sentences that are done, here and (about) in the other processes.
@@ -104,9 +104,8 @@ def speak_takes(
     Returns:
         Take and codes ``[K, F]`` by the example's id.
     """
-    rank, world = rank_and_world()
-    order = sorted(range(len(examples)), key=lambda i: examples[i].codes.shape[1])
-    share = [examples[i] for i in order[rank::world]]
+    _, world = rank_and_world()
+    share = share_of(examples)
     tell = None if on_done is None else lambda done: on_done(min(len(examples), done * world))
     spoken = speak_examples(decoder, codec, share, seed=seed, rows=rows, on_done=tell)
     voices = [None if voice is None else voice(example) for example in share]
@@ -120,8 +119,8 @@ def speak_takes(
     if metrics:
         assert recorded is not None, "metrics compare with recorded sounds"
         sentences = [
-            SpokenSentence(*parts, codec.sample_rate)
-            for parts in zip(share, takes, codes, sounds, recorded(share), strict=True)
+            SpokenSentence(example, take, one, sound, recorded[example.id], codec.sample_rate)
+            for example, take, one, sound in zip(share, takes, codes, sounds, strict=True)
         ]
         takes = [
             replace(take, metrics=values) for take, values in zip(takes, measure_all(metrics, sentences), strict=True)
@@ -132,6 +131,12 @@ def speak_takes(
     parts: list[dict[str, tuple[Take, Tensor]]] = [{} for _ in range(world)]
     torch.distributed.all_gather_object(parts, own)
     return {name: take for part in parts for name, take in part.items()}
+
+
+def share_of(examples: Sequence[Example]) -> list[Example]:
+    """The examples that this process speaks."""
+    rank, world = rank_and_world()
+    return sorted(examples, key=lambda example: example.codes.shape[1])[rank::world]
 
 
 def rank_and_world() -> tuple[int, int]:

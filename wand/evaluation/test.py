@@ -22,7 +22,7 @@ from wand.evaluation.prediction import PredictionTest
 from wand.evaluation.quality import Take, summarise, won_back
 from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
 from wand.evaluation.systems import ComparedSystem, Weights
-from wand.evaluation.takes import rank_and_world, speak_takes, spread
+from wand.evaluation.takes import rank_and_world, share_of, speak_takes, spread
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.recognition import Recogniser
@@ -126,7 +126,6 @@ class ComparisonTest:
         self.rows = rows
         self.seconds = seconds
         self.columns = columns
-        self._recorded: dict[str, Tensor] = {}
 
     @torch.inference_mode()
     def run(self, batches: Iterable[ConditionedBatch]) -> tuple[TestResult, Speeches | None]:
@@ -201,8 +200,8 @@ class ComparisonTest:
         kept = spread(chosen, max(self.size.sounds, self.size.pictures))
         voices = [None if self.voice is None else self.voice(example) for example in kept]
         said = [example.conditioning for example in kept]
-        recorded = partial(self._recorded_sounds, codec)
-        sounds = {RECORDED: recorded(kept)}
+        recorded = self._recorded_sounds(codec, [*kept, *(share_of(chosen) if self.metrics else [])])
+        sounds = {RECORDED: [recorded[example.id] for example in kept]}
         takes: dict[str, list[Take]] = {}
         seeds = {s: self.size.seeds if s.name == s.kind else 1 for s in self.systems}
         with progress("speaking", sum(seeds.values()) * len(chosen), "sentences", shown=_is_first()) as shown:
@@ -230,15 +229,14 @@ class ComparisonTest:
                             sounds[system.name] = sounds_of(model, codec, system.window, said, codes, voices)
         return Speeches(takes, sounds, kept, codec.sample_rate)
 
-    def _recorded_sounds(self, codec: Codec, examples: Sequence[Example]) -> list[Tensor]:
-        """The recordings as the codec gives them back; kept, since every system is compared with them."""
-        new = [example for example in examples if example.id not in self._recorded]
-        voices = [None if self.voice is None else self.voice(example) for example in new]
-        said, codes = [example.conditioning for example in new], [example.codes for example in new]
+    def _recorded_sounds(self, codec: Codec, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """The recordings as the codec gives them back, by the example's id."""
+        distinct = list({example.id: example for example in examples}.values())
+        voices = [None if self.voice is None else self.voice(example) for example in distinct]
+        said, codes = [example.conditioning for example in distinct], [example.codes for example in distinct]
         with next(iter(self.systems.values()))() as original:
-            made = sounds_of(original, codec, AttentionWindow(), said, codes, voices)
-        self._recorded |= {example.id: sound for example, sound in zip(new, made, strict=True)}
-        return [self._recorded[example.id] for example in examples]
+            sounds = sounds_of(original, codec, AttentionWindow(), said, codes, voices)
+        return {example.id: sound for example, sound in zip(distinct, sounds, strict=True)}
 
     def _with_speech(self, result: TestResult, takes: Mapping[str, Sequence[Take]]) -> TestResult:
         speakers = {take.speaker for own in takes.values() for take in own}
