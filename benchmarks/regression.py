@@ -1,8 +1,8 @@
 """Is this tree slower than another? ``python -m benchmarks.regression ../other-checkout``.
 
-Both trees are measured alternately, each time in a fresh process with one thread: a decoding step of the lean body, band
-attention forward and backward, and a training step of the student. Printed are the median of the paired ratios (this
-tree over the other) and its 95 % interval (pairs resampled). The other tree needs this file too. Run nothing else.
+Both trees are measured alternately, each time in a fresh process with one thread: a decoding step of the lean body,
+band attention forward and backward, and a training step of the student. The table has the median of the paired ratios
+(this tree over the other) and its 95 % interval (pairs resampled). The other tree needs this file too. Run nothing else.
 """
 
 from __future__ import annotations
