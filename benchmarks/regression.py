@@ -2,7 +2,8 @@
 
 Both trees are measured alternately, each time in a fresh process with one thread: a decoding step of the lean body,
 band attention forward and backward, and a training step of the student. The table has the median of the paired ratios
-(this tree over the other) and its 95 % interval (pairs resampled). The other tree needs this file too. Run nothing else.
+(this tree over the other) and its 95 % interval, with pairs resampled. The other tree needs this file too. Run nothing
+else meanwhile.
 """
 
 from __future__ import annotations
