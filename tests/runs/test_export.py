@@ -21,8 +21,8 @@ from wand.files.audio import write_audio
 from wand.model.backbone import Backbone
 from wand.model.batch import make_batch
 from wand.model.sampling import Sampling
-from wand.runs.checkpoints import load_backbone_and_settings
-from wand.runs.export import ABOUT, export
+from wand.runs.checkpoints import ABOUT, load_backbone_and_settings
+from wand.runs.export import export
 from wand.speech.speaking import SpeakOptions
 from wand.training.module import WandModule
 
@@ -47,6 +47,11 @@ def student(tmp_path: Path) -> CausalSpeechLM:
 def exported(student: CausalSpeechLM, tmp_path: Path) -> Path:
     export(save_run(student, tmp_path / "run"), tmp_path / "out")
     return tmp_path / "out"
+
+
+def test_an_export_given_as_a_run_is_refused_with_the_way_to_open_it(exported: Path) -> None:
+    with pytest.raises(ValueError, match=r"is an export, not a run: open it in Python with wand\.load\("):
+        load_backbone_and_settings(exported)
 
 
 def test_an_export_speaks_windowed_what_the_student_does(student: CausalSpeechLM, exported: Path) -> None:

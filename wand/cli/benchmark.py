@@ -32,7 +32,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="wand benchmark",
         description="Time, memory and FLOPs of a decoding step, full attention and window in one run, taking turns. "
-        "Needs nothing but torch and transformers with --shape (python -m wand.evaluation.benchmark).",
+        "With --shape it needs nothing but torch and transformers.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--shape", choices=sorted(SHAPES), help="a released model's dimensions, with random weights")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from wand.runs.checkpoints import RUNS, find_checkpoint, run_folder
+from wand.runs.old_names import current_class, read_config
 from wand.runs.settings import GROUPED
 
 
@@ -36,10 +36,11 @@ def find_config(name: str) -> str:
 def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
     """Arguments with real files in them, and the checkpoint that they name.
 
-    A checkpoint brings its run's config along, unless another one is given.
+    A checkpoint brings its run's config along, unless another one is given. A config with names of an older version
+    becomes the text of its translation, which the parser takes like a file.
 
     Raises:
-        ValueError: If a file or checkpoint is missing, or a setting has a name of an older version.
+        ValueError: If a file or checkpoint is missing, or an option has a name of an older version.
     """
     settled: list[str] = []
     checkpoint: Path | None = None
@@ -47,8 +48,7 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
     waiting = iter(arguments)
     for argument in waiting:
         option, equals, value = argument.partition("=")
-        if option.startswith("--model."):
-            _refuse_old_names([option.removeprefix("--model.")], "the command line")
+        _refuse_old_option(option)
         if option in ("--config", "-c", "--ckpt_path"):
             if not equals:
                 value = next(waiting, "")
@@ -57,27 +57,29 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
                 settled += [option, str(checkpoint)]
             else:
                 has_config = True
-                settled += ["--config", find_config(value)]
+                settled += ["--config", _in_current_names(find_config(value))]
         else:
-            settled.append(argument)
+            settled.append(current_class(option) + equals + current_class(value))
     if checkpoint is not None and not has_config:
         folder = run_folder(checkpoint)
         config = None if folder is None else folder / "config.yaml"
         if config is None or not config.is_file():
             raise ValueError(f"{checkpoint} lies in no run folder with a config.yaml: give --config as well")
-        settled = ["--config", str(config), *settled]
-    for option, file in pairwise(settled):
-        if option == "--config":
-            model = OmegaConf.select(OmegaConf.load(file), "model")
-            _refuse_old_names(list(model or ()), file)
+        settled = ["--config", _in_current_names(str(config)), *settled]
     return settled, checkpoint
 
 
-def _refuse_old_names(names: list[str], place: str) -> None:
-    """Say how settings are called now, where names of the first version are used."""
-    moved = [f"model.{name} is now model.{GROUPED[name]}.{name}" for name in names if name in GROUPED]
-    if moved:
-        raise ValueError(f"{place}: {', '.join(moved)}")
+def _in_current_names(file: str) -> str:
+    """The file's name, or the text of its translation if it has names of an older version."""
+    config, translated = read_config(file)
+    return OmegaConf.to_yaml(config) if translated else file
+
+
+def _refuse_old_option(option: str) -> None:
+    """Say how a setting is called now, where an option of the first version is used."""
+    name = option.removeprefix("--model.")
+    if name != option and name in GROUPED:
+        raise ValueError(f"the command line: model.{name} is now model.{GROUPED[name]}.{name}")
 
 
 def new_run_folder(name: str, runs: Path = RUNS) -> Path:

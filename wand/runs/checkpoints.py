@@ -14,10 +14,12 @@ from omegaconf import OmegaConf
 from wand.codecs import Codec
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
+from wand.runs.old_names import read_config
 from wand.runs.settings import RunSettings
 
 RUNS = Path("runs")
 LAST = "last"
+ABOUT = "wand.json"  # describes an export, in its folder
 
 
 def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
@@ -45,6 +47,8 @@ def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
             return last
         if found:
             return found[-1]
+        if (path / ABOUT).is_file():
+            raise ValueError(f"{path} is an export, not a run: open it in Python with wand.load({str(path)!r})")
         raise ValueError(f"run folder {path} has no checkpoint yet")
     raise ValueError(f"no checkpoint at {path}: give a run folder, a .ckpt file, or `last`")
 
@@ -106,7 +110,8 @@ def codec_of_run(path: str | Path) -> Codec | None:
     folder = run_folder(find_checkpoint(path))
     if folder is None or not (folder / "config.yaml").is_file():
         return None
-    spec = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "data.codec")
+    config, _ = read_config(folder / "config.yaml")
+    spec = OmegaConf.select(config, "data.codec")
     if spec is None:
         return None
     module, name = spec.class_path.rsplit(".", 1)

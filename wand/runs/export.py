@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from wand.model.backbone import Backbone
-from wand.runs.checkpoints import load_backbone_and_settings, read_checkpoint, run_folder
+from wand.runs.checkpoints import ABOUT, load_backbone_and_settings, read_checkpoint, run_folder
 from wand.runs.settings import RunSettings, flat_settings
 from wand.version import __version__
 
-ABOUT = "wand.json"
 CARD = "README.md"
 PREFIX_RULE = (
     "Every step sees all columns of the prefix and the last `window` columns of the speech, its own included; columns "
@@ -22,7 +21,7 @@ PREFIX_RULE = (
 _CARD = """# {name}, adapted to windowed attention
 
 Made by [WAND](https://arxiv.org/abs/2604.08558) from the original weights {original}: every step sees the whole prefix
-(text, reference) and the last **{window} columns** of the speech. Its cache does not grow.
+(text, reference) and a window of the speech (**{window}**). Its cache does not grow.
 
 ```python
 import wand

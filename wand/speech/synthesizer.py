@@ -18,8 +18,7 @@ from wand.files.weights import read_json
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import read_files
-from wand.runs.checkpoints import codec_of_run, load_backbone_and_settings
-from wand.runs.export import ABOUT
+from wand.runs.checkpoints import ABOUT, codec_of_run, load_backbone_and_settings
 from wand.speech.speaking import DEFAULT_OPTIONS, SoundChunk, SpeakOptions, Speech, stream_speech, synthesize
 from wand.speech.voices import open_voice, save_voice
 

@@ -1,0 +1,67 @@
+"""Config files as they are read: names that older versions of wand used are translated, the file stays as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from wand.runs.settings import GROUPED
+
+# Modules whose classes configs name, and where those classes are now.
+MOVED_MODULES = {
+    "wand.callbacks.memory": "wand.callbacks.memory_estimate",
+    "wand.callbacks.pictures": "wand.callbacks.attention_pictures",
+    "wand.data.files": "wand.data.sources.corpora",
+    "wand.data.lhotse": "wand.data.sources.lhotse",
+    "wand.data.manifest": "wand.data.sources.manifest",
+    "wand.data.sampled": "wand.data.sources.teacher_samples",
+}
+
+
+def read_config(file: str | Path) -> tuple[DictConfig, bool]:
+    """A config file in today's names, and whether any name in it was an older one.
+
+    Interpolations stay as they are written.
+
+    Raises:
+        ValueError: If the file is not YAML, is not a mapping, or gives one setting under its old and its new name.
+    """
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"the config {file} cannot be read: {error}") from error
+    if not isinstance(values, dict) or not values:
+        raise ValueError(f"the config {file} has no settings: it should hold lines like `name: my-run`")
+    current = _current_classes(values)
+    if isinstance(model := current.get("model"), dict):
+        current["model"] = _current_settings(model, file)
+    return OmegaConf.create(current), current != values
+
+
+def current_class(name: str) -> str:
+    """The class path that an older one became; any other text as it is."""
+    module, dot, attribute = name.rpartition(".")
+    return MOVED_MODULES.get(module, module) + dot + attribute
+
+
+def _current_classes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _current_classes(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_current_classes(part) for part in value]
+    return current_class(value) if isinstance(value, str) else value
+
+
+def _current_settings(model: dict[str, Any], file: str | Path) -> dict[str, Any]:
+    """The section ``model`` with every setting in the group that it belongs to."""
+    current = {name: value for name, value in model.items() if name not in GROUPED}
+    for name in filter(GROUPED.get, model):
+        group = current.get(GROUPED[name]) or {}
+        if name in group:
+            raise ValueError(f"{file}: model.{name} is now model.{GROUPED[name]}.{name}: remove the old one")
+        current[GROUPED[name]] = {**group, name: model[name]}
+    return current
