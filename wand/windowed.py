@@ -1,4 +1,4 @@
-"""A plain transformers model under windowed attention, for training loops of one's own."""
+"""Windowed attention for a plain transformers model, for use in your own training loop."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from wand.decoding.cache import PrefixWindowCache
 
 
 class WindowedModel(nn.Module):
-    """A transformers decoder (with or without a head) whose steps see a prefix and the last W columns after it.
+    """A transformers decoder (with or without a head) in which each step sees the prefix and the last W columns.
 
     Args:
-        model: Llama, Qwen2, GPT-2 or another whose attention goes through transformers' interface.
-        window: W.
+        model: Llama, Qwen2, GPT-2 or another model that uses transformers' ``AttentionInterface``.
+        window: W, the number of columns in view after the prefix, including the current one.
     """
 
     def __init__(self, model: PreTrainedModel, window: int) -> None:
         super().__init__()
         if window is None:
-            raise ValueError("window None is full attention: use the model as it is, or give a number of columns")
+            raise ValueError("window None is full attention: use the model without wand, or give a number of columns")
         self.window = AttentionWindow(window)
         self.model = model
         use_wand_attention(model)
@@ -32,14 +32,14 @@ class WindowedModel(nn.Module):
     def forward(
         self, *, boundary: int, starts: Tensor | None = None, window: AttentionWindow | None = None, **inputs: Any
     ) -> Any:
-        """The model's own output over ``prefix | speech`` columns, prefixes left-padded to one boundary.
+        """Run the model over ``prefix | speech`` columns and return its output. Prefixes are left-padded to P columns.
 
         Args:
             boundary: P, the column at which speech starts, the same in every row.
-            starts: ``[B]`` first real column of every row, where prefixes are padded.
-            window: Another than the final one: a soft or wider window of a curriculum, or ``AttentionWindow()``, full
-                attention, for a teacher.
-            **inputs: ``input_ids`` or ``inputs_embeds`` ``[B, P + T(, D)]``, and whatever else the model takes.
+            starts: ``[B]`` first real column of every row; None when no row is padded.
+            window: Replaces the window of this model in this call. A curriculum passes a soft or wider window, a
+                teacher passes ``AttentionWindow()``, which is full attention.
+            **inputs: ``input_ids`` ``[B, P + T]`` or ``inputs_embeds`` ``[B, P + T, D]``, and other model inputs.
         """
         columns = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
         if starts is not None and "position_ids" not in inputs:
@@ -49,7 +49,7 @@ class WindowedModel(nn.Module):
         return self.model(**inputs, use_cache=False, attention_context=context)
 
     def make_cache(self, prefix_length: int, batch_size: int = 1) -> PrefixWindowCache:
-        """The cache of one decode, for ``generate(past_key_values=...)`` or steps of one's own; it never grows."""
+        """A cache of constant size for one decode, for ``generate(past_key_values=...)`` or your own decoding loop."""
         assert self.window.size is not None
         parameter = next(self.model.parameters())
         return PrefixWindowCache(
@@ -62,11 +62,11 @@ class WindowedModel(nn.Module):
         )
 
     def generate(self, input_ids: Tensor, **options: Any) -> Tensor:
-        """Transformers' own ``generate`` with the cache that never grows; prefixes ``[B, P]`` are left-padded.
+        """Run transformers' ``generate`` with a cache of constant size.
 
         Args:
-            input_ids: The prefixes; everything after them is seen through the window.
-            **options: Of transformers' ``generate``.
+            input_ids: The prefixes ``[B, P]``, left-padded. The window applies to all columns after them.
+            **options: Options of transformers' ``generate``.
         """
         stock: Any = stock_twin(self.model)
         spoken: Tensor = stock.generate(
@@ -76,10 +76,10 @@ class WindowedModel(nn.Module):
 
 
 def apply_window(model: PreTrainedModel, window: int) -> WindowedModel:
-    """Put a pretrained model under windowed attention, without training it; its weights are the same objects.
+    """Switch a pretrained model to windowed attention, without training it. The weights are shared, not copied.
 
     Args:
-        model: A decoder of transformers.
-        window: W, columns in view after the prefix.
+        model: A transformers decoder.
+        window: W, the number of columns in view after the prefix, including the current one.
     """
     return WindowedModel(model, window)

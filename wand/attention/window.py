@@ -1,7 +1,7 @@
-"""The one definition of the attention window (WAND, section 2: global prefix, local generated tokens).
+"""The definition of the attention window (WAND, section 2: global prefix, local generated tokens).
 
-`AttentionWindow` is the policy of one layer, and of a model whose layers share it; `LayerWindows` has one for each
-layer. Both are `Windows`: what they have in common is all that models, caches and kernels use.
+`AttentionWindow` is the window of one layer, or of all layers of a model. `LayerWindows` holds a different window for
+each layer. Both are `Windows`; models, caches and kernels use only what the two have in common.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ class AttentionWindow:
     """Which generated columns a generated column may attend to.
 
     A speech query at speech column ``i`` sees every real prefix column and the speech columns ``j`` with
-    ``i - size < j <= i``. So `size` counts the query's own column, and prefix columns are never counted.
-    Prefix queries are plain causal. While the mask is soft, a causal key outside the window stays visible with
-    ``-tau`` added to its attention logit.
+    ``i - size < j <= i``. So `size` includes the query's own column but no prefix column. Prefix queries are plain
+    causal. Under a soft mask, a causal key outside the window stays visible, and ``-tau`` is added to its logit.
 
     Args:
-        size: Speech columns in view, the query's own included; None is full causal attention.
+        size: Number of speech columns in view, including the query's own; None is full causal attention.
         tau: Strength of the soft mask; None is the hard mask that inference uses.
 
     Raises:
@@ -64,20 +63,20 @@ class AttentionWindow:
         return self
 
     def map(self, change: Callable[[AttentionWindow], AttentionWindow]) -> AttentionWindow:
-        """The windows that `change` makes of these."""
+        """Apply `change` to the window of every layer."""
         return change(self)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerWindows:
-    """One hard or soft window for each layer; see `AttentionWindow`.
+    """A window for each layer; see `AttentionWindow`.
 
     Args:
-        layers: The window of each layer, the first layer first.
+        layers: The window of each layer, from the first layer to the last.
 
     Raises:
-        ValueError: If there is no layer, or some layers have a window and some full attention: a layer that keeps every
-            column would make the cache grow.
+        ValueError: If there is no layer, or a layer has full attention: it would keep every column, and the cache would
+            grow.
     """
 
     layers: tuple[AttentionWindow, ...]
@@ -89,7 +88,7 @@ class LayerWindows:
 
     @property
     def is_full(self) -> bool:
-        """Never: every layer has a window."""
+        """Always False: every layer has a window."""
         return False
 
     @property
@@ -117,7 +116,7 @@ class LayerWindows:
         return self.layers[layer]
 
     def map(self, change: Callable[[AttentionWindow], AttentionWindow]) -> LayerWindows:
-        """The windows that `change` makes of these."""
+        """Apply `change` to the window of every layer."""
         return LayerWindows(tuple(change(window) for window in self.layers))
 
 
@@ -138,14 +137,15 @@ class WindowPolicy(ABC):
 
 
 def resolve_windows(setting: int | Sequence[int] | WindowPolicy | None, layers: int) -> Windows:
-    """The windows of a model with so many layers.
+    """Resolve a setting to the windows of a model.
 
     Args:
-        setting: One W for all layers, one for each layer, a policy that chooses them, or None for full attention.
+        setting: One W for all layers, a list with one W per layer, a policy that chooses them, or None for full
+            attention.
         layers: Number of layers of the model.
 
     Raises:
-        ValueError: If a size is not positive, or the number of sizes is not that of the layers.
+        ValueError: If a size is not positive, or the number of sizes differs from the number of layers.
     """
     if setting is None or isinstance(setting, int):
         return AttentionWindow(setting)

@@ -1,4 +1,4 @@
-"""The engine: requests go in, speech comes out, many rows side by side; a row that has ended begins the next request.
+"""The engine speaks many requests at the same time, one per row. A row that has ended starts the next request.
 
 `wand.decoding.generate` and servers are loops over `submit` and `step`.
 
@@ -20,9 +20,9 @@ from wand.decoding.stopping import StopReason, StopRules
 from wand.model.batch import ConditionedBatch, Conditioning, make_batch
 from wand.model.sampling import Sampling
 
-# Columns of a row between two checks of the slower stop rules.
+# Columns of a row between two checks for loops and silence.
 CHECK_EVERY = 16
-# Columns of the history that are worth forgetting.
+# Drop old columns of the history once there are at least this many.
 FORGET_AFTER = 256
 # How often to check for finished rows, in columns. On a GPU every check is a device sync, so check less often; must not
 # exceed CHECK_EVERY.
@@ -32,13 +32,13 @@ LOOK_EVERY_ELSEWHERE = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """One speech that is wanted.
+    """A request for one speech.
 
     Args:
         conditioning: The conditioning of one utterance, from the adapter's conditioner.
-        seed: The seed of its draws. What a request speaks depends on its own seed alone, not on other requests.
-        max_columns: Speech columns at most; the bound of the engine's rules by default.
-        parts: Frames of the first part and of every other part, if the speech is wanted part by part.
+        seed: Random seed. The speech depends on this seed and not on other requests.
+        max_columns: Maximum number of speech columns; that of the engine's rules by default.
+        parts: Frames of the first part and of every other part of a stream; None returns the speech as a whole.
     """
 
     conditioning: Conditioning
@@ -49,12 +49,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generation:
-    """What one row spoke.
+    """A finished speech.
 
     Args:
         codes: ``[K, F]``, complete frames.
-        columns: ``[T, K]`` as they were fed back.
-        reason: Why it ended.
+        columns: ``[T, K]``, the columns that were fed back to the model.
+        reason: Why the speech ended.
     """
 
     codes: Tensor
@@ -64,10 +64,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The newest frames of a speech that is wanted part by part.
+    """The newest frames of a streamed speech.
 
     Args:
-        ticket: The request's.
+        ticket: Ticket of the request.
         codes: ``[K, n]``, complete frames.
     """
 
@@ -80,8 +80,8 @@ class Done:
     """The end of a speech.
 
     Args:
-        ticket: The request's.
-        generation: All of the speech.
+        ticket: Ticket of the request.
+        generation: The whole speech.
     """
 
     ticket: int
@@ -90,45 +90,45 @@ class Done:
 
 @dataclass(slots=True)
 class _Speech:
-    """What one row is speaking."""
+    """The speech that a row is speaking."""
 
     ticket: int
     limit: int
-    """Columns at most."""
+    """Maximum number of columns."""
     begin: int
-    """Where in the history it began."""
+    """Index of its first column in the history."""
     parts: tuple[int, int] | None
     given: int = 0
-    """Frames that were given as parts."""
+    """Frames that were returned as parts."""
 
     @property
     def wanted(self) -> int | None:
-        """Frames at which the next part is due."""
+        """Number of frames at which the next part is due."""
         return None if self.parts is None else self.given + self.parts[1 if self.given else 0]
 
 
 class Engine:
-    """Speaks requests in a fixed number of rows, from an empty start.
+    """Speaks requests in a fixed number of rows. An engine starts empty.
 
-    Under a window, a free row begins the next request while the others speak. Under full attention rows are in step,
-    so that requests are spoken in groups.
+    Under a window, a free row starts the next request while the other rows speak. Under full attention all rows start
+    together, so requests are spoken in groups.
 
     Args:
-        decoder: The model, in eval mode, and its window.
-        rows: B, requests that are spoken at once.
-        prefix_length: P, prefix columns of the longest request (of a group, under full attention).
-        rules: When to end a speech, beside the stop token.
-        sampling: How tokens are drawn; the backbone's own way by default.
+        decoder: Decoder of a model in eval mode.
+        rows: B, the number of requests that are spoken at the same time.
+        prefix_length: P, the maximum number of prefix columns of a request.
+        rules: When to end a speech that has no stop token.
+        sampling: Sampling settings; those of the backbone by default.
 
     Raises:
-        ValueError: If there is no row.
+        ValueError: If `rows` is not positive.
     """
 
     def __init__(
         self, decoder: Decoder, *, rows: int, prefix_length: int, rules: StopRules, sampling: Sampling | None = None
     ) -> None:
         if rows < 1:
-            raise ValueError(f"rows {rows} is not positive: at least one speech is spoken at once")
+            raise ValueError(f"rows {rows} is not positive: the engine needs at least one row")
         self.decoder = decoder
         self.rows = rows
         self.prefix_length = prefix_length
@@ -140,43 +140,43 @@ class Engine:
         self._state: Rows | None = None
         self._speeches: list[_Speech | None] = []
         self._history: list[Tensor] = []
-        self._looked = 0  # columns of the history at the last look
+        self._looked = 0  # columns of the history at the last check for finished rows
 
     # -- requests ------------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> int:
-        """Take in a request; it begins at the next step that has a free row.
+        """Add a request. It starts at the next step that has a free row.
 
         Returns:
-            Its ticket: the events of the request carry it.
+            The ticket of the request; its events carry this ticket.
 
         Raises:
-            ValueError: If its prefix is longer than the engine's rows.
+            ValueError: If its prefix is longer than `prefix_length`.
         """
         length = self.decoder.backbone.conditioner.length(request.conditioning)
         if length > self.prefix_length:
             raise ValueError(
                 f"the prefix of a request takes {length} columns, the engine has {self.prefix_length}: "
-                f"make the text or the reference shorter, or the engine's prefix_length larger"
+                f"shorten the text or the reference, or increase prefix_length of the engine"
             )
         self._tickets += 1
         self._queue.append((self._tickets - 1, request))
         return self._tickets - 1
 
     def cancel(self, ticket: int) -> None:
-        """Drop a request, waiting or spoken; its row is free at once."""
+        """Drop a request, whether it is waiting or being spoken. Its row is free at once."""
         self._queue = deque(waiting for waiting in self._queue if waiting[0] != ticket)
         self._speeches = [None if s is not None and s.ticket == ticket else s for s in self._speeches]
         if self._state is not None:
             self._state.park(self._free)
 
     def begin(self, batch: ConditionedBatch, seeds: Sequence[int], limits: Sequence[int]) -> list[int]:
-        """Begin a batch that fills every row of an idle engine.
+        """Start a batch that fills all rows of an idle engine.
 
         Args:
             batch: Conditioning of B rows.
-            seeds: One for each row.
-            limits: Columns that each row speaks at most.
+            seeds: Random seed of each row.
+            limits: Maximum number of speech columns of each row.
 
         Returns:
             One ticket for each row.
@@ -191,32 +191,32 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is waiting or spoken."""
+        """Whether a request is waiting or being spoken."""
         return bool(self._queue or self._speaking)
 
     @property
     def waiting(self) -> int:
-        """Requests that have not begun."""
+        """Number of requests that have not started."""
         return len(self._queue)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def step(self) -> list[Part | Done]:
-        """One more column of every row; what became ready with it. Waiting requests begin where rows are free."""
+        """Start waiting requests in free rows, speak one column in every row, and return the new events."""
         self._admit()
         if self._state is None or not self._speaking:
             return []
         self._history.append(self._state.draw())
         due = self._parts_due()
         events: list[Part | Done] = list(self._ended()) if due or self._may_have_ended else []
-        # Nothing is given that lies beyond an end which nobody has looked at yet.
+        # `_ended` runs before any part is returned, so that no part contains frames after the end of a speech.
         events += [self._part(row) for row in due if self._speeches[row] is not None]
         if self._speaking:
             self._state.feed()
         return events
 
     def shrink(self) -> None:
-        """Give up free rows for good, if at most half of the rows speak. Captured steps keep their rows."""
+        """Remove free rows for good, if at most half of the rows speak. Does nothing if steps are CUDA graphs."""
         speaking = self._speaking
         if self._state is None or self._state.captured or not speaking or 2 * len(speaking) > len(self._speeches):
             return
@@ -241,7 +241,7 @@ class Engine:
         in_step = self.decoder.window.is_full
         if self._state is None or (in_step and not self._speaking):
             chosen = self._take(self.rows)
-            # Rows that begin together in a cache of their own are padded to its prefix at once.
+            # These rows fill the cache, so pad their prefixes to its length now.
             whole = len(chosen) == self.rows and not in_step
             self._open(self._batch(chosen, self.prefix_length if whole else None), chosen)
         elif not in_step and (free := self._free):
@@ -261,7 +261,7 @@ class Engine:
         return make_batch(backbone.conditioner, backbone.layout, given, prefix_length=prefix_length)
 
     def _open(self, batch: ConditionedBatch, chosen: Sequence[tuple[int, Request]]) -> None:
-        """Begin with new rows."""
+        """Start with new rows."""
         self._history, self._looked = [], 0
         rows = None if self.decoder.window.is_full else self.rows
         seeds = [request.seed for _, request in chosen]
@@ -285,7 +285,7 @@ class Engine:
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _parts_due(self) -> list[int]:
-        """Rows whose next part is complete, if they have not ended."""
+        """Rows whose next part is complete. A row in this list may have ended."""
         now = len(self._history)
         return [
             row
@@ -308,14 +308,14 @@ class Engine:
 
     @property
     def _may_have_ended(self) -> bool:
-        """Whether it is time to look at the rows: it waits for the device, so on a GPU not after every column."""
+        """Whether to check for finished rows now. A check waits for the device, so it is rarer on a GPU."""
         assert self._state is not None
         spoken = len(self._history)
         at_bound = any(s is not None and spoken - s.begin >= s.limit for s in self._speeches)
         return spoken % LOOK_EVERY.get(self._state.device.type, LOOK_EVERY_ELSEWHERE) == 0 or at_bound
 
     def _ended(self) -> list[Done]:
-        """The rows that have come to their end since the last look; they are free."""
+        """Find the speeches that have ended since the last check, and free their rows."""
         assert self._state is not None
         frames = self._state.frames.tolist()
         broken = self._broken_rules(frames)
@@ -324,7 +324,7 @@ class Engine:
             if speech is None:
                 continue
             spoken = len(self._history) - speech.begin
-            # A delayed codebook speaks on for its delay after the stop.
+            # After the stop token, delayed codebooks continue for the length of their delay.
             end = frames[row] + self._layout.flush_columns
             if row in broken:
                 length, reason = broken[row]
@@ -347,9 +347,10 @@ class Engine:
         return Generation(self._layout.from_columns(own), own, reason)
 
     def _broken_rules(self, frames: list[int]) -> dict[int, tuple[int, StopReason]]:
-        """Rows that broke a rule before anything else ended them: at what length, and which rule.
+        """Rows that a stop rule ends before their stop token or limit does: row to (length, reason).
 
-        A row's turn comes every `CHECK_EVERY` columns of its own; it is judged as it was then, however late the look.
+        A row is judged at every multiple of `CHECK_EVERY` of its own columns. If this method runs later than that, it
+        still judges the columns that the row had then.
         """
         reach, now = max(self.rules.loop_columns, self.rules.silence_columns), len(self._history)
         due: dict[int, tuple[int, int]] = {}
@@ -370,7 +371,7 @@ class Engine:
         return {row: (length, reason) for row, (length, reason) in checked.items() if reason is not None}
 
     def _forget(self) -> None:
-        """Let go of the columns before the first that a row still speaks."""
+        """Drop the columns of the history that no current speech needs."""
         first = min((speech.begin for speech in self._speeches if speech is not None), default=0)
         if first >= FORGET_AFTER:
             del self._history[:first]

@@ -1,4 +1,4 @@
-"""What an adapter of one text-to-speech model promises.
+"""The interface that an adapter for a text-to-speech model implements.
 
 Shapes: B rows, P prefix columns, T speech columns, S = P + T, K codebooks, V rows of the speech vocabulary, D width.
 """
@@ -34,37 +34,37 @@ from wand.model.heads import Head, HeadInput
 from wand.model.sampling import Sampling
 from wand.model.tokenizers import Files
 
-# Settings of transformers configs that would make student and teacher differ by chance.
+# Dropout settings of transformers configs. Dropout would make student and teacher differ at random.
 DROPOUT_SETTINGS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout")
 
 
 class Backbone(nn.Module, ABC):
-    """One autoregressive text-to-speech model, seen as ``prefix | speech`` columns through a stock decoder.
+    """An autoregressive text-to-speech model: a transformers decoder over ``prefix | speech`` columns.
 
-    Built with random weights, from plain values (`architecture`) or for the original weights at `pretrained`; those
-    are read by `load_pretrained`, when a fit starts. ``__init__`` takes ``pretrained`` as a keyword,
-    sets the attributes below and calls `finish_init` at its end.
+    A backbone is built with random weights, either by `from_architecture` or for the original weights at `pretrained`.
+    `load_pretrained` reads those weights when a fit starts. ``__init__`` takes ``pretrained`` as a keyword, sets the
+    attributes below and calls `finish_init` at its end.
 
     Attributes:
-        frame_rate: Frames a second, in Hz.
-        sample_rate: Of the speech, in Hz.
+        frame_rate: Frames per second, in Hz.
+        sample_rate: Sample rate of the speech, in Hz.
         num_codebooks: K.
-        speech_vocab_size: V, speech and stop / control rows together.
+        speech_vocab_size: V, rows of the speech vocabulary: speech, stop and control tokens.
         stop_ids: Rows of codebook 0 that end the speech.
-        max_speech_tokens: Columns at most, where positions are learned; None has no bound.
-        layout: How codes become columns.
-        conditioner: How text and reference become tensors.
-        sampling: How the model is meant to be sampled.
-        decoder: The transformers body, its final norm included.
-        pretrained: Where `load_pretrained` reads the original weights; None has none.
-        files: Small files of the original that the conditioner needs, by name: they travel in checkpoints.
-        stored_dtype: Of the weights that `save_pretrained` writes: that of the original's.
-        codec: What the user gives where the adapter brings none of its own (`own_codec`).
-        cut_references: Whether preparation makes references of parts of recordings, from a point on that is drawn,
-            without their words; whole recordings with their words otherwise.
-        hears_references: Whether the conditioner needs a reference's sound.
-        reads_references: Whether the conditioner needs a reference's codes.
-        licence: What the licence of the original weights asks for, for the card of an export.
+        max_speech_tokens: Maximum number of speech columns, for models with learned positions; None is no limit.
+        layout: How codes are arranged in columns.
+        conditioner: Turns text and reference into tensors.
+        sampling: The sampling settings recommended for the model.
+        decoder: The transformers body, including its final norm.
+        pretrained: Where `load_pretrained` reads the original weights; None if there are none.
+        files: Small files of the original model that the conditioner needs, by name. Checkpoints contain them.
+        stored_dtype: The dtype of the original weights; `save_pretrained` writes it by default.
+        codec: The codec that the user provides when the adapter has none (`own_codec`).
+        cut_references: If True, preparation uses a part of a recording, from a random point on, as a reference without
+            its transcript. If False, it uses whole recordings with their transcripts.
+        hears_references: Whether the conditioner needs the audio of a reference.
+        reads_references: Whether the conditioner needs the codes of a reference.
+        licence: What the licence of the original weights requires; written to the card of an export.
     """
 
     frame_rate: float
@@ -84,9 +84,9 @@ class Backbone(nn.Module, ABC):
     cut_references: bool = False
     hears_references: bool = False
     reads_references: bool = True
-    licence: str = "The licence of the original weights applies to these, which are derived from them."
+    licence: str = "These weights are derived from the original weights, whose licence applies to them."
 
-    # -- what every adapter defines ------------------------------------------------------------------------------
+    # -- every adapter implements these --------------------------------------------------------------------------
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
@@ -111,86 +111,86 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def pretrained_digest(self) -> str:
-        """Digest of the original weights' file, stored with a run and checked when it is resumed."""
+        """Digest of the file of the original weights. A run stores it; resuming the run checks it."""
 
     @abstractmethod
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        """Write the original format: `pretrained` of a later run.
+        """Write the weights in the original format, so that a later run can use them as `pretrained`.
 
         Args:
-            folder: Where to; made if it is not there.
-            dtype: Of the weights; `stored_dtype` by default.
+            folder: Folder to write to; created if missing.
+            dtype: The dtype of the weights; `stored_dtype` by default.
         """
 
     @abstractmethod
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
-        """The conditioning as decoder inputs, left-padded: ``[B, P, D]``."""
+        """Embed the conditioning as decoder inputs ``[B, P, D]``, left-padded."""
 
     @abstractmethod
     def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
-        """Speech columns ``[B, T, K]`` as decoder inputs ``[B, T, D]``.
+        """Embed speech columns ``[B, T, K]`` as decoder inputs ``[B, T, D]``.
 
         Args:
             columns: Row indices of the speech vocabulary.
-            offset: ``[B]`` index of each row's first column, for positions that are learned.
+            offset: ``[B]`` index of the first column of each row, for learned positions.
         """
 
     @abstractmethod
     def speech_head(self) -> Head:
-        """The head over the allowed rows: for most models a `LinearHead` of the weights as they are now."""
+        """The head over the allowed rows. For most models it is a `LinearHead` made from the current weights."""
 
-    # -- what most adapters leave as it is -----------------------------------------------------------------------
+    # -- most adapters keep these --------------------------------------------------------------------------------
 
     def project(self, hidden: Tensor) -> Tensor:
-        """What stands between decoder and head: ``[B, S, D]`` to ``[B, S, D]``."""
+        """Apply what the model has between decoder and head: ``[B, S, D]`` to ``[B, S, D]``. Default: nothing."""
         return hidden
 
     def position_ids(self, columns: Tensor, starts: Tensor) -> Tensor:
-        """Positions ``[B, n]`` of absolute columns ``[n]`` or ``[B, n]`` in rows that start at `starts` ``[B]``."""
+        """Position ids ``[B, n]`` of absolute columns ``[n]`` or ``[B, n]``, in rows that start at `starts` ``[B]``."""
         return (columns - starts[:, None]).clamp_(min=0)
 
     def own_codec(self) -> Codec | None:
-        """The codec whose codes this model speaks, where the adapter can open it."""
+        """The codec of this model, if the adapter can open it; else None."""
         return None
 
     def note_window(self, folder: Path, window: int) -> None:
-        """Write the window into a saved model, where other programs look for it."""
+        """Write the window into the files of a saved model, for other programs that read it there. Default: nothing."""
         return
 
     def use_files(self, files: Files) -> None:
-        """Take the `files` of a model that was rebuilt from a checkpoint, before anything is conditioned."""
+        """Set `files` on a model rebuilt from a checkpoint, before the conditioner is used."""
         if files:
             raise ValueError(f"{type(self).__name__} has no use for the files {', '.join(files)}")
 
     def speech_bounds(self, batch: ConditionedBatch) -> tuple[Tensor, Tensor] | None:
-        """Least and most speech columns ``[B]`` of each row, where the model has rules for that.
+        """Minimum and maximum number of speech columns ``[B]`` of each row; None if the model has no such rule.
 
-        The layout's stop token (no other) is not drawn before the least.
+        Before the minimum, the stop token of the layout is not drawn. Other stop tokens are not affected.
         """
         return None
 
     def speech_latents(self, batch: ConditionedBatch, window: Windows) -> Tensor:
-        """The model's own states ``[B, T, D]`` of what was spoken, for codecs that need them (`Codec.needs_latents`).
+        """Hidden states ``[B, T, D]`` of the speech, for codecs that need them (`Codec.needs_latents`).
 
         Args:
             batch: Conditioning and spoken codes.
-            window: What this pass sees.
+            window: The window of this pass.
         """
-        raise ValueError(f"{type(self).__name__} gives no latents: its codec must make sound of codes")
+        raise ValueError(f"{type(self).__name__} has no latents: use a codec that decodes codes")
 
     def forbidden_tokens(self) -> Tensor | None:
-        """Bool ``[K, V]``: rows that are never spoken, or None."""
+        """Bool ``[K, V]``: rows that are never spoken; None if all may be."""
         return None
 
     def without_adapters(self) -> AbstractContextManager[None]:
-        """Switch off what was added to the original weights (such as LoRA) inside the ``with`` block.
+        """Switch off additions to the original weights, such as LoRA, inside the ``with`` block.
 
         Raises:
-            ValueError: If nothing was added. That is the default.
+            ValueError: If the model has none. This is the default.
         """
         raise ValueError(f"{type(self).__name__} has no adapters to switch off: set model.teacher to `copy`")
 
-    # -- what adapters share -------------------------------------------------------------------------------------
+    # -- all adapters share these --------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
@@ -208,7 +208,11 @@ class Backbone(nn.Module, ABC):
         return self.frame_rate * self.layout.columns_per_frame
 
     def finish_init(self) -> None:
-        """Switch the decoder to windowed attention and refuse what cannot be distilled."""
+        """Switch the decoder to windowed attention, and check that dropout is off.
+
+        Raises:
+            ValueError: If the decoder uses dropout.
+        """
         use_wand_attention(self.decoder)
         for name, value in self.decoder.config.to_dict().items():
             if name in DROPOUT_SETTINGS and value:
@@ -218,11 +222,11 @@ class Backbone(nn.Module, ABC):
                 )
 
     def forward(self, batch: ConditionedBatch, window: Windows) -> Tensor:
-        """Logits of every step under a window: ``[B, T + 1, K, V]``, to be held against ``batch.labels``."""
+        """Logits of every step under a window: ``[B, T + 1, K, V]``, aligned with ``batch.labels``."""
         return self.head_input(batch, window).logits(batch.labels)
 
     def head_input(self, batch: ConditionedBatch, window: Windows) -> HeadInput:
-        """The head and its input, ``[B, T + 1, D]``, for losses that never hold the logits of a whole batch."""
+        """The head and its input ``[B, T + 1, D]``, for losses that do not keep the logits of a whole batch."""
         context = AttentionContext(window, batch.prefix_length, batch.padded_starts)
         hidden = self.hidden_states(batch, context)[:, batch.prefix_length - 1 :]
         return HeadInput(self.project(hidden), self.speech_head())
@@ -232,7 +236,7 @@ class Backbone(nn.Module, ABC):
 
         Args:
             batch: Conditioning and speech columns.
-            context: Computes the attention of every layer: an `AttentionContext`, or another that also records it.
+            context: Computes the attention of every layer: an `AttentionContext`, or an object that also records it.
         """
         starts = batch.starts
         speech = self.embed_speech(batch.columns, torch.zeros_like(starts))
@@ -249,12 +253,12 @@ class Backbone(nn.Module, ABC):
     def parallelize(self, mesh: DeviceMesh) -> None:
         """Shard parameters, gradients and optimizer states over the ranks of a mesh (FSDP2).
 
-        Every decoder layer is a unit that is gathered when it runs; all other parameters stay gathered from the first
-        forward pass of a step to its backward pass. `head_input` may be called from outside; other methods only as
-        part of it or of `forward`.
+        The parameters of a decoder layer are gathered when the layer runs. All other parameters stay gathered from the
+        first forward pass of a step to its backward pass. From outside, call only `forward` and `head_input`: they gather
+        the parameters.
 
         Args:
-            mesh: One-dimensional.
+            mesh: A one-dimensional mesh.
         """
         for layer in self.decoder.modules():
             if isinstance(layer, GradientCheckpointingLayer):
@@ -263,32 +267,32 @@ class Backbone(nn.Module, ABC):
         register_fsdp_forward_method(self, "head_input")
 
     def logits(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Decoder outputs ``[B, n, D]`` to logits ``[B, n, K, V]``; `columns` as in `Head.logits`."""
+        """Logits ``[B, n, K, V]`` from decoder outputs ``[B, n, D]``; for `columns` see `Head.logits`."""
         return self.speech_head().logits(self.project(hidden), columns)
 
     def find_codec(self) -> Codec | None:
-        """The codec whose codes this model speaks, if it is at hand."""
+        """The codec of this model: the user's, else the adapter's, else None."""
         return self.codec or self.own_codec()
 
     def load_codec(self) -> Codec:
-        """The codec whose codes this model speaks.
+        """The codec of this model.
 
         Raises:
-            ValueError: If there is none at hand.
+            ValueError: If there is none.
         """
         found = self.find_codec()
         if found is None:
             raise ValueError(
-                f"the codec of {type(self).__name__} is not at hand: set data.codec to a codec, such as a "
-                f"wand.codecs.worker.WorkerCodec that runs upstream's own, or use ready-made codes"
+                f"{type(self).__name__} has no codec: set data.codec to a codec, such as wand.codecs.worker.WorkerCodec "
+                f"(it runs the codec of the upstream project), or use ready-made codes"
             )
         return found
 
     def windows(self, setting: int | Sequence[int] | WindowPolicy | None) -> Windows:
-        """The windows of this model's layers, each of whole frames; see `wand.attention.resolve_windows`.
+        """The windows of this model's layers, rounded to whole frames; see `wand.attention.resolve_windows`.
 
         Raises:
-            ValueError: If the setting does not fit, or a window does not exceed the delay of the codebooks.
+            ValueError: If the setting does not fit the layers, or a window does not exceed the delay of the codebooks.
         """
         windows = resolve_windows(setting, self.decoder.config.num_hidden_layers)
         if windows.smallest is not None and windows.smallest <= self.layout.flush_columns:
@@ -301,7 +305,7 @@ class Backbone(nn.Module, ABC):
         )
 
     def spec(self) -> dict[str, Any]:
-        """Class path and architecture in plain values; `build` makes the model of it."""
+        """Class path and architecture as plain values; `build_backbone` builds the model from them."""
         return {
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "architecture": self.architecture(),

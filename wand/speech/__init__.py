@@ -1,1 +1,1 @@
-"""From text to sound: synthesizers, speaking, voices."""
+"""Text to sound: synthesizers, options, voices."""

@@ -1,4 +1,4 @@
-"""From text to sound: everything between a run and a WAV file."""
+"""Text to sound: speak texts with a decoder and a codec."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from wand.model.batch import Conditioning, make_batch
 from wand.model.sampling import Sampling
 from wand.text.sentences import split_sentences
 
-# Repetition or silence of this length, in seconds, ends a decode that has lost its stop.
+# A decode that misses its stop token ends after this many seconds of repetition or of silence.
 LOOP_SECONDS = 2.0
 SILENCE_SECONDS = 2.0
-# Between the parts of a text that was split.
+# Pause between two parts of a text that was split, in seconds.
 PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class SpeakOptions:
-    """How texts are spoken.
+    """Settings for speaking texts.
 
     Args:
-        sampling: How tokens are drawn; the model's own way by default.
-        seed: Text i draws with seed + i; where texts are split, part i of all parts.
-        max_seconds: Longest speech, in seconds; the longest part, where texts are split.
-        rows: Texts (or parts of texts) that are spoken side by side.
-        split: Speak long texts in parts, cut at the ends of sentences, with a short pause between them. Otherwise a
-            text is one pass, however long.
-        first_seconds: Seconds of the first part of a stream: how soon something is heard.
-        chunk_seconds: Seconds of every other part of a stream.
+        sampling: Sampling settings; None uses those of the model.
+        seed: Random seed. Text i uses seed + i; with `split`, part i does, where i counts the parts of all texts.
+        max_seconds: Maximum length of a speech (with `split`, of a part), in seconds.
+        rows: Number of texts (with `split`, of parts) that are spoken at the same time.
+        split: Cut long texts at the ends of sentences and speak them in parts, with a short pause between parts.
+            Otherwise every text is spoken in one pass, however long it is.
+        first_seconds: Length of the first part of a stream, in seconds. A shorter part is heard sooner.
+        chunk_seconds: Length of every other part of a stream, in seconds.
 
     Raises:
         ValueError: If a number is not positive.
@@ -68,11 +68,11 @@ class Speech:
     """One spoken text.
 
     Args:
-        text: What was to be said.
+        text: The text.
         audio: Float32 ``[N]``; None without a codec.
-        codes: ``[K, F]``.
-        reason: Why it ended.
-        sample_rate: Samples a second of `audio`, in Hz.
+        codes: Codes of the speech, ``[K, F]``.
+        reason: Why the speech ended.
+        sample_rate: Sample rate of `audio`, in Hz.
     """
 
     text: str
@@ -83,7 +83,7 @@ class Speech:
 
 
 def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> StopRules:
-    """Length bound, loops and silence in seconds, as rules over columns."""
+    """Stop rules for a model, converted from seconds to columns."""
     layout = backbone.layout
     rate = backbone.columns_per_second
     return StopRules(
@@ -96,7 +96,7 @@ def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> S
 
 @lru_cache(maxsize=4)
 def _silent_tokens(codec: Codec) -> frozenset[int]:
-    """Codes of the first codebook in a second of silence."""
+    """Codes that the first codebook uses for one second of silence."""
     silence = codec.encode(torch.zeros(1, 1, codec.sample_rate), codec.sample_rate)
     return frozenset(silence[0, 0].tolist())
 
@@ -112,11 +112,11 @@ def synthesize(
     """Speak texts in the voice of a reference.
 
     Args:
-        decoder: The model, in eval mode, and its window (or full attention).
-        codec: Its codec; without one there are codes and no sound.
-        texts: What is to be said.
+        decoder: Decoder of a model in eval mode.
+        codec: The model's codec. Without one, the result has codes and no audio.
+        texts: The texts.
         reference: The voice; see `wand.speech.voices`.
-        options: How it is said.
+        options: Settings for speaking.
         on_column: Called after every column.
 
     Raises:
@@ -144,7 +144,7 @@ def synthesize(
 
 
 def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], sample_rate: int) -> Speech:
-    """The parts of a text as one speech; it ended as the first part that did not end by itself."""
+    """Join the parts of a text. The reason is that of the first part without a stop token, if there is one."""
     reasons = [generation.reason for generation, _ in parts]
     codes = torch.cat([generation.codes for generation, _ in parts], dim=1)
     reason = next((reason for reason in reasons if reason != StopReason.STOP_TOKEN), StopReason.STOP_TOKEN)
@@ -158,12 +158,12 @@ def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], sample
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SoundChunk:
-    """A part of a speech as it comes.
+    """A part of a streamed speech.
 
     Args:
         audio: Float32 ``[n]``.
-        codes: ``[K, m]``, the frames that were spoken since the part before; sound may come a little later.
-        reason: Why the speech ended, in its last part.
+        codes: ``[K, m]``, the frames since the previous part. The audio may lag behind the codes.
+        reason: Why the speech ended; None except in the last part.
     """
 
     audio: Tensor
@@ -178,21 +178,21 @@ def stream_speech(
     reference: Reference,
     options: SpeakOptions = DEFAULT_OPTIONS,
 ) -> Iterator[SoundChunk]:
-    """Speak a text and give its sound part by part, each as soon as it can be heard.
+    """Speak a text and yield its sound in parts, each part as soon as it is ready.
 
     Args:
-        decoder: The model, in eval mode, and its window.
-        codec: Its codec; it decodes with a state of its own, so that parts join without a seam where it is causal.
-        text: What is to be said.
+        decoder: Decoder of a model in eval mode.
+        codec: The model's codec. A causal codec keeps state between parts, so that they join without a seam.
+        text: The text.
         reference: The voice; see `wand.speech.voices`.
-        options: How it is said.
+        options: Settings for speaking.
 
     Raises:
-        ValueError: If the text cannot be spoken, or the codec needs the whole speech.
+        ValueError: If the text cannot be spoken, or the codec can only decode a whole speech.
     """
     backbone = decoder.backbone
     if codec.needs_latents:
-        raise ValueError(f"{type(codec).__name__} makes sound of a second pass over the whole speech: do not stream it")
+        raise ValueError(f"{type(codec).__name__} needs a second pass over the whole speech: use generate, not stream")
     voice = codec.stream(reference)
     first, others = (
         max(1, round(seconds * backbone.frame_rate)) for seconds in (options.first_seconds, options.chunk_seconds)
@@ -218,15 +218,15 @@ def sounds_of(
     codes: Sequence[Tensor],
     references: Sequence[Reference | None],
 ) -> list[Tensor]:
-    """What a model has spoken, as sound.
+    """Turn the codes that a model has spoken into audio.
 
     Args:
         backbone: The model, in eval mode.
-        codec: Its codec. One that needs latents gets them from a second pass of the model.
-        window: Under which it spoke, and under which the second pass is run.
-        conditionings: What was to be said, and how.
-        codes: ``[K, F_i]`` each.
-        references: The voices, in codecs whose codes leave them out.
+        codec: The model's codec. If it needs latents, a second pass of the model computes them.
+        window: The window the model spoke under; the second pass uses it too.
+        conditionings: Text and voice of each speech.
+        codes: ``[K, F_i]`` for each speech.
+        references: The voice of each speech, for codecs whose codes do not contain it.
     """
     if not codec.needs_latents:
         return decode_all(codec, codes, references)
@@ -239,20 +239,20 @@ def sounds_of(
 
 
 def decode(codec: Codec, codes: Tensor, reference: Reference | None = None) -> Tensor:
-    """Codes ``[K, F]`` to audio ``[N]``; no frames give no sound."""
+    """Decode codes ``[K, F]`` to audio ``[N]``. Empty codes give empty audio."""
     return codec.decode(codes[None], reference)[0, 0].cpu() if codes.shape[1] else torch.zeros(0)
 
 
 def decode_all(
     codec: Codec, codes: Sequence[Tensor], references: Sequence[Reference | None] | None = None, rows: int = 8
 ) -> list[Tensor]:
-    """As `decode` for many: side by side where the codec is causal, those of like length together.
+    """Decode many speeches. A causal codec decodes them in batches of similar length.
 
     Args:
         codec: The codec.
-        codes: ``[K, F_i]`` each.
-        references: The voices, in codecs whose codes leave them out.
-        rows: Decoded at once.
+        codes: ``[K, F_i]`` for each speech.
+        references: The voice of each speech, for codecs whose codes do not contain it.
+        rows: Batch size.
     """
     if not codec.causal or codec.needs_reference:
         voices = references or [None] * len(codes)

@@ -1,4 +1,4 @@
-"""Adapted models that speak: `wand.load`."""
+"""Load an adapted model and speak with it: `wand.load`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from wand.speech.voices import open_voice, save_voice
 
 @dataclass(frozen=True, eq=False)
 class Synthesizer:
-    """A model that speaks under its window.
+    """A model, its window and its codec, ready to speak.
 
     Args:
         backbone: The model, in eval mode.
         window: Its window.
-        codec: Its codec, if one is at hand: then there is sound, and references may be sounds.
-        int8: Multiply by int8 weights (on a CPU): faster, and not quite the same numbers.
+        codec: Its codec. Without one, the model speaks codes only.
+        int8: Use int8 weights (CPU only). This is faster but changes the results slightly.
     """
 
     backbone: Backbone
@@ -41,15 +41,15 @@ class Synthesizer:
 
     @cached_property
     def decoder(self) -> Decoder:
-        """What speaks; it remembers voices, so that a text in a known one begins sooner."""
+        """The decoder. It keeps recent voices in memory, so that the next text in such a voice starts sooner."""
         return Decoder(self.backbone, self.window, int8=self.int8, memory=PrefixMemory())
 
     def read_voice(self, path: str | Path, text: str | None = None) -> Reference:
-        """A sound file, or one of `wand.speech.voices.save_voice`, as a reference to be given again and again.
+        """Read a voice from a sound file or a saved voice, for use in several calls.
 
         Args:
-            path: The file.
-            text: What is said in it, where that is known.
+            path: A sound file, or a file written by `wand.speech.voices.save_voice`.
+            text: Transcript of the sound file, if known.
         """
         return open_voice(path, self.backbone, self.codec, text)
 
@@ -73,10 +73,10 @@ class Synthesizer:
         """Speak texts.
 
         Args:
-            texts: One or several.
+            texts: One text or several.
             reference: The voice: a sound file, a saved voice, or a `Reference` (see `read_voice`).
-            options: How it is said.
-            reference_text: What is said in the sound file, where that is known.
+            options: Settings for speaking.
+            reference_text: Transcript of the sound file, if known.
 
         Raises:
             ValueError: If a text or the reference cannot be used.
@@ -92,16 +92,16 @@ class Synthesizer:
         *,
         reference_text: str | None = None,
     ) -> Iterator[SoundChunk]:
-        """Speak one text and give its sound part by part; the same speech as `generate` with this seed.
+        """Speak one text and yield its sound in parts. The codes equal those of `generate` with the same seed.
 
         Args:
-            text: What is to be said.
+            text: The text.
             reference: As in `generate`.
-            options: How it is said, and how long the parts are.
+            options: Settings for speaking, with the length of the parts.
             reference_text: As in `generate`.
 
         Raises:
-            ValueError: If the text or the reference cannot be used, or the codec needs the whole speech.
+            ValueError: If the text or the reference cannot be used, or the codec can only decode a whole speech.
         """
         codec = self.codec or self.backbone.load_codec()
         return stream_speech(self.decoder, codec, text, self._reference(reference, reference_text), options)
@@ -117,18 +117,18 @@ def load(
     int8: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Synthesizer:
-    """A student that speaks under its window, from an export, or from a run or checkpoint.
+    """Load an adapted model from an export, a run or a checkpoint.
 
     Args:
         path: Folder of ``wand export``, run folder, checkpoint file, or ``last``.
-        codec: The model's, where the adapter brings none of its own.
-        device: Where to put it.
-        int8: Multiply by int8 weights (on a CPU).
-        dtype: Dtype of the weights; that of the stored weights by default. ``torch.bfloat16`` takes half the memory,
-            and is faster where the processor computes in it.
+        codec: The model's codec, if its adapter provides none.
+        device: Device of the model and the codec.
+        int8: Use int8 weights (CPU only). This is faster but changes the results slightly.
+        dtype: Dtype of the weights; that of the stored weights by default. ``torch.bfloat16`` needs half the memory
+            of float32 and is faster on processors that compute in it.
 
     Raises:
-        ValueError: If there is no such model, or the weights are not those that were exported.
+        ValueError: If there is no such model, or the weights have changed since the export.
     """
     if (Path(path) / ABOUT).is_file():
         backbone, window = _read_export(Path(path))
@@ -144,11 +144,11 @@ def load(
 def _read_export(folder: Path) -> tuple[Backbone, Windows]:
     about = read_json(folder / ABOUT)
     if missing := {"backbone", "window", "files", "digest"} - set(about):
-        raise ValueError(f"{folder / ABOUT} is no description of an export: it lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"{folder / ABOUT} does not describe an export: it lacks {', '.join(sorted(missing))}")
     spec, window, names, digest = (about[name] for name in ("backbone", "window", "files", "digest"))
     backbone = build_backbone(spec, read_files(folder, names))
     backbone.pretrained = str(folder)
     if backbone.pretrained_digest() != digest:
-        raise ValueError(f"the weights at {folder} are not those that were exported: their digest has changed")
+        raise ValueError(f"the weights at {folder} are not those of the export: their digest has changed; export again")
     backbone.load_pretrained()
     return backbone, backbone.windows(window)

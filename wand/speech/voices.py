@@ -1,4 +1,4 @@
-"""Voices to be cloned: from a sound, or from a file in which one was saved."""
+"""Voices to clone: read them from a sound file or a saved voice, and save them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WORDS = ("text", "speaker")
 def read_voice(
     codec: Codec | None, audio: Tensor, sample_rate: int, text: str | None = None, speaker: str | None = None
 ) -> Reference:
-    """A sound as a reference.
+    """Make a reference from a sound.
 
     Args:
-        codec: The model's; without one there are no codes.
-        audio: Float32 ``[N]`` at `sample_rate`.
-        sample_rate: In Hz; the codec's, if there is one.
-        text: What is said in it, where that is known.
+        codec: The model's codec. Without one, the reference has no codes.
+        audio: Float32 ``[N]``.
+        sample_rate: Sample rate of `audio`, in Hz; must be the codec's, if there is one.
+        text: Transcript of the sound, if known.
         speaker: Name of the voice, for models that know voices by name.
     """
     if codec is None:
@@ -43,33 +43,33 @@ def read_voice(
 def open_voice(
     path: str | Path, backbone: Backbone, codec: Codec | None, text: str | None = None, speaker: str | None = None
 ) -> Reference:
-    """A voice from a sound file, or from one of `save_voice`.
+    """Read a voice from a sound file, or from a file written by `save_voice`.
 
     Args:
         path: The file.
-        backbone: Who is to speak with it.
-        codec: Its codec; None where only codes are spoken.
-        text: What is said in the sound, where that is known; a saved voice knows it.
+        backbone: The model that will speak with the voice.
+        codec: The model's codec; None if the model speaks codes only.
+        text: Transcript of the sound file, if known. A saved voice contains its own.
         speaker: Name of the voice, for models that know voices by name.
 
     Raises:
-        ValueError: If the file cannot be used, or a codec is needed and missing.
+        ValueError: If the file cannot be used, or the codec is needed but missing.
     """
     if Path(path).suffix == SAVED:
         return _read_saved(Path(path), backbone, codec)
     if codec is None and not backbone.hears_references:
-        codec = backbone.load_codec()  # raises, and says what to do
+        codec = backbone.load_codec()  # raises an error that says what to do
     rate = backbone.sample_rate if codec is None else codec.sample_rate
     return read_voice(codec, read_reference(path, rate), rate, text, speaker)
 
 
 def save_voice(reference: Reference, path: str | Path, codec: Codec | None) -> None:
-    """Write a voice, so that it can be used without its sound file and without the codec's encoder.
+    """Save a voice, so that it can be used without its sound file and without the codec's encoder.
 
     Args:
         reference: The voice.
         path: File to write, named ``*.safetensors``.
-        codec: Whose codes they are; another's voices are refused where a codec is at hand.
+        codec: The codec that made the codes. Reading the voice with a different codec raises an error.
     """
     if Path(path).suffix != SAVED:
         raise ValueError(f"a saved voice is named *{SAVED}, not {Path(path).name!r}")
