@@ -1,1 +1,1 @@
-"""Adapters, one folder per model family; `wand.registry` finds them by name without importing any."""
+"""Adapters, one folder for each model family. `wand.registry` maps their names to modules without importing them."""

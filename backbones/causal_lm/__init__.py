@@ -1,6 +1,6 @@
-"""Any causal language model of transformers whose vocabulary has speech tokens: Spark-TTS, Llasa, Orpheus, NeuTTS.
+"""Any transformers causal language model with speech tokens in its vocabulary: Spark-TTS, Llasa, Orpheus, NeuTTS.
 
-What such a model is given and what it answers is described by a `SpeechFormat`; no code is needed for another one.
+A `SpeechFormat` describes the prompts and the speech tokens of a model. A new model needs a new format but no code.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ TOKENIZER_FILES = (
 
 
 class CausalSpeechLM(Backbone):
-    """A causal language model of transformers, its speech tokens found by name in its tokenizer.
+    """A transformers causal language model. Its speech tokens are found by name in its tokenizer.
 
-    The head is multiplied over the allowed rows only: codes and stop tokens.
+    The head computes logits only for the allowed rows: codes and stop tokens.
 
     Args:
         pretrained: Folder with ``config.json``, ``*.safetensors`` and the tokenizer's files.
-        format: How it speaks; needed with `pretrained`.
-        architecture: Plain values of a model without original weights.
+        format: Prompts and speech tokens; required with `pretrained`.
+        architecture: Plain values that describe a model without original weights.
 
     Raises:
-        ValueError: If the folder does not hold such a model, its tokenizer lacks a token of the format, or it needs
-            code of its own.
+        ValueError: If the folder does not hold such a model, its tokenizer lacks a token of the format, or the model
+            needs custom code.
 
     Attributes:
-        subfolder: Where the language model lies in a release.
+        subfolder: Folder of the language model inside a release.
     """
 
     num_codebooks = 1
@@ -65,7 +65,7 @@ class CausalSpeechLM(Backbone):
         super().__init__(pretrained)
         self.pretrained = pretrained
         if (pretrained is None) == (architecture is None):
-            raise ValueError(f"{type(self).__name__} takes `pretrained` or `architecture`, exactly one of them")
+            raise ValueError(f"{type(self).__name__} takes exactly one of `pretrained` and `architecture`")
         files: Files = {}
         if architecture is not None:
             values = dict(architecture["config"])
@@ -74,7 +74,7 @@ class CausalSpeechLM(Backbone):
             self.stored_dtype = getattr(torch, architecture["dtype"])
         else:
             if format is None:
-                raise ValueError(f"{type(self).__name__} needs a `format`: how the model at {pretrained} speaks")
+                raise ValueError(f"{type(self).__name__} needs a `format` for the model at {pretrained}")
             config = _read_config(self._folder)
             files = read_files(Path(str(pretrained)), [str(Path(self.subfolder) / name) for name in TOKENIZER_FILES])
             self.format = format.counted(self._tokenizer_of(files))
@@ -87,7 +87,7 @@ class CausalSpeechLM(Backbone):
         self.tied = bool(getattr(config, "tie_word_embeddings", False))
         if not self.tied:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        # Found in the tokenizer, whose files travel beside the weights.
+        # Not stored with the weights: `use_files` looks the ids up in the tokenizer, whose files checkpoints contain.
         self.speech_ids: Tensor
         self.register_buffer("speech_ids", torch.arange(self.speech_vocab_size), persistent=False)
         self._allowed: tuple[object, Tensor] | None = None
@@ -100,7 +100,7 @@ class CausalSpeechLM(Backbone):
         return Path(self.pretrained) / self.subfolder
 
     def architecture(self) -> dict[str, Any]:
-        """Configuration of transformers, and the format."""
+        """The transformers configuration, the format and the stored dtype."""
         config = {**self.decoder.config.to_diff_dict(), "model_type": self.decoder.config.model_type}
         config.pop("transformers_version", None)
         dtype = str(self.stored_dtype).removeprefix("torch.")
@@ -115,7 +115,7 @@ class CausalSpeechLM(Backbone):
         return cls(architecture=architecture)
 
     def use_files(self, files: Files) -> None:
-        """Make the tokenizer of its files, and find the speech tokens in it."""
+        """Build the tokenizer from its files, and look up the speech tokens in it."""
         self.files = files
         tokenizer = self._tokenizer_of(files) if files else None
         self.conditioner: PromptConditioner = PromptConditioner(self.format, tokenizer)
@@ -126,7 +126,7 @@ class CausalSpeechLM(Backbone):
         rows = self.decoder.config.vocab_size
         if int(ids.max()) >= rows:
             raise ValueError(
-                f"the tokenizer's speech tokens reach id {int(ids.max())}, the model has {rows} embeddings"
+                f"the speech tokens of the tokenizer go up to id {int(ids.max())}, but the model has {rows} embeddings"
             )
         self.speech_ids = ids
 
@@ -135,7 +135,7 @@ class CausalSpeechLM(Backbone):
         return TextTokenizer.from_files({Path(name).name: content for name, content in files.items()})
 
     def load_pretrained(self) -> None:
-        """Read the weights; a head that is tied may be there or not."""
+        """Read the weights. A tied head may be missing from the file."""
         state = read_weight_folder(self._folder)
         if self.tied:
             state.pop("lm_head.weight", None)
@@ -150,11 +150,11 @@ class CausalSpeechLM(Backbone):
         )
 
     def pretrained_digest(self) -> str:
-        """SHA-256 of the weights' files."""
+        """SHA-256 of the weight files."""
         return folder_digest(self._folder)
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        """Write a folder that ``from_pretrained`` of transformers opens, the tokenizer's files in it."""
+        """Write a folder, including the tokenizer files, that ``from_pretrained`` of transformers opens."""
         write_files(self.files, folder)
         folder = folder / self.subfolder
         folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ class CausalSpeechLM(Backbone):
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     def note_window(self, folder: Path, window: int) -> None:
-        """``rswa_window`` in ``config.json``: the key by which vLLM (0.25) applies prefix and window."""
+        """Write ``rswa_window`` into ``config.json``, the key by which vLLM (0.25) applies prefix and window."""
         path = folder / self.subfolder / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "rswa_window": window}, indent=2) + "\n")
 
@@ -185,7 +185,7 @@ class CausalSpeechLM(Backbone):
         return self._embed(batch.conditioning["ids"])
 
     def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
-        """``[B, T, D]``; positions are the body's own."""
+        """``[B, T, D]``. `offset` is not used: the body adds the positions."""
         return self._embed(self.speech_ids[columns[..., 0]])
 
     def _embed(self, ids: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class CausalSpeechLM(Backbone):
         return weight
 
     def speech_head(self) -> LinearHead:
-        """``[1, V, D]``; gathered once where the weights stand still."""
+        """A head of ``[1, V, D]`` without bias. The rows are gathered once for as long as the weights do not change."""
         weight = self._head_weight()
         if weight.requires_grad and torch.is_grad_enabled():
             return LinearHead(weight[self.speech_ids][None])
@@ -206,29 +206,29 @@ class CausalSpeechLM(Backbone):
         state = (weight.data_ptr(), version, weight.dtype)
         gathered = self._allowed  # another thread may replace it
         if gathered is None or gathered[0] != state:
-            with torch.inference_mode(False):  # what speaks now may be trained later
+            with torch.inference_mode(False):  # the model may be trained later
                 gathered = self._allowed = state, weight.detach()[self.speech_ids][None]
         return LinearHead(gathered[1])
 
     def full_logits(self, hidden: Tensor) -> Tensor:
-        """Logits over the whole vocabulary ``[B, S, vocabulary]``, for comparison with the original."""
+        """Logits over the whole vocabulary ``[B, S, vocabulary]``, to compare with the original model."""
         return nn.functional.linear(self.project(hidden), self._head_weight())
 
 
 def _read_config(folder: Path) -> PretrainedConfig:
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"no model of transformers at {folder}: it should hold config.json, *.safetensors and the tokenizer "
+            f"no transformers model at {folder}: it should hold config.json, *.safetensors and the tokenizer "
             f"(hf download NAME --local-dir FOLDER)"
         )
     values = read_json(folder / "config.json")
     try:
         if "auto_map" in values:
-            raise ValueError("it brings code of its own, which is not run here")
+            raise ValueError("it needs custom code, which wand does not run")
         config = AutoConfig.for_model(values.pop("model_type"), **values)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise ValueError(f"{type(config).__name__} has no causal language model")
-    except Exception as error:  # transformers checks its configs in many ways
+    except Exception as error:  # transformers raises many kinds of errors for a bad config
         reason = " ".join(str(error).split())
-        raise ValueError(f"{folder / 'config.json'} is no causal language model of transformers: {reason}") from error
+        raise ValueError(f"{folder / 'config.json'} is not a transformers causal language model: {reason}") from error
     return config

@@ -1,6 +1,7 @@
 """CosyVoice 2 and 3: the text-to-token model of FunAudioLLM/CosyVoice (facts read at commit ace7c47).
 
-A Qwen2 body between embeddings of its own. The prefix is ``sos | text | task | prompt speech``; speech comes at 25 Hz.
+A Qwen2 body with its own speech embedding and head. The prefix is ``sos | text | task | prompt speech``; the frame
+rate is 25 Hz.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SPECIAL_TOKENS = (
     "[cough]", "[clucking]", "[accent]", "[quick_breath]", "<laughter>", "</laughter>", "[hissing]", "[sigh]",
     "[vocalized-noise]", "[lipsmack]", "[mn]",
 )  # fmt: skip
-# Rows behind the codes: end of speech first in version 2; in version 3 start, end, task, fill and others, 200 in all.
+# Number of control rows after the codes. Version 2: end of speech first. Version 3: start, end, task, fill and others.
 CONTROL_ROWS = {2: 3, 3: 200}
 CONFIG_KEYS = {
     "hidden_size": "hidden_size",
@@ -51,19 +52,19 @@ CONTROL, TEXT, SPEECH = 0, 1, 2
 
 @dataclass(frozen=True)
 class CosyVoiceArchitecture:
-    """Shape of a `CosyVoice2`; the defaults are the released 0.5B.
+    """Shape of a `CosyVoice2`. The defaults describe the released 0.5B model.
 
     Args:
         hidden_size: D.
         intermediate_size: Width of the feed-forward layers.
-        num_layers: Decoder layers.
-        num_heads: Query heads.
-        num_key_value_heads: Key/value heads.
+        num_layers: Number of decoder layers.
+        num_heads: Number of query heads.
+        num_key_value_heads: Number of key/value heads.
         text_vocab_size: Rows of the text embedding.
-        speech_tokens: Codes of the speech tokenizer.
+        speech_tokens: Number of codes of the speech tokenizer.
         version: 2 or 3.
-        instruction: How to speak, in words; null clones the reference alone.
-        dtype: Of the weights on disk.
+        instruction: An instruction in words for how to speak; null uses only the reference.
+        dtype: The dtype of the weights on disk.
     """
 
     hidden_size: int = 896
@@ -79,7 +80,7 @@ class CosyVoiceArchitecture:
 
     def __post_init__(self) -> None:
         if self.version not in CONTROL_ROWS:
-            raise ValueError(f"version {self.version} of CosyVoice is not known: 2 or 3")
+            raise ValueError(f"version {self.version} of CosyVoice is not known: give 2 or 3")
 
     @property
     def speech_rows(self) -> int:
@@ -89,15 +90,16 @@ class CosyVoiceArchitecture:
 
 @dataclass(frozen=True, eq=False)
 class CosyVoiceConditioner:
-    """Text and prompt speech as prefix ids, each with the table it is looked up in.
+    """Turns text and prompt speech into prefix ids, and names the embedding table of each id.
 
-    Without an instruction, a reference whose words are known is continued (zero-shot: its words before the text, its
-    codes after it); one whose words are not known leaves no trace in the language model (cross-lingual: the flow alone
-    takes its voice). With an instruction its codes are left out too (instruct2).
+    There are three modes, named as upstream names them. Zero-shot: the reference has a transcript, which comes before
+    the text, and its codes come after the text. Cross-lingual: the reference has no transcript; the language model does
+    not see it, and only the flow uses its voice. Instruct2: there is an instruction, and the codes of the reference are
+    left out.
 
     Args:
-        shape: Of the model.
-        tokenizer: Of the text; None before the model's files are there.
+        shape: Shape of the model.
+        tokenizer: Text tokenizer; None before the files of the model are read.
     """
 
     shape: CosyVoiceArchitecture
@@ -125,7 +127,7 @@ class CosyVoiceConditioner:
         return self.prefix(prompt, self.tokenizer(text), speech)
 
     def prefix(self, prompt: Sequence[int], text: Sequence[int], speech: Tensor) -> Conditioning:
-        """The prefix of prompt and text ids and of prompt speech ``[R]``; ``spoken [1]`` counts the text ids."""
+        """The prefix from prompt ids, text ids and prompt speech ``[R]``; ``spoken [1]`` is the number of text ids."""
         codes, version = self.shape.speech_tokens, self.shape.version
         start, task = (0, 1) if version == 2 else (codes, codes + 2)
         control = CONTROL if version == 2 else SPEECH
@@ -135,7 +137,7 @@ class CosyVoiceConditioner:
         return {"ids": ids, "table": table, "spoken": torch.tensor([len(text)])}
 
     def length(self, conditioning: Conditioning) -> int:
-        """Prefix columns of one conditioning."""
+        """Number of prefix columns of one conditioning."""
         return len(conditioning["ids"])
 
     def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
@@ -147,20 +149,22 @@ class CosyVoiceConditioner:
 class CosyVoice2(Backbone):
     """Reads and writes ``llm.pt`` and ``CosyVoice-BlankEN/`` of a released CosyVoice 2 or 3.
 
-    Its flow, vocoder and speech tokenizer stay upstream. Bi-streaming (text and speech by turns) is refused: there the
-    conditioning is no prefix.
+    Flow, vocoder and speech tokenizer are not part of this class; upstream's are used. Bi-streaming (text and speech in
+    turns) is not supported, because its conditioning is not a prefix.
 
     Args:
         pretrained: Folder of the release; None starts from random weights.
         architecture: Shape of a model without original weights.
-        instruction: How to speak, in words (upstream's instruct2); needs `pretrained`.
-        bistream: Only False is possible.
+        instruction: An instruction in words for how to speak (upstream's instruct2); needs `pretrained`.
+        bistream: Must be False.
 
     Raises:
-        ValueError: If both or neither of the first two are given, or the folder does not hold the model.
+        ValueError: If not exactly one of `pretrained` and `architecture` is given, or the folder does not hold a model.
     """
 
-    licence = "CosyVoice 2's code and weights are under Apache-2.0; these are derived from them and stay under it."
+    licence = (
+        "CosyVoice 2's code and weights are under Apache-2.0. These weights are derived from them and stay under it."
+    )
     frame_rate = 25.0
     sample_rate = 24_000
     num_codebooks = 1
@@ -175,11 +179,11 @@ class CosyVoice2(Backbone):
         super().__init__(pretrained)
         if bistream:
             raise ValueError(
-                "bistream true: text that arrives between speech is no prefix, so no window can keep it; speak whole "
-                "texts (bistream false)"
+                "bistream true is not supported: text that arrives between speech is not in the prefix, so the window "
+                "would drop it; speak whole texts (bistream false)"
             )
         if (pretrained is None) == (architecture is None):
-            raise ValueError("CosyVoice2 takes either `pretrained` or `architecture`, exactly one of them")
+            raise ValueError("CosyVoice2 takes exactly one of `pretrained` and `architecture`")
         self.pretrained = pretrained
         if architecture is None:
             architecture = _read_architecture(self._folder)
@@ -216,7 +220,7 @@ class CosyVoice2(Backbone):
         return Path(self.pretrained)
 
     def architecture(self) -> dict[str, Any]:
-        """The shape in plain values."""
+        """The shape as plain values."""
         return asdict(self.shape)
 
     @classmethod
@@ -225,13 +229,13 @@ class CosyVoice2(Backbone):
         return cls(architecture=CosyVoiceArchitecture(**architecture))
 
     def use_files(self, files: Files) -> None:
-        """Make the tokenizer of its files."""
+        """Build the tokenizer from its files."""
         self.files = files
         plain = {name.removeprefix(f"{QWEN}/"): content for name, content in files.items()}
         tokenizer = TextTokenizer.from_files(plain, SPECIAL_TOKENS) if files else None
         if tokenizer is not None and len(tokenizer) > self.shape.text_vocab_size:
             rows = self.shape.text_vocab_size
-            raise ValueError(f"the tokenizer of {QWEN} has {len(tokenizer)} tokens, the model {rows} embeddings")
+            raise ValueError(f"the tokenizer of {QWEN} has {len(tokenizer)} tokens, the model has {rows} embeddings")
         self.conditioner = CosyVoiceConditioner(self.shape, tokenizer)
 
     def load_pretrained(self) -> None:
@@ -240,7 +244,7 @@ class CosyVoice2(Backbone):
         state = read_weights(path)
         tied = state.pop("llm.model.lm_head.weight", None)
         if tied is None or not torch.equal(tied, state.get("llm.model.model.embed_tokens.weight", tied.new_empty(0))):
-            raise ValueError(f"{path} is no llm.pt of CosyVoice: its text head is missing or not tied to the embedding")
+            raise ValueError(f"{path} is not CosyVoice's llm.pt: its text head is missing or not tied to the embedding")
         check_fit({_upstream_name(name): tensor for name, tensor in self.state_dict().items()}, state, path)
         self.load_state_dict({_own_name(name): tensor for name, tensor in state.items()})
 
@@ -249,7 +253,7 @@ class CosyVoice2(Backbone):
         return file_digest(self._folder / WEIGHTS)
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        """Write ``llm.pt`` as upstream loads it (strictly), and ``CosyVoice-BlankEN/`` without its weights."""
+        """Write ``llm.pt``, which upstream loads in strict mode, and ``CosyVoice-BlankEN/`` without its weights."""
         (folder / QWEN).mkdir(parents=True, exist_ok=True)
         state = {
             _upstream_name(name): tensor.detach().to("cpu", dtype or self.stored_dtype).contiguous()
@@ -273,17 +277,17 @@ class CosyVoice2(Backbone):
         return embeds
 
     def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
-        """``[B, T, D]``; positions are rotary."""
+        """``[B, T, D]``. `offset` is not used: positions are rotary."""
         embeds: Tensor = self.speech_embedding(columns[..., 0])
         return embeds
 
     def speech_bounds(self, batch: ConditionedBatch) -> tuple[Tensor, Tensor]:
-        """From 2 to 20 columns for each token of the text, prompt not counted (upstream's ratios)."""
+        """From 2 to 20 columns per token of the text, without the prompt (the ratios of upstream)."""
         spoken = batch.conditioning["spoken"]
         return 2 * spoken, 20 * spoken
 
     def speech_head(self) -> LinearHead:
-        """``[1, V, D]``, in version 2 with bias."""
+        """A head of ``[1, V, D]``, with bias in version 2."""
         bias = self.llm_decoder.bias
         return LinearHead(self.llm_decoder.weight[None], None if bias is None else bias[None])
 

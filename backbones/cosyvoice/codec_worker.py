@@ -13,10 +13,10 @@ from serve import serve
 
 
 class CosyVoice:
-    """Answers for CosyVoice 2's tokenizer and, once something is to be heard, its flow and vocoder."""
+    """Runs the speech tokenizer, the flow and the vocoder of CosyVoice 2."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        device = settings["device"]  # upstream takes the first that it sees
+        device = settings["device"]  # upstream uses the first visible GPU
         if device == "cpu" or ":" in device:
             os.environ["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
         if settings.get("repository"):
@@ -31,9 +31,9 @@ class CosyVoice:
         self.frontend, self.model = upstream.frontend, upstream.model
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-        """Sound ``[N]`` to codes ``[1, F]``; at most 30 s."""
+        """Encode audio ``[N]``, at most 30 s, to codes ``[1, F]``."""
         if len(audio) > 30 * sample_rate:
-            raise ValueError(f"the tokenizer of CosyVoice 2 hears 30 s at most, not {len(audio) / sample_rate:.1f} s")
+            raise ValueError(f"the tokenizer of CosyVoice 2 takes 30 s at most, not {len(audio) / sample_rate:.1f} s")
         return {"codes": self._codes(self._resampled(audio, sample_rate, 16000))}
 
     def _codes(self, audio: Any) -> np.ndarray:
@@ -45,12 +45,12 @@ class CosyVoice:
         return np.asarray(found).reshape(1, -1).astype(np.int64)
 
     def decode(self, codes: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-        """Codes ``[1, F]`` in the voice of a reference sound ``[N]`` to sound ``[N]`` at 24 kHz."""
+        """Decode codes ``[1, F]``, in the voice of reference audio ``[N]``, to audio ``[N]`` at 24 kHz."""
         torch, frontend = self.torch, self.frontend
         heard, full = (self._resampled(reference, sample_rate, rate) for rate in (16000, 24000))
         prompt = torch.from_numpy(self._codes(heard)).int()
         feature = self._extract(frontend._extract_speech_feat, full, 24000)[0]
-        # Two frames of the mel a code, as upstream cuts them.
+        # Two mel frames per code; upstream cuts them in the same way.
         length = min(feature.shape[1] // 2, prompt.shape[1])
         feature, prompt = feature[:, : 2 * length], prompt[:, :length]
         name = str(uuid.uuid1())
@@ -69,7 +69,7 @@ class CosyVoice:
         return {"audio": audio.cpu().numpy().reshape(-1).astype(np.float32)}
 
     def _extract(self, method: Callable[[Any], Any], audio: Any, rate: int) -> Any:
-        """Upstream took tensors first and takes files since."""
+        """Call a method of upstream. Older versions take a tensor, newer ones the path of a sound file."""
         if "prompt_wav" not in inspect.signature(method).parameters:
             return method(audio)
         import soundfile

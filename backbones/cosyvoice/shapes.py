@@ -1,4 +1,4 @@
-"""The dimensions of CosyVoice 2-0.5B, which are the defaults of its adapter."""
+"""Dimensions of CosyVoice 2-0.5B, the defaults of its adapter."""
 
 from __future__ import annotations
 

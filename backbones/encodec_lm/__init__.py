@@ -1,7 +1,8 @@
-"""EncodecLM: a decoder-only transformer over the codebooks of an EnCodec, with the delay pattern.
+"""EncodecLM: a decoder-only transformer over the codebooks of EnCodec, with the delay pattern.
 
-The embedded default, and a small model for EnCodec of any size. The prefix is ``reference codes | text | start``: about
-two seconds of the voice to be cloned (another sentence, its words not given), then the letters or phones to be spoken.
+It is the default model, whose weights come with wand, and can be trained for an EnCodec of any size. The prefix is
+``reference codes | text | start``: about two seconds of the voice to clone (from another sentence, without transcript),
+then the letters or phones to speak.
 """
 
 from __future__ import annotations
@@ -40,21 +41,21 @@ class EncodecLMArchitecture:
 
     Args:
         hidden_size: D.
-        num_layers: Decoder layers.
-        num_heads: Query heads.
-        num_key_value_heads: Key/value heads.
+        num_layers: Number of decoder layers.
+        num_heads: Number of query heads.
+        num_key_value_heads: Number of key/value heads.
         intermediate_size: Width of the feed-forward layers.
-        codec: What `EncodecCodec` opens: ``embedded``, a folder or a name.
-        sample_rate: Of the codec, in Hz.
-        frame_rate: Of the codec, in Hz.
+        codec: The codec, as `EncodecCodec` opens it: ``embedded``, a folder or a name.
+        sample_rate: Sample rate of the codec, in Hz.
+        frame_rate: Frame rate of the codec, in Hz.
         num_codebooks: K.
-        codebook_size: Codes of one codebook.
-        front_end: What texts are read as: ``letters``, or ``phones`` (needs espeak-ng).
-        symbols: What the front end may give; all it can by default.
-        text_kernel: Symbols that a symbol's embedding is mixed with, itself in the middle; 1 mixes none.
-        columns_per_symbol: About how many columns a symbol lasts. Text and speech then share a sense of progress: a
-            column finds its place in the text sooner. 0 has none.
-        reference_seconds: Length of the reference in the prefix, at most.
+        codebook_size: Number of codes in one codebook.
+        front_end: Unit of the text input: ``letters``, or ``phones`` (needs espeak-ng).
+        symbols: Symbols that the front end may produce; all of its symbols by default.
+        text_kernel: Kernel size of the convolutions over the embedded text (odd); 1 uses none.
+        columns_per_symbol: Approximate number of speech columns per symbol. It scales progress embeddings of text and
+            speech, which help a column to find its place in the text. 0 uses none.
+        reference_seconds: Maximum length of the reference in the prefix, in seconds.
     """
 
     hidden_size: int = 256
@@ -77,24 +78,24 @@ class EncodecLMArchitecture:
         if self.front_end not in FRONT_ENDS:
             raise ValueError(f"front_end {self.front_end!r} is not one of {', '.join(FRONT_ENDS)}")
         if self.text_kernel < 1 or self.text_kernel % 2 == 0:
-            raise ValueError(f"text_kernel {self.text_kernel} is not odd: it reaches as far back as ahead")
+            raise ValueError(f"text_kernel {self.text_kernel} is not a positive odd number: it is centred on a symbol")
         object.__setattr__(self, "symbols", self.symbols or SYMBOLS[self.front_end])
         if self.hidden_size % self.num_heads or self.num_heads % self.num_key_value_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size}, num_heads {self.num_heads} and num_key_value_heads "
-                f"{self.num_key_value_heads} must divide one another in this order"
+                f"{self.num_key_value_heads} do not fit together: each must divide the one before it"
             )
 
 
 @dataclass(frozen=True)
 class SymbolConditioner:
-    """Reference codes and the text's symbols as prefix columns; a code column holds K codes, a text column one id.
+    """Turns a reference and a text into prefix columns. A code column holds K codes, a text column one symbol id.
 
     Args:
-        layout: Of the codes.
-        front_end: What texts are read as.
-        symbols: What it may give.
-        reference_frames: Frames of the reference at most.
+        layout: Column layout of the codes.
+        front_end: Unit of the text input.
+        symbols: Symbols that the front end may produce.
+        reference_frames: Maximum number of reference frames.
     """
 
     layout: ColumnLayout
@@ -108,12 +109,12 @@ class SymbolConditioner:
 
     @property
     def start_id(self) -> int:
-        """Text id after which speech starts."""
+        """Id of the text column after which speech starts."""
         return len(self.symbols)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short digest of the front end, its symbols, the layout and the reference's length."""
+        """Short digest of the front end, its symbols, the layout and the length of the reference."""
         parts = (asdict(self.layout), self.front_end, self.symbols, self.reference_frames)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
@@ -136,7 +137,7 @@ class SymbolConditioner:
         return {"ids": ids, "is_text": torch.arange(len(ids)) >= len(codes)}
 
     def length(self, conditioning: Conditioning) -> int:
-        """Prefix columns of one conditioning."""
+        """Number of prefix columns of one conditioning."""
         return len(conditioning["ids"])
 
     def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
@@ -145,12 +146,12 @@ class SymbolConditioner:
 
 
 class TextEncoder(nn.Module):
-    """Embeds symbols, each mixed with its neighbours: a phone among others is easier to find than one of many alike.
+    """Embeds symbols and mixes each with its neighbours, so that equal symbols in different places differ.
 
     Args:
         symbols: Number of symbols.
         width: D.
-        kernel: Symbols mixed by each of two convolutions; 1 has none.
+        kernel: Kernel size of the two convolutions; 1 uses none.
     """
 
     def __init__(self, symbols: int, width: int, kernel: int) -> None:
@@ -161,7 +162,7 @@ class TextEncoder(nn.Module):
         self.mixers = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(layers))
 
     def forward(self, ids: Tensor, is_text: Tensor) -> Tensor:
-        """``[B, P]`` to ``[B, P, D]``; what is not text is zero."""
+        """Embed ids ``[B, P]`` as ``[B, P, D]``. Columns that are not text are zero."""
         present = is_text[..., None].to(self.embedding.weight.dtype)
         embedded = self.embedding(ids) * present
         for mixer in self.mixers:
@@ -171,9 +172,9 @@ class TextEncoder(nn.Module):
 
 
 class Progress(nn.Module):
-    """Where a place lies on the way through the utterance: sinusoids of its column, mapped to an embedding.
+    """Embeds a place in the utterance: sinusoids of its column, mapped to an embedding.
 
-    The map begins at zero, so that a model can be given one at any time.
+    The map starts at zero, so adding it to a trained model does not change the output of the model.
 
     Args:
         width: D.
@@ -183,14 +184,14 @@ class Progress(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # From a phone to a minute, in columns.
+        # Periods in columns, from about a phone to about a minute.
         self.register_buffer("periods", torch.logspace(math.log10(16), math.log10(4096), 16), persistent=False)
         self.embed = nn.Linear(32, width, bias=False)
         nn.init.zeros_(self.embed.weight)
 
     def forward(self, place: Tensor) -> Tensor:
-        """Places ``[...]`` in columns to ``[..., D]``."""
-        # In single precision: half of it cannot tell the columns of a long speech apart.
+        """Embed places ``[...]``, in columns, as ``[..., D]``."""
+        # In single precision: in half precision, neighbouring columns of a long speech would get the same number.
         angle = place[..., None].float() * (2 * math.pi / self.periods.float())
         return self.embed(torch.cat([angle.sin(), angle.cos()], dim=-1).to(self.embed.weight.dtype))
 
@@ -198,8 +199,8 @@ class Progress(nn.Module):
 class EncodecLM(Backbone):
     """A Llama body over EnCodec's codebooks.
 
-    Codes of a frame are embedded one table per codebook and summed; every codebook has its own head. Rows of a
-    codebook's vocabulary: its codes, then stop, then filler (what the delay pattern leaves empty).
+    Each codebook has its own embedding table and its own head. The embeddings of the K codes in a column are summed.
+    Rows of a codebook's vocabulary: its codes, then stop, then filler (for places that the delay pattern leaves empty).
 
     Args:
         pretrained: Folder with ``config.json`` and ``model.safetensors``, or ``embedded`` for the model that comes
@@ -207,16 +208,16 @@ class EncodecLM(Backbone):
         architecture: Shape of a model without original weights.
 
     Raises:
-        ValueError: If both or neither are given, or the folder does not hold a model.
+        ValueError: If not exactly one of the two is given, or the folder does not hold a model.
     """
 
     cut_references = True
-    licence = "The embedded voice is under Apache-2.0; another original's licence applies to what is derived from it."
+    licence = "The embedded model is under Apache-2.0. Weights derived from another original are under its licence."
 
     def __init__(self, pretrained: str | None = None, architecture: EncodecLMArchitecture | None = None) -> None:
         super().__init__(pretrained)
         if (pretrained is None) == (architecture is None):
-            raise ValueError("EncodecLM takes either `pretrained` or `architecture`, exactly one of them")
+            raise ValueError("EncodecLM takes exactly one of `pretrained` and `architecture`")
         self.pretrained = pretrained
         shape = _read_architecture(self.folder) if architecture is None else architecture
         self.shape = shape
@@ -245,7 +246,7 @@ class EncodecLM(Backbone):
                 eos_token_id=None,
             )
         )
-        # Inputs are embedded here; a table of the body's own would be a parameter without a gradient.
+        # This class embeds the inputs. The embedding table of the body would be a parameter without a gradient.
         del self.decoder.embed_tokens
         width, codebooks, rows = shape.hidden_size, shape.num_codebooks, self.speech_vocab_size
         self.text_encoder = TextEncoder(len(shape.symbols) + 1, width, shape.text_kernel)
@@ -258,12 +259,12 @@ class EncodecLM(Backbone):
 
     @property
     def folder(self) -> Path:
-        """Where the original weights are."""
+        """Folder of the original weights."""
         assert self.pretrained is not None
         return asset_folder("encodec_lm") if self.pretrained == EMBEDDED else Path(self.pretrained)
 
     def architecture(self) -> dict[str, Any]:
-        """The shape in plain values."""
+        """The shape as plain values."""
         return asdict(self.shape)
 
     @classmethod
@@ -289,7 +290,7 @@ class EncodecLM(Backbone):
         save_file(state, folder / "model.safetensors")
 
     def own_codec(self) -> Codec:
-        """The EnCodec whose codes this model speaks."""
+        """The EnCodec of this model."""
         codec = EncodecCodec(self.shape.codec, self.num_codebooks)
         spoken = (codec.sample_rate, codec.frame_rate, codec.codebook_size)
         expected = (self.sample_rate, self.frame_rate, self.shape.codebook_size)
@@ -310,7 +311,7 @@ class EncodecLM(Backbone):
         return torch.where(is_text[..., None], text, codes)
 
     def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
-        """``[B, T, D]``; beside rotary positions, progress where the model has it."""
+        """``[B, T, D]``, including the progress embedding if the model has one. Other positions are rotary."""
         embedded = self._embed_codes(columns)
         if self.has_progress:
             place = offset[:, None] + torch.arange(columns.shape[1], device=columns.device)
@@ -321,11 +322,11 @@ class EncodecLM(Backbone):
         return self.code_embedding[torch.arange(self.num_codebooks, device=columns.device), columns].sum(-2)
 
     def speech_head(self) -> LinearHead:
-        """``[K, V, D]``, no bias."""
+        """A head of ``[K, V, D]`` without bias."""
         return LinearHead(self.head)
 
     def forbidden_tokens(self) -> Tensor | None:
-        """Filler is never spoken, and stop by the first codebook only."""
+        """Filler is never spoken, and only the first codebook may speak stop."""
         forbidden = torch.zeros(self.num_codebooks, self.speech_vocab_size, dtype=torch.bool)
         forbidden[:, self.layout.filler_id] = True
         forbidden[1:, self.layout.stop_id] = True

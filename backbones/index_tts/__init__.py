@@ -1,7 +1,8 @@
 """IndexTTS 1.5: the GPT of index-tts/index-tts (class ``UnifiedVoice``; facts read at tag v1.5.0, commit 9098497).
 
-A GPT-2 body between embeddings of its own. The prefix is ``32 latents of the reference | start, text, stop | start of
-speech``; text and speech have learned positions, each their own, the latents none. Speech comes at 24,000 / 1,024 Hz.
+A GPT-2 body with its own embeddings and head. The prefix is ``32 latents of the reference | start, text, stop | start
+of speech``. Text and speech have separate tables of learned positions; the latents have no positions. The frame rate
+is 24,000 / 1,024 Hz.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from wand.model.sampling import Sampling
 from wand.model.tokenizers import Files, read_files, write_files
 
 WEIGHTS, CONFIG = "gpt.pth", "config.yaml"
-# Tensors may lie below this key.
+# Some files hold the tensors below this key.
 BELOW = "model"
 SAMPLES_A_CODE = 1024
-# What upstream's generate() stands in place of the prefix; its repetition penalty takes it for spoken.
+# The id that upstream's generate() puts in place of the prefix. Its repetition penalty counts this id as spoken.
 PLACEHOLDER = 1
-# What must be in a config where it is named at all: other models of the same family are not this one.
+# Required values of a config, if it has the key. Other models of the same family have other values.
 SUPPORTED = {
     "condition_type": "conformer_perceiver",
     "condition_module.input_layer": "conv2d2",
@@ -40,16 +41,16 @@ SUPPORTED = {
     "max_conditioning_inputs": 1,
 }
 
-# Of the shape, what upstream keeps one level deeper.
+# Fields of the shape that upstream's config keeps one level deeper.
 CONDITION_MODULE = ("output_size", "linear_units", "attention_heads", "num_blocks", "perceiver_mult")
 
 MelPositions = Literal["training", "cached"]
-# The first code's place in the table of positions; place 0 is that of the start.
+# Index of the first code in the table of positions. Index 0 belongs to the start.
 FIRST_POSITION: dict[MelPositions, int] = {"training": 1, "cached": 2}
 
 
 class _LearnedPositions(nn.Module):
-    """A table of positions, under upstream's name."""
+    """A table of positions, with the module name that upstream uses."""
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class _LearnedPositions(nn.Module):
 
 
 class _NoPositions(nn.Module):
-    """In place of GPT-2's own table, which upstream takes out too."""
+    """Replaces GPT-2's own table of positions, which upstream removes too."""
 
     def forward(self, position_ids: Tensor) -> Tensor:
         return torch.zeros((), device=position_ids.device)
@@ -70,25 +71,25 @@ class _NoPositions(nn.Module):
 class IndexTTS(Backbone):
     """Reads and writes ``gpt.pth``, ``config.yaml`` and ``bpe.model`` of a released IndexTTS 1.5 (or 1.0).
 
-    Its codec (DVAE) and its vocoder stay upstream; the vocoder takes `speech_latents`. The conditioning network stays
-    frozen. The learned positions end after about 34 seconds, whatever the window.
+    Codec (DVAE) and vocoder are not part of this class; upstream's are used, and the vocoder takes `speech_latents`.
+    The conditioning network is frozen. The learned positions end after about 34 seconds of speech, under any window.
 
     Args:
         pretrained: Folder of the release; None starts from random weights.
         architecture: Shape of a model without original weights.
-        mel_positions: Which positions codes have, in training and speaking, of student and teacher alike: ``training``
-            counts the start as 0 and the codes from 1; ``cached`` counts them from 2, as upstream's inference with a
-            cache does.
-        num_beams: Only 1 is possible.
+        mel_positions: Positions of the codes, in training and in speaking, for student and teacher. With ``training``
+            the first code has position 1. With ``cached`` it has position 2, as in upstream's inference with a cache.
+            The start has position 0.
+        num_beams: Must be 1.
 
     Raises:
-        ValueError: If both or neither of the first two are given, or the folder does not hold the model.
+        ValueError: If not exactly one of `pretrained` and `architecture` is given, or the folder does not hold a model.
     """
 
     licence = (
-        "IndexTTS's code is under Apache-2.0, its weights are under bilibili's model licence: not for commercial use "
-        "unless authorised in writing. A model distilled from them is a derivative, which states its changes, carries "
-        "that licence and shows `bilibili Index` where it is published."
+        "The code of IndexTTS is under Apache-2.0. Its weights are under bilibili's model licence: no commercial use "
+        "without written authorisation. A model distilled from them is a derivative: it must state its changes, carry "
+        "that licence and show `bilibili Index` where it is published."
     )
     frame_rate = SAMPLE_RATE / SAMPLES_A_CODE
     sample_rate = SAMPLE_RATE
@@ -104,11 +105,11 @@ class IndexTTS(Backbone):
     ) -> None:
         super().__init__(pretrained)
         if num_beams != 1:
-            raise ValueError(f"num_beams {num_beams}: beams are not supported, a window keeps one speech a row; give 1")
+            raise ValueError(f"num_beams {num_beams} is not supported: a windowed cache holds one beam; give 1")
         if mel_positions not in FIRST_POSITION:
             raise ValueError(f"mel_positions {mel_positions!r} is not one of {', '.join(FIRST_POSITION)}")
         if (pretrained is None) == (architecture is None):
-            raise ValueError("IndexTTS takes either `pretrained` or `architecture`, exactly one of them")
+            raise ValueError("IndexTTS takes exactly one of `pretrained` and `architecture`")
         self.pretrained = pretrained
         self.shape = shape = _read_architecture(self._folder) if architecture is None else architecture
         self.mel_positions: MelPositions = mel_positions
@@ -134,7 +135,7 @@ class IndexTTS(Backbone):
             eos_token_id=None,
         )
         self.decoder = GPT2Model(config)
-        # Inputs are embedded here, positions and all.
+        # This class embeds the inputs and adds the positions.
         self.decoder.add_module("wpe", _NoPositions())
         self.decoder.set_input_embeddings(None)
         self.conditioning_encoder = ConformerEncoder(
@@ -148,7 +149,7 @@ class IndexTTS(Backbone):
         self.final_norm = nn.LayerNorm(width)
         self.text_head = nn.Linear(width, shape.number_text_tokens + 1)
         self.mel_head = nn.Linear(width, shape.number_mel_codes)
-        # The text head is upstream's for training text; here it is kept for the files alone.
+        # Upstream uses the text head only in training. It is kept here so that the files stay complete.
         for frozen in (self.conditioning_encoder, self.perceiver_encoder, self.text_head):
             frozen.requires_grad_(False)
         self.use_files({} if pretrained is None else read_files(self._folder, [CONFIG, PIECES]))
@@ -160,7 +161,7 @@ class IndexTTS(Backbone):
         return Path(self.pretrained)
 
     def architecture(self) -> dict[str, Any]:
-        """The shape and the positions in plain values."""
+        """The shape and the kind of positions as plain values."""
         return {**asdict(self.shape), "mel_positions": self.mel_positions}
 
     @classmethod
@@ -170,12 +171,12 @@ class IndexTTS(Backbone):
         return cls(architecture=IndexTTSArchitecture(**shape), mel_positions=architecture["mel_positions"])
 
     def use_files(self, files: Files) -> None:
-        """Make the tokenizer of its file."""
+        """Build the tokenizer from its file."""
         self.files = files
         self.conditioner = IndexTTSConditioner(self.shape, PieceTokenizer(files[PIECES]) if PIECES in files else None)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode for all but the frozen networks."""
+        """Set the training mode of all networks except the frozen ones, which stay in eval mode."""
         super().train(mode)
         self.conditioning_encoder.eval()
         self.perceiver_encoder.eval()
@@ -193,7 +194,7 @@ class IndexTTS(Backbone):
         return file_digest(self._folder / WEIGHTS)
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        """Write ``gpt.pth`` as upstream loads it (strictly), and the small files as they were."""
+        """Write ``gpt.pth``, which upstream loads in strict mode, and the small files unchanged."""
         folder.mkdir(parents=True, exist_ok=True)
         state = self._upstream_state()
         torch.save(
@@ -207,11 +208,11 @@ class IndexTTS(Backbone):
 
     @torch.no_grad()
     def voice_latents(self, mel: Tensor, frames: Tensor) -> Tensor:
-        """References as latents ``[B, 32, D]``, by the frozen networks.
+        """Encode references as latents ``[B, 32, D]`` with the frozen networks.
 
         Args:
             mel: ``[B, F, 100]``, right-padded.
-            frames: ``[B]`` real frames of each.
+            frames: ``[B]`` number of real frames of each reference.
         """
         dtype = self.perceiver_encoder.latents.dtype
         latents: Tensor = self.perceiver_encoder(*self.conditioning_encoder(mel.to(dtype), frames))
@@ -221,7 +222,7 @@ class IndexTTS(Backbone):
         """``[B, P, D]``."""
         given = batch.conditioning
         latents = self.voice_latents(given["mel"], given["frames"])
-        # Columns of each row without its padding; what stands there is hidden.
+        # Column indices without the padding of each row. Padding columns have negative indices and are masked later.
         columns = torch.arange(batch.prefix_length - 1, device=latents.device) - batch.starts[:, None]
         text = self.text_embedding(given["text"]) + self.text_pos_embedding((columns - LATENTS).clamp(min=0))
         rows = torch.arange(len(batch), device=latents.device)[:, None]
@@ -230,42 +231,43 @@ class IndexTTS(Backbone):
         return torch.cat([torch.where((columns < LATENTS)[..., None], voice, text), self._embed_mel(start, 0)], dim=1)
 
     def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
-        """``[B, T, D]``, positions as `mel_positions` says."""
+        """``[B, T, D]``, with the positions that `mel_positions` chooses."""
         return self._embed_mel(columns[..., 0], FIRST_POSITION[self.mel_positions] + offset[:, None])
 
     def _embed_mel(self, ids: Tensor, first: Tensor | int) -> Tensor:
-        """Rows of the vocabulary ``[B, T]``, the first at a position ``[B, 1]``."""
+        """Embed rows of the vocabulary ``[B, T]`` whose first column has position `first` ``[B, 1]``."""
         positions = first + torch.arange(ids.shape[1], device=ids.device)
         embedded: Tensor = self.mel_embedding(ids) + self.mel_pos_embedding(positions)
         return embedded
 
     def project(self, hidden: Tensor) -> Tensor:
-        """The second of two final norms."""
+        """Apply the second of the two final norms."""
         projected: Tensor = self.final_norm(hidden)
         return projected
 
     def speech_head(self) -> LinearHead:
-        """``[1, V, D]`` with bias."""
+        """A head of ``[1, V, D]`` with bias."""
         return LinearHead(self.mel_head.weight[None], self.mel_head.bias[None])
 
     def forbidden_tokens(self) -> Tensor:
-        """The start is never spoken."""
+        """The start token is never spoken."""
         return (torch.arange(self.speech_vocab_size) == self.shape.start_mel_token)[None]
 
     @torch.no_grad()
     def speech_latents(self, batch: ConditionedBatch, window: Windows) -> Tensor:
-        """What upstream's vocoder takes: a second pass over all that was spoken, ``[B, T, D]``.
+        """Latents ``[B, T, D]`` for upstream's vocoder, from a second pass over the whole speech.
 
-        Upstream runs it with the positions of training, whichever its inference had, and under full attention.
+        Upstream runs this pass with the positions of training, whatever positions its inference used, and under full
+        attention. This method uses the same positions, under the given window.
 
         Args:
-            batch: Conditioning and spoken codes, as `make_batch` aligns them.
-            window: What this pass sees; a student's own window is what it was adapted to.
+            batch: Conditioning and spoken codes, from `make_batch`.
+            window: The window of this pass. Give a student the window that it was trained for.
         """
         embeds = torch.cat([self.embed_prefix(batch), self._embed_mel(batch.columns[..., 0], 1)], dim=1)
         context = AttentionContext(window, batch.prefix_length, batch.padded_starts)
         output = self.decoder(inputs_embeds=embeds, use_cache=False, attention_context=context)
-        # A code's latent is the state that spoke it.
+        # The latent of a code is the state that predicted it.
         return self.project(output.last_hidden_state[:, batch.prefix_length - 1 : -1])
 
 
@@ -278,7 +280,7 @@ def _upstream_name(name: str) -> str:
 
 
 def _read_architecture(folder: Path) -> IndexTTSArchitecture:
-    # Here, so that a model with random weights needs torch and transformers alone.
+    # Imported here, so that a model with random weights needs only torch and transformers.
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -298,7 +300,7 @@ def _read_architecture(folder: Path) -> IndexTTSArchitecture:
     except (AttributeError, KeyError, TypeError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"{path} does not describe an IndexTTS: {str(error).splitlines()[0]}") from error
     if version >= 2:
-        raise ValueError(f"{path} describes IndexTTS {version:g}, which is another model: only 1.0 and 1.5 are known")
+        raise ValueError(f"{path} describes IndexTTS {version:g}, which is another model: use 1.0 or 1.5")
     for name, supported in SUPPORTED.items():
         given = OmegaConf.select(OmegaConf.create(gpt), name, default=supported)
         if given != supported:

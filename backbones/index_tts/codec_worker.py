@@ -10,7 +10,7 @@ RATE = 24000
 
 
 class IndexTTS:
-    """Answers for IndexTTS's tokenizer, which needs ``dvae.pth``, and its vocoder, which takes latents."""
+    """Runs the speech tokenizer of IndexTTS (needs ``dvae.pth``) and its vocoder (takes latents)."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         import torch
@@ -25,7 +25,7 @@ class IndexTTS:
         self._vocoder: Any = None
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-        """Sound ``[N]`` at 24 kHz to codes ``[1, F]``."""
+        """Encode audio ``[N]`` at 24 kHz to codes ``[1, F]``."""
         if self._dvae is None:
             from indextts.vqvae.xtts_dvae import DiscreteVAE
 
@@ -37,7 +37,7 @@ class IndexTTS:
         return {"codes": found.reshape(1, -1).cpu().numpy().astype(np.int64)}
 
     def vocode(self, latents: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-        """Latents ``[F, D]`` in the voice of a reference ``[N]`` to sound ``[N]`` at 24 kHz."""
+        """Turn latents ``[F, D]``, in the voice of reference audio ``[N]``, into audio ``[N]`` at 24 kHz."""
         if self._vocoder is None:
             from indextts.BigVGAN.models import BigVGAN
 
@@ -53,7 +53,7 @@ class IndexTTS:
 
     def _features(self, audio: np.ndarray, sample_rate: int) -> Any:
         if sample_rate != RATE:
-            raise ValueError(f"IndexTTS hears {RATE} Hz, not {sample_rate} Hz")
+            raise ValueError(f"IndexTTS takes audio at {RATE} Hz, not {sample_rate} Hz")
         return self.mel(self.torch.from_numpy(audio.astype(np.float32))[None]).to(self.device)
 
     def _weights(self, name: str) -> Any:
@@ -61,7 +61,7 @@ class IndexTTS:
         if not os.path.isfile(path):
             raise ValueError(f"no {name} in {self.release}")
         found = self.torch.load(path, map_location="cpu", weights_only=True)
-        return found.get("model", found)  # upstream takes both
+        return found.get("model", found)  # upstream accepts both forms
 
 
 if __name__ == "__main__":

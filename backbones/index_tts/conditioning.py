@@ -1,7 +1,8 @@
-"""How IndexTTS 1.5 hears a reference: log-mel, conformer, perceiver (facts read at tag v1.5.0, commit 9098497).
+"""The conditioning network of IndexTTS 1.5: log-mel, conformer, perceiver (facts read at tag v1.5.0, commit 9098497).
 
-The network is frozen: it comes with the weights of the language model and is not adapted. It has neither dropout nor
-statistics over batches. Module names are upstream's, so that its tensors keep their names.
+The network turns a reference into latents. It is frozen: its weights come with those of the language model and are not
+trained. It uses neither dropout nor batch statistics. Modules have the names that upstream uses, so that tensors keep
+their names.
 
 Shapes: B references, F frames of the mel, T = (F - 1) // 2 frames after the first convolution, W width of the
 conformer, D width of the language model, L latents.
@@ -20,7 +21,7 @@ from transformers.audio_utils import mel_filter_bank
 SAMPLE_RATE = 24_000
 MELS = 100
 FFT, HOP = 1024, 256
-# Below it the logarithm is cut.
+# Magnitudes are clamped to this value before the logarithm.
 FLOOR = 1e-7
 KERNEL = 15
 POSITIONS = 5000
@@ -31,13 +32,13 @@ HEAD_WIDTH = 64
 
 @lru_cache(maxsize=1)
 def _filters() -> Tensor:
-    """``[FFT / 2 + 1, MELS]`` triangles on the HTK scale, not normalised."""
+    """Mel filters ``[FFT / 2 + 1, MELS]``: triangles on the HTK scale, not normalised."""
     made = mel_filter_bank(FFT // 2 + 1, MELS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm=None, mel_scale="htk")
     return torch.from_numpy(made).float()
 
 
 def log_mel(audio: Tensor) -> Tensor:
-    """Sound ``[N]`` at 24 kHz, N > 512, to the logarithm of its magnitudes in mel bands, ``[1 + N // 256, 100]``."""
+    """Log-mel spectrogram (of magnitudes) ``[1 + N // 256, 100]`` of audio ``[N]`` at 24 kHz, N > 512."""
     spectrum = torch.stft(audio, FFT, HOP, window=torch.hann_window(FFT), pad_mode="reflect", return_complex=True)
     return (spectrum.abs().T @ _filters()).clamp(min=FLOOR).log()
 
@@ -57,7 +58,7 @@ class _Subsampling(nn.Module):
 
 
 class _Positions(nn.Module):
-    """Sinusoids; a buffer that upstream keeps in its files."""
+    """Sinusoidal positions. Upstream's files contain this buffer."""
 
     pe: Tensor
 
@@ -72,7 +73,7 @@ class _Positions(nn.Module):
 
 
 class _RelativeAttention(nn.Module):
-    """Every frame attends to all real ones, by what they hold and, apart from it, by where they are."""
+    """Attention of every frame to all real frames, with separate terms for content and position."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class _RelativeAttention(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """Mixes neighbouring frames; what is padded counts as zero."""
+    """Mixes neighbouring frames. Padding counts as zero."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class _Convolution(nn.Module):
 
     def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
         gated = functional.glu(self.pointwise_conv1(hidden.transpose(1, 2)), dim=1)
-        # After the gate: a bias has made something of the padding's zeros.
+        # Mask after the gate, because the bias has made the padding nonzero.
         mixed = self.depthwise_conv(gated * real[:, None])
         active = functional.silu(self.norm(mixed.transpose(1, 2)))
         out: Tensor = self.pointwise_conv2(active.transpose(1, 2)).transpose(1, 2)
@@ -131,7 +132,7 @@ class _FeedForward(nn.Module):
 
 
 class _ConformerBlock(nn.Module):
-    """Attention, convolution, feed-forward; each normalised before and added."""
+    """Attention, convolution and feed-forward, each with a norm before it and a residual connection."""
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -148,11 +149,11 @@ class _ConformerBlock(nn.Module):
 
 
 class ConformerEncoder(nn.Module):
-    """The log-mel of references, right-padded, as hidden frames.
+    """Encodes right-padded log-mels of references as hidden frames.
 
     Args:
         width: W.
-        heads: Attention heads.
+        heads: Number of attention heads.
         inner: Width of the feed-forward layers.
         blocks: Number of blocks.
     """
@@ -164,11 +165,11 @@ class ConformerEncoder(nn.Module):
         self.after_norm = nn.LayerNorm(width)
 
     def forward(self, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden frames ``[B, T, W]``, and which of them are real, ``[B, T]``.
+        """Hidden frames ``[B, T, W]``, and whether each is real, ``[B, T]``.
 
         Args:
             mel: ``[B, F, MELS]``, F at least 3.
-            frames: ``[B]`` real frames of each.
+            frames: ``[B]`` number of real frames of each reference.
         """
         hidden = self.embed(mel)
         length = hidden.shape[1]
@@ -180,7 +181,7 @@ class ConformerEncoder(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    """Latents attend to themselves and to what was heard."""
+    """Attention of the latents to themselves and to the hidden frames."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -217,13 +218,13 @@ class _RMSNorm(nn.Module):
 
 
 class Perceiver(nn.Module):
-    """Hidden frames of any number as L latents.
+    """Summarises any number of hidden frames in L latents.
 
     Args:
         width: D.
         heard_width: W.
-        heads: Attention heads.
-        multiple: Width of the feed-forward layers, in times D, before the gate takes a third.
+        heads: Number of attention heads.
+        multiple: Width of the feed-forward layers as a multiple of D. The gate reduces it to two thirds.
     """
 
     def __init__(self, width: int, heard_width: int, heads: int, multiple: int) -> None:
@@ -243,7 +244,7 @@ class Perceiver(nn.Module):
         self.norm = _RMSNorm(width)
 
     def forward(self, heard: Tensor, real: Tensor) -> Tensor:
-        """``[B, T, W]`` and which of them are real ``[B, T]`` to ``[B, L, D]``."""
+        """Latents ``[B, L, D]`` from hidden frames ``[B, T, W]``; `real` ``[B, T]`` is False for padding."""
         context = self.proj_context(heard)
         latents = self.latents.expand(len(heard), -1, -1)
         for layer in self.layers:

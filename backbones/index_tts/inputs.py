@@ -1,7 +1,7 @@
-"""What goes into IndexTTS 1.5: its shape, how it reads a text, and its conditioner.
+"""Inputs of IndexTTS 1.5: the shape, the text tokenizer and the conditioner.
 
-Facts read in index-tts/index-tts, ``indextts/utils/front.py``. Upstream first writes numbers, dates and units as words
-with WeTextProcessing. That is not done here: texts are given as they are to be spoken.
+Facts read in index-tts/index-tts, ``indextts/utils/front.py``. Upstream first writes numbers, dates and units as words,
+with WeTextProcessing. This module does not: write texts as they should be spoken.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 PIECES = "bpe.model"
-# Longer references cost much memory and add nothing to the voice.
+# Longer references are cut: they cost much memory and do not improve the voice.
 REFERENCE_SECONDS = 15
-# Marks of many scripts as the few that the model knows; longer ones first.
+# Maps punctuation of many scripts to the few marks that the model knows. Longer marks come first.
 PUNCTUATION = {
     **dict.fromkeys(("...", ",,,", "……"), "…"),
     **dict.fromkeys("，、；：;:", ","),
@@ -45,17 +45,17 @@ _CJK = re.compile(
 
 
 def clean_text(text: str) -> str:
-    """Known marks, every CJK character apart, upper case, single blanks around what was apart.
+    """Normalise a text: map punctuation to known marks, split CJK characters with spaces, and convert to upper case.
 
     Args:
-        text: As it is to be spoken: numbers are not written as words here.
+        text: The text, with numbers written as words.
     """
     marked = _MARK.sub(lambda found: PUNCTUATION[found.group()], text)
     return " ".join(part.strip().upper() for part in _CJK.split(marked) if part.strip())
 
 
 class PieceTokenizer:
-    """A SentencePiece model from its file: picklable, with a digest; read when the first text comes.
+    """A picklable SentencePiece tokenizer with a digest. The model is loaded on first use.
 
     Args:
         model: Content of ``bpe.model``.
@@ -83,7 +83,7 @@ class PieceTokenizer:
             processor.load_from_serialized_proto(self.model)
             return processor
         except RuntimeError as error:
-            raise ValueError(f"{PIECES} is no model of SentencePiece, or damaged: fetch it anew") from error
+            raise ValueError(f"{PIECES} is not a SentencePiece model, or is damaged: download it again") from error
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
@@ -92,7 +92,7 @@ class PieceTokenizer:
         """Ids of a cleaned text.
 
         Raises:
-            ValueError: If the text holds what the model has no piece for.
+            ValueError: If the text has characters that the model does not know.
         """
         ids: list[int] = self._processor.encode(text)
         unknown = self._processor.unk_id()
@@ -111,26 +111,26 @@ class PieceTokenizer:
 
 @dataclass(frozen=True)
 class IndexTTSArchitecture:
-    """Shape of an `IndexTTS`, named as in upstream's ``config.yaml``; the defaults are the released 1.5.
+    """Shape of an `IndexTTS`, with the names of upstream's ``config.yaml``. The defaults describe the released 1.5.
 
     Args:
-        layers: Decoder layers.
+        layers: Number of decoder layers.
         model_dim: D.
-        heads: Of the decoder's attention.
-        max_text_tokens: Text ids at most.
-        max_mel_tokens: Codes at most.
-        number_text_tokens: Pieces of the text vocabulary.
+        heads: Number of attention heads of the decoder.
+        max_text_tokens: Maximum number of text ids.
+        max_mel_tokens: Maximum number of codes.
+        number_text_tokens: Size of the text vocabulary.
         number_mel_codes: V: codes, start and stop.
         start_text_token: Id before the text.
-        stop_text_token: Id after it.
+        stop_text_token: Id after the text.
         start_mel_token: Row before the speech.
-        stop_mel_token: Row that ends it.
+        stop_mel_token: Row after the speech.
         output_size: Width of the conformer.
-        linear_units: Of its feed-forward layers.
-        attention_heads: Of the conformer and the perceiver.
-        num_blocks: Of the conformer.
-        perceiver_mult: Width of the perceiver's feed-forward layers, in times D.
-        dtype: Of the weights on disk.
+        linear_units: Width of the conformer's feed-forward layers.
+        attention_heads: Number of attention heads of the conformer and the perceiver.
+        num_blocks: Number of blocks of the conformer.
+        perceiver_mult: Width of the perceiver's feed-forward layers, as a multiple of D.
+        dtype: The dtype of the weights on disk.
     """
 
     layers: int = 24
@@ -154,13 +154,13 @@ class IndexTTSArchitecture:
 
 @dataclass(frozen=True, eq=False)
 class IndexTTSConditioner:
-    """The text's ids and the reference's log-mel.
+    """Turns a text into ids and a reference into a log-mel.
 
     Texts are cleaned as upstream does, but numbers are not written as words; see `clean_text`.
 
     Args:
-        shape: Of the model.
-        tokenizer: Of the text; None before the model's files are there.
+        shape: Shape of the model.
+        tokenizer: Text tokenizer; None before the files of the model are read.
     """
 
     shape: IndexTTSArchitecture
@@ -168,14 +168,14 @@ class IndexTTSConditioner:
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of the tokenizer, its ids and the reference's length."""
+        """Short digest of the tokenizer, its ids and the length of the reference."""
         words = "" if self.tokenizer is None else self.tokenizer.digest
         shape = self.shape
         parts = (words, shape.start_text_token, shape.stop_text_token, shape.max_text_tokens, REFERENCE_SECONDS)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
-        """``text [n + 2]``, start and stop around it, and ``mel [F, 100]`` of the reference's first 15 seconds.
+        """``text [n + 2]``, with start and stop, and ``mel [F, 100]`` of the first 15 seconds of the reference.
 
         Raises:
             ValueError: If the text is empty, too long or has unknown characters, or the reference has no sound.
@@ -183,7 +183,7 @@ class IndexTTSConditioner:
         ids = self._read(text)
         audio = reference.audio
         if audio is None:
-            raise ValueError("IndexTTS hears its reference: give it as a sound at 24 kHz, not as codes alone")
+            raise ValueError("IndexTTS needs the audio of the reference, at 24 kHz: codes are not enough")
         if len(audio) <= FFT:
             raise ValueError(f"the reference has {len(audio)} samples: give a sound of at least half a second")
         return self.prefix(ids, log_mel(audio[: REFERENCE_SECONDS * SAMPLE_RATE].float()))
@@ -193,32 +193,32 @@ class IndexTTSConditioner:
         if not cleaned:
             raise ValueError("the text is empty: give at least one word")
         if self.tokenizer is None:
-            raise ValueError(f"the file of IndexTTS's tokenizer ({PIECES}) is missing: set backbone.pretrained")
+            raise ValueError(f"the tokenizer file of IndexTTS ({PIECES}) is missing: set backbone.pretrained")
         shape = self.shape
         if len(self.tokenizer) > shape.number_text_tokens:
             raise ValueError(
-                f"{PIECES} has {len(self.tokenizer)} pieces, the model has {shape.number_text_tokens}: fetch its own"
+                f"{PIECES} has {len(self.tokenizer)} pieces, the model has {shape.number_text_tokens}: use its own file"
             )
         marks = (shape.start_text_token, shape.stop_text_token)
         ids = [id for id in self.tokenizer(cleaned) if id not in marks]
         if len(ids) > shape.max_text_tokens:
             raise ValueError(
-                f"the text takes {len(ids)} tokens, the model has positions for {shape.max_text_tokens}: speak it in "
-                f"parts (it begins {text[:40]!r})"
+                f"the text takes {len(ids)} tokens, the model has positions for {shape.max_text_tokens}: split the "
+                f"text (it begins with {text[:40]!r})"
             )
         return ids
 
     def prefix(self, text: Sequence[int], mel: Tensor) -> Conditioning:
-        """The conditioning of text ids and of a reference's log-mel ``[F, 100]``."""
+        """The conditioning for text ids and the log-mel ``[F, 100]`` of a reference."""
         marked = [self.shape.start_text_token, *text, self.shape.stop_text_token]
         return {"text": torch.tensor(marked), "mel": mel}
 
     def length(self, conditioning: Conditioning) -> int:
-        """Prefix columns: latents, text with its marks, start of speech."""
+        """Number of prefix columns: latents, text with start and stop, start of speech."""
         return LATENTS + len(conditioning["text"]) + 1
 
     def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
-        """``text [B, P - 1]`` left-padded, latents' columns empty; ``mel [B, F, 100]`` right-padded; ``frames [B]``."""
+        """``text [B, P - 1]``, left-padded (0 at the latents); ``mel [B, F, 100]``, right-padded; ``frames [B]``."""
         mels = [c["mel"] for c in conditionings]
         return {
             "text": left_pad([c["text"] for c in conditionings], prefix_length - 1),

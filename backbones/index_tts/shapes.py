@@ -1,4 +1,4 @@
-"""The dimensions of IndexTTS 1.5, which are the defaults of its adapter."""
+"""Dimensions of IndexTTS 1.5, the defaults of its adapter."""
 
 from __future__ import annotations
 

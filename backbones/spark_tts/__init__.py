@@ -1,7 +1,7 @@
-"""Spark-TTS 0.5B (facts read at SparkAudio/Spark-TTS commit 2f1ea90): a Qwen2.5 over BiCodec's tokens, at 50 Hz.
+"""Spark-TTS 0.5B: a Qwen2.5 model over the tokens of BiCodec, at 50 Hz (facts read at SparkAudio/Spark-TTS 2f1ea90).
 
-Cloning needs the 32 global tokens of the voice; where the reference's words are known, its speech is continued. The
-codec stays upstream.
+Cloning needs the 32 global tokens of the voice. If the reference has a transcript, the model continues its speech. The
+codec is not part of this module; upstream's is used.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _VOICE = "<|end_content|><|start_global_token|>{global_codes}<|end_global_token|
 FORMAT = SpeechFormat(
     speech_tokens=[SpeechTokens("<|bicodec_semantic_{}|>")],
     stop_tokens=["<|end_semantic_token|>", "<|im_end|>"],
-    # Upstream lets the model say the last token where the reference's words are not known. It begins the speech, so
-    # that it is part of the prefix here.
+    # If the reference has no transcript, upstream lets the model generate the last token of the prompt. This token
+    # starts the speech, so here it is part of the prefix.
     prompt=f"<|task_tts|><|start_content|>{{text}}{_VOICE}{SPEECH_BEGINS}",
     prompt_with_reference=f"<|task_tts|><|start_content|>{{reference_text}}{{text}}{_VOICE}{SPEECH_BEGINS}{{reference}}",
     frame_rate=50.0,
@@ -34,7 +34,7 @@ FORMAT = SpeechFormat(
 )
 GENDERS = ("female", "male")
 LEVELS = ("very_low", "low", "moderate", "high", "very_high")
-# Attributes, 32 global tokens and their marks take about 50.
+# Maximum number of tokens that describe a voice. The attributes, 32 global tokens and their marks take about 50.
 MOST_ATTRIBUTES = 128
 
 
@@ -43,32 +43,32 @@ class SparkTTS(CausalSpeechLM):
 
     Args:
         pretrained: Folder of the release, which holds ``LLM``; None starts from random weights.
-        architecture: Plain values of a model without original weights.
+        architecture: Plain values that describe a model without original weights.
 
     Raises:
-        ValueError: If both or neither are given, or the folder does not hold the model.
+        ValueError: If not exactly one of the two is given, or the folder does not hold the model.
     """
 
     subfolder = "LLM"
     licence = (
-        "Spark-TTS's weights are under CC BY-NC-SA 4.0: name the original, no commercial use, and these weights, which "
-        "are derived from them, are under the same licence."
+        "Spark-TTS's weights are under CC BY-NC-SA 4.0: name the original, and do not use them commercially. These "
+        "weights are derived from them and are under the same licence."
     )
 
     def __init__(self, pretrained: str | None = None, architecture: dict[str, Any] | None = None) -> None:
         super().__init__(pretrained, None if pretrained is None else FORMAT, architecture)
 
     def describe_voice(self, text: str, gender: str, pitch: str = "moderate", speed: str = "moderate") -> Conditioning:
-        """The prompt of the controllable mode, which clones nobody: ``ids [L]``.
+        """The prompt of the controllable mode, which needs no reference: ``ids [L]``.
 
         Args:
-            text: What will be said.
+            text: The text to speak.
             gender: ``female`` or ``male``.
-            pitch: From ``very_low`` over ``low``, ``moderate`` and ``high`` to ``very_high``.
-            speed: As `pitch`.
+            pitch: ``very_low``, ``low``, ``moderate``, ``high`` or ``very_high``.
+            speed: ``very_low``, ``low``, ``moderate``, ``high`` or ``very_high``.
 
         Raises:
-            ValueError: On another value.
+            ValueError: If a value is not one of these.
         """
         chosen = {"gender": (gender, GENDERS), "pitch": (pitch, LEVELS), "speed": (speed, LEVELS)}
         for name, (value, known) in chosen.items():
@@ -85,17 +85,17 @@ class SparkTTS(CausalSpeechLM):
     def invent_voice(self, described: Conditioning, seed: int = 0) -> tuple[Conditioning, Tensor]:
         """Let the model choose the attributes and the global tokens of a described voice.
 
-        They are conditioning: every later step sees them, whatever its window.
+        They are part of the prefix, so every later step sees them under any window.
 
         Args:
-            described: From `describe_voice`.
-            seed: Of the choice.
+            described: The prompt, from `describe_voice`.
+            seed: Random seed.
 
         Returns:
-            The whole prefix, up to the mark that begins the speech, and the voice's global codes ``[G]``.
+            The whole prefix, up to the token that starts the speech, and the global codes ``[G]`` of the voice.
 
         Raises:
-            ValueError: If the model does not come to its speech.
+            ValueError: If the model does not start the speech.
         """
         tokenizer = self.conditioner.known_tokenizer
         begins = tokenizer.token_id(SPEECH_BEGINS)
@@ -110,7 +110,7 @@ class SparkTTS(CausalSpeechLM):
             if int(token) in stops:
                 break
         raise ValueError(
-            f"the model described no voice within {MOST_ATTRIBUTES} tokens (seed {seed}): try another seed"
+            f"the model did not finish a voice within {MOST_ATTRIBUTES} tokens (seed {seed}): try another seed"
         )
 
     def next_logits(self, ids: Tensor) -> Tensor:

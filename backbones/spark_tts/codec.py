@@ -1,4 +1,4 @@
-"""Facts about the codec of Spark-TTS, which runs in an environment of its own (`codec_worker.py`)."""
+"""Properties of the codec of Spark-TTS, which runs in its own Python environment (`codec_worker.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BiCodec of Spark-TTS (upstream commit 2f1ea90): semantic tokens at 50 Hz, 32 global tokens of the voice."""
+"""BiCodec of Spark-TTS (upstream commit 2f1ea90): semantic tokens at 50 Hz, and 32 global tokens for the voice."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from serve import serve
 
 
 class BiCodec:
-    """Answers for Spark-TTS's audio tokenizer."""
+    """Runs the audio tokenizer of Spark-TTS."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         import torch
@@ -19,11 +19,11 @@ class BiCodec:
         self.tokenizer = BiCodecTokenizer(settings["release"], device=torch.device(self.device))
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-        """Sound ``[N]`` at 16 kHz to semantic codes ``[1, F]`` and global codes ``[32]``."""
+        """Encode audio ``[N]`` at 16 kHz to semantic codes ``[1, F]`` and global codes ``[32]``."""
         if sample_rate != 16000:
-            raise ValueError(f"BiCodec hears 16 kHz, not {sample_rate} Hz")
+            raise ValueError(f"BiCodec takes audio at 16 kHz, not {sample_rate} Hz")
         torch, tokenizer = self.torch, self.tokenizer
-        # Upstream evens out the loudness of the files that it reads, where the release's config says so.
+        # Upstream normalises the volume of the files that it reads, if the config of the release says so.
         if tokenizer.config["volume_normalize"]:
             audio = self.normalize(audio)
         audio = audio.astype(np.float32)
@@ -40,7 +40,7 @@ class BiCodec:
         }
 
     def decode(self, codes: np.ndarray, global_codes: np.ndarray) -> dict[str, np.ndarray]:
-        """Semantic codes ``[1, F]`` in a voice to sound ``[N]`` at 16 kHz."""
+        """Decode semantic codes ``[1, F]`` and the global codes of a voice to audio ``[N]`` at 16 kHz."""
         torch = self.torch
         semantic = torch.from_numpy(codes).long().to(self.device)
         voice = torch.from_numpy(global_codes)[None].long().to(self.device)

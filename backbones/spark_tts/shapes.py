@@ -1,4 +1,4 @@
-"""The dimensions of Spark-TTS-0.5B."""
+"""Dimensions of Spark-TTS-0.5B."""
 
 from __future__ import annotations
 

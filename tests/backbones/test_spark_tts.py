@@ -251,7 +251,7 @@ def damage(release: Path, kind: str) -> None:
         ("missing", "no tensor 'model.norm.weight'"),
         ("size", "another size: 'model.norm.weight' is .7., not .64."),
         ("unknown", "'model.extra' is unknown"),
-        ("code", "code of its own"),
+        ("code", "custom code"),
         ("other", "no causal language model"),
         ("tokenizer", "start_semantic_token"),
         ("speechless", "no token '<|bicodec_semantic_0|>'".replace("|", r"\|")),

@@ -146,7 +146,7 @@ def test_other_bodies_are_refused_with_the_reason():
     sliding = Qwen2Config(**SIZES, num_key_value_heads=2, use_sliding_window=True, max_window_layers=0)
     reasons = [
         (other, "Qwen3Model is not of the Llama"),
-        (LlamaModel(LlamaConfig(**SIZES, rope_parameters=dynamic)), "rotations are dynamic"),
+        (LlamaModel(LlamaConfig(**SIZES, rope_parameters=dynamic)), "rotary embeddings are of type dynamic"),
         (Qwen2Model(sliding), "windows"),
         (GPT2Model(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=8, add_cross_attention=True)), "cross"),
     ]

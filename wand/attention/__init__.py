@@ -1,4 +1,4 @@
-"""Prefix + window attention: the policy, what one forward needs, and the kernels behind it."""
+"""Prefix + window attention: the window, the context of a forward pass, and the kernels."""
 
 from wand.attention.context import AttentionContext
 from wand.attention.interface import ATTENTION_NAME, use_wand_attention

@@ -1,13 +1,13 @@
-"""Hard prefix + window attention in blocks: exact, on any device, with work and memory linear in the speech.
+"""Hard prefix + window attention in blocks: exact, on any device, with work and memory linear in the speech length.
 
-Prefix columns are a small causal attention of their own. Speech columns are cut into blocks. The logits of a block are
-two matrix products under one softmax: with the keys of the prefix, and with the stretch of speech keys that holds the
-windows of all its queries. The query heads of a group become rows of one product, so keys and values are never
-repeated; left padding is not computed at all. The backward pass computes the probabilities again instead of keeping
-them.
+Prefix columns are computed by a separate, small causal attention. Speech columns are cut into blocks. The logits of a
+block come from two matrix products and share one softmax: one product with the prefix keys, and one with the stretch of
+speech keys that contains the windows of all queries of the block. The query heads of a group become rows of one
+product, so keys and values are not repeated. Left padding is not computed. The backward pass recomputes the
+probabilities instead of storing them.
 
-Shapes: B rows, S = P + T columns, H query heads, G key/value heads, D the width of a head. Of one row: p real prefix
-columns, n rows of a product (the columns of a piece times H / G), C columns of a block, L those of its stretch.
+Shapes: B rows, S = P + T columns, H query heads, G key/value heads, D the width of a head. In one row: p real prefix
+columns, n rows of a product (the columns of a piece times H / G), C columns of a block, L columns of its stretch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torch.nn.functional import pad
 
 from wand.attention.dense import dense_attention
 
-# C. Larger blocks make larger products, but every query meets C - 1 keys in vain.
+# C. Larger blocks make larger products, but every query is multiplied with C - 1 keys that it does not see.
 BLOCK = 32
-# p + L is a multiple of this: a remainder costs the vector units more than the keys added.
+# p + L is rounded up to a multiple of this. For vector units, a remainder costs more than the added keys.
 ALIGNMENT = 16
-# Logits that a processor's thread holds at a time: they should stay in its cache.
+# Size of the logits that one CPU thread computes at a time, in bytes. They should fit in its cache.
 PIECE_BYTES = 2**20
 
 
@@ -48,10 +48,10 @@ def band_attention(
         query: ``[B, H, S, D]``.
         key: ``[B, G, S, D]``, G a divisor of H.
         value: ``[B, G, S, D]``.
-        size: W, speech columns that a speech column sees, its own included.
+        size: W, the number of speech columns that a speech column sees, including its own.
         boundary: P, the column where speech starts.
         starts: ``[B]`` first real column of every row, at most P; None when no row is padded.
-        prefix_mask: ``[B, 1, P, P]`` what prefix columns see; None is plain causal, for rows without padding.
+        prefix_mask: ``[B, 1, P, P]`` mask of the prefix columns; None is plain causal, for rows without padding.
         scaling: Factor of the logits; ``D ** -0.5`` by default.
 
     Returns:
@@ -77,10 +77,10 @@ class _Piece(NamedTuple):
     """Blocks that are computed together."""
 
     first: int
-    """Speech column of the first one."""
+    """First speech column of the first block."""
     blocks: int
     width: int
-    """Columns of a block: C, or what is left at the end."""
+    """Columns of a block: C, or fewer in the last piece."""
 
     @property
     def columns(self) -> slice:
@@ -88,12 +88,12 @@ class _Piece(NamedTuple):
 
 
 class _Columns:
-    """Keys, values, or gradients of either, of one row, and the products of a piece with them.
+    """Keys, values, or gradients of either, of one row, with the products of a piece.
 
     Args:
         prefix: ``[G, p, D]``.
-        speech: ``[G, back + T, D]``; the `back` columns before the speech are zeros.
-        back: Columns of a stretch that lie before its block.
+        speech: ``[G, back + T, D]``. The first `back` columns are zeros.
+        back: Number of columns of a stretch before its block.
     """
 
     def __init__(self, prefix: Tensor, speech: Tensor, back: int) -> None:
@@ -102,15 +102,15 @@ class _Columns:
         self.back = back
 
     def wide(self) -> _Columns:
-        """The same in float32 at least."""
+        """The same in at least float32."""
         return _Columns(_wide(self.prefix), _wide(self.speech), self.back)
 
     def zeros_like(self) -> _Columns:
-        """Where the gradients of these are summed up: there are as many terms as pieces."""
+        """Zeros of the same shape, to sum the gradients of all pieces."""
         return _Columns(torch.zeros_like(self.prefix), torch.zeros_like(self.speech), self.back)
 
     def logits(self, rows: Tensor, piece: _Piece, scale: float = 1.0, bias: Tensor | None = None) -> Tensor:
-        """``[G, n, D]`` by every column: ``[G, n, p + L]``; the bias ``[C, 1, L]`` is added to those of the stretch."""
+        """Products ``[G, n, p + L]`` of ``[G, n, D]`` with all columns; `bias` ``[C, 1, L]`` is for the stretch."""
         stretches = self._stretches(piece)
         prefix, length = self.prefix.shape[1], stretches.shape[1]
         made = rows.new_empty(*rows.shape[:2], prefix + length)
@@ -126,18 +126,18 @@ class _Columns:
         return made
 
     def mix(self, weights: Tensor, piece: _Piece) -> Tensor:
-        """Columns weighted by ``[G, n, p + L]``: ``[G, n, D]``."""
+        """Sums ``[G, n, D]`` of the columns, weighted by ``[G, n, p + L]``."""
         near = torch.bmm(self._near(weights, piece), self._stretches(piece))
         mixed = near.view(*weights.shape[:2], -1)
         return mixed.baddbmm_(weights[..., : self.prefix.shape[1]], self.prefix)
 
     def add_(self, weights: Tensor, rows: Tensor, piece: _Piece) -> None:
-        """Add to every column the rows ``[G, n, D]`` weighted by ``[G, n, p + L]``."""
+        """Add the rows ``[G, n, D]``, weighted by ``[G, n, p + L]``, to the columns."""
         self.prefix.add_(torch.bmm(weights[..., : self.prefix.shape[1]].mT, rows))
         near = self._near(weights, piece)
         parts = torch.bmm(near.mT, rows.view(len(near), -1, rows.shape[2]))
         parts = parts.view(len(rows), piece.blocks, -1, rows.shape[2])
-        # Stretches overlap, their parts of C columns do not.
+        # Stretches overlap, so add them in parts of C columns, which do not overlap.
         for offset in range(0, parts.shape[2], piece.width):
             part = parts[:, :, offset : offset + piece.width]
             target = self.speech[:, piece.first + offset :].unfold(1, part.shape[2], piece.width)
@@ -155,11 +155,11 @@ class _Columns:
 
 
 class _Row:
-    """Keys and values of one row, and the probabilities of its speech columns.
+    """Keys and values of one row; computes the probabilities of its speech columns.
 
     Args:
-        keys: Of the prefix ``[G, p, D]`` and of the speech ``[G, T, D]``.
-        values: Alike.
+        keys: Keys of the prefix ``[G, p, D]`` and of the speech ``[G, T, D]``.
+        values: Values of the prefix and of the speech, with the same shapes.
         size: W.
         scale: Factor of the logits.
     """
@@ -171,7 +171,7 @@ class _Row:
         self.keys, self.values = (
             _Columns(fixed, pad(speech, (0, 0, back, 0)), back) for fixed, speech in (keys, values)
         )
-        # Rounded to bfloat16, a logit of 16 would be off by 6 %; all else may be rounded, as other kernels do.
+        # Rounding a logit of 16 to bfloat16 would change its weight by 6 %. Other kernels too round all other values.
         self.wide_keys = self.keys.wide()
         self.scale = scale
         query = torch.arange(back, back + BLOCK, device=keys[0].device)
@@ -180,7 +180,7 @@ class _Row:
         self.bias = self.wide_keys.prefix.new_zeros(hidden.shape).masked_fill_(hidden, -math.inf)
 
     def pieces(self, heads: int) -> Iterator[_Piece]:
-        """The speech columns, in order: as many blocks at a time as the cache holds, and what is left at the end."""
+        """The pieces of the speech, in order: as many blocks each as the CPU cache holds, then the remaining columns."""
         blocks, left = divmod(self.length, BLOCK)
         step = max(1, blocks)
         if self.bias.device.type == "cpu":
@@ -192,12 +192,12 @@ class _Row:
             yield _Piece(blocks * BLOCK, 1, left)
 
     def probabilities(self, rows: Tensor, piece: _Piece) -> Tensor:
-        """Queries ``[G, n, D]`` over what they see: ``[G, n, p + L]``."""
+        """Probabilities ``[G, n, p + L]`` of queries ``[G, n, D]``."""
         back = self.keys.back
         bias = self.bias[: piece.width, :, : back + piece.width]
         logits = self.wide_keys.logits(_wide(rows), piece, self.scale, bias)
         near = logits[..., self.keys.prefix.shape[1] :].unflatten(1, (piece.blocks, -1))
-        # The first stretches reach back beyond the speech.
+        # The first stretches begin before the speech.
         for block in range(piece.blocks):
             missing = back - piece.first - block * piece.width
             if missing <= 0:
@@ -207,7 +207,7 @@ class _Row:
 
 
 class _SpeechAttention(torch.autograd.Function):
-    """Attention of the speech columns ``[B, H, T, D]`` to ``[B, T, H, D]``."""
+    """Attention of the speech columns: ``[B, H, T, D]`` to ``[B, T, H, D]``."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, *inputs: Any) -> Tensor:
@@ -261,10 +261,10 @@ def _wide(tensor: Tensor) -> Tensor:
 
 
 def _grouped(heads: Tensor, piece: _Piece, groups: int) -> Tensor:
-    """The columns of a piece of ``[H, T, D]`` as rows of products: ``[G, n, D]``."""
+    """The columns of a piece of ``[H, T, D]`` as the rows ``[G, n, D]`` of a product."""
     return heads[:, piece.columns].unflatten(0, (groups, -1)).transpose(1, 2).flatten(1, 2).contiguous()
 
 
 def _ungrouped(rows: Tensor, piece: _Piece) -> Tensor:
-    """Rows of products ``[G, n, D]`` as columns: ``[columns of the piece, H, D]``."""
+    """The rows ``[G, n, D]`` of a product as columns: ``[columns of the piece, H, D]``."""
     return rows.unflatten(1, (piece.blocks * piece.width, -1)).transpose(0, 1).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""What one forward over ``prefix | speech`` columns needs to attend: window, boundary, padding, masks.
+"""The attention context of a forward pass over ``prefix | speech`` columns: window, boundary, padding and masks.
 
 Shapes: B rows, S = P + T columns, H query heads, G key/value heads, D the width of a head.
 """
@@ -18,17 +18,17 @@ from wand.attention.window import AttentionWindow, Windows
 
 
 class AttentionContext:
-    """Travels through ``model.forward(attention_context=...)`` to every layer, and is constant within a forward.
+    """Computes the attention of every layer; passed to the model as ``attention_context``.
 
-    Forward and the recompute of gradient checkpointing see the same object, so nothing here changes once it is
-    built; masks are made on first use, in the form that the kernel takes, and layers with the same window share them.
-    A plain class: FSDP2 rebuilds dataclass inputs and casts their tensors.
+    The settings do not change after creation, because the recomputation of gradient checkpointing uses the same object.
+    Masks are made on first use, in the form that the kernel takes, and layers with the same window share them. This is
+    a plain class, because FSDP2 rebuilds dataclass inputs and casts their tensors.
 
     Args:
-        windows: The policy for speech columns, of all layers or by layer.
+        windows: The windows of the layers.
         boundary: P, the column where speech starts, the same for every row. Prefixes are left-padded.
         starts: ``[B]`` first real column of every row, or None when no row is padded.
-        kernel: The kernel that computes the attention; "auto" is the fastest. All give the same.
+        kernel: The kernel that computes the attention; ``auto`` chooses the fastest. All kernels give the same result.
 
     Raises:
         ValueError: If the boundary is negative, or the kernel cannot compute these windows.
@@ -44,7 +44,7 @@ class AttentionContext:
         if boundary < 0:
             raise ValueError(f"boundary {boundary} is negative: it is the number of prefix columns")
         if kernel == "band" and (windows.is_full or windows.tau is not None):
-            raise ValueError(f"kernel band computes hard windows only, not {windows}: take dense, flex or auto")
+            raise ValueError(f"kernel band computes hard windows only, not {windows}: use dense, flex or auto")
         self.windows = windows
         self.boundary = boundary
         self.starts = starts
@@ -52,7 +52,7 @@ class AttentionContext:
         self._by_window: dict[AttentionWindow, _OneWindow] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
-        """Attention of all columns over all columns, in one layer.
+        """Attention of all columns in one layer.
 
         Args:
             layer: Index of the layer.
@@ -79,12 +79,12 @@ class AttentionContext:
         return self._at(layer).visible(columns, device)
 
     def mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None = None, layer: int = 0) -> Tensor:
-        """The mask of a layer as scaled-dot-product attention takes it.
+        """The mask of a layer, in the form that scaled-dot-product attention takes.
 
         Args:
             columns: S.
             device: The device of the mask.
-            bias_dtype: None for the hard mask as bool; for a soft mask the dtype of the additive bias.
+            bias_dtype: Dtype of the additive bias of a soft mask; None returns the hard mask as bool.
             layer: Index of the layer.
 
         Returns:
@@ -100,7 +100,7 @@ class AttentionContext:
 
 
 class _OneWindow:
-    """The kernels under one window, and their masks."""
+    """The kernels for one window, and their masks."""
 
     def __init__(self, window: AttentionWindow, boundary: int, starts: Tensor | None) -> None:
         self.window = window
@@ -163,7 +163,7 @@ class _OneWindow:
         return bias.masked_fill_(~causal, float("-inf"))
 
     def _outside(self, query: Tensor, key: Tensor) -> Tensor:
-        """Causal speech keys that the window of a speech query has left behind."""
+        """Speech keys that are older than the window of a speech query."""
         assert self.window.size is not None
         return (key >= self.boundary) & (key <= query - self.window.size)
 
@@ -171,13 +171,13 @@ class _OneWindow:
         if self.starts is None:
             return seen
         real = torch.arange(seen.shape[-1], device=seen.device)[None] >= self.starts.to(seen.device)[:, None]
-        # Padding columns keep their own key, so that no row of the softmax is empty.
+        # A padding column sees itself, so that no row of the softmax is empty.
         own = torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
         return seen & (real[:, None, :] | own)
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """In the dtype of the autocast in force, if any: rotary embeddings may leave queries and keys in float32."""
+    """Cast to the autocast dtype, if autocast is on: rotary embeddings may return float32 queries and keys."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return tensors

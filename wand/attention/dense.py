@@ -1,4 +1,4 @@
-"""Attention under an explicit mask: exact, any device, memory for the mask grows with the square of the length."""
+"""Attention with an explicit mask: exact, on any device. The memory of the mask is quadratic in the length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kernel computes an attention."""
+"""Chooses the kernel that computes an attention."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from wand.attention.window import AttentionWindow
 
 Kernel = Literal["dense", "band", "flex"]
 
-# On a processor, `benchmarks/attention.py`: a logit of the band kernel costs at most this much more than a dense one,
+# Costs on a CPU (`benchmarks/attention.py`): a logit of the band kernel costs at most this many dense logits,
 BAND_LOGIT = 1.2
-# and what it does apart from them takes about as long, in every row, as so many dense logits.
+# plus a fixed cost per row, equal to about this many dense logits.
 BAND_OVERHEAD = 350_000
 BAND_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 FLEX_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# FlexAttention's kernel knows no narrower heads.
+# Minimum width of a head in FlexAttention's kernel.
 FLEX_WIDTH = 16
 
 
 def choose_kernel(query: Tensor, window: AttentionWindow, boundary: int, padded: bool) -> Kernel:
-    """The fastest kernel that computes this.
+    """Choose the fastest kernel for an attention.
 
-    On CUDA that is FlexAttention. On a processor it is the band kernel for a hard window, if the speech is long enough
-    to repay its blocks; a soft mask is dense there. A prefix alone is short, full attention without padding needs no
-    mask: both are dense everywhere.
+    On CUDA this is FlexAttention. On a CPU it is the band kernel for a hard window if the speech is long enough, else
+    the dense kernel. A prefix without speech, and full attention without padding (which needs no mask), use the dense
+    kernel on all devices.
 
     Args:
-        query: ``[B, H, S, D]``; device and dtype count too.
+        query: ``[B, H, S, D]``. Its device and dtype also matter.
         window: The policy for speech columns.
         boundary: P, the column where speech starts.
         padded: Whether any row is padded.

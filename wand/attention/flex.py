@@ -1,8 +1,7 @@
-"""Prefix + window attention as a FlexAttention program: for CUDA, hard, soft and full, with padding.
+"""Prefix + window attention with FlexAttention, for CUDA: hard, soft and full masks, with padding.
 
-Window, boundary, starts and tau enter as tensors, so that the same compiled kernel serves a whole curriculum. Tiles of
-keys that no query of a tile sees are skipped; which ones these are follows from the layout alone, without a mask of
-columns by columns.
+Window, boundary, starts and tau are tensors, so that one compiled kernel works for a whole curriculum. Tiles in which
+no query sees a key are skipped. These tiles follow from the layout, without a mask of columns by columns.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from wand.attention.window import AttentionWindow
 
-# Columns of a tile: FlexAttention's own.
+# Columns of a tile, as in FlexAttention.
 TILE = 128
 
 
 @dataclass(frozen=True)
 class FlexProgram:
-    """What a forward gives FlexAttention, the same for all layers."""
+    """Inputs of FlexAttention that all layers of a forward pass share."""
 
     block_mask: BlockMask
-    """Tiles to skip, to compute whole, and to compute under the mask."""
+    """Which tiles to skip, to compute without a mask, and to compute with the mask."""
     score_mod: Callable[..., Tensor] | None
-    """The soft mask's penalty; None while the mask is hard."""
+    """Penalty of the soft mask; None if the mask is hard."""
 
 
 def make_program(
     window: AttentionWindow, boundary: int, starts: Tensor | None, rows: int, columns: int, device: torch.device
 ) -> FlexProgram:
-    """The mask of a batch.
+    """Make the mask of a batch.
 
     Args:
         window: The policy for speech columns.
@@ -43,16 +42,16 @@ def make_program(
         starts: ``[B]`` first real column of every row; None when no row is padded.
         rows: B.
         columns: S.
-        device: Where it is needed.
+        device: Device of the mask.
     """
     first = torch.zeros(rows, dtype=torch.int32, device=device) if starts is None else starts.to(device, torch.int32)
-    # While soft, the window hides nothing: it lowers logits.
+    # A soft window hides nothing. It only lowers logits.
     hidden_from = columns if window.size is None or window.tau is not None else window.size
     size, speech = _scalar(hidden_from, device), _scalar(boundary, device)
 
     def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         near = (key < speech) | (query - key < size)
-        # Padding columns see themselves, so that no row of the softmax is empty.
+        # A padding column sees itself, so that no row of the softmax is empty.
         return (key <= query) & near & ((key >= first[row]) | (key == query))
 
     return FlexProgram(_block_mask(seen, first, speech, size, columns), _penalty(window, speech, device))
@@ -63,8 +62,8 @@ def flex_attention_under(
 ) -> Tensor:
     """Attention of all columns: ``[B, H, S, D]`` over ``[B, G, S, D]`` to ``[B, S, H, D]``.
 
-    Compiled on first use on a GPU. Elsewhere it runs without its kernel, for comparison only, and has no gradient on
-    a CPU.
+    On a GPU, the kernel is compiled on first use. On other devices it runs uncompiled, for comparison only; on a CPU it
+    has no gradient.
     """
     attend: Any = _compiled() if query.is_cuda else flex_attention
     grouped = query.shape[1] != key.shape[1]
@@ -82,7 +81,7 @@ def flex_attention_under(
 
 @cache
 def _compiled() -> Callable[..., Any]:
-    # Rows and columns differ from batch to batch.
+    # Dynamic, because the numbers of rows and columns differ between batches.
     return torch.compile(flex_attention, dynamic=True)
 
 
@@ -104,7 +103,7 @@ def _penalty(window: AttentionWindow, speech: Tensor, device: torch.device) -> C
 
 
 def _block_mask(seen: Callable[..., Tensor], starts: Tensor, boundary: Tensor, size: Tensor, columns: int) -> BlockMask:
-    """Sort the tiles ``[B, 1, queries, keys]`` into skipped, whole and masked ones."""
+    """Classify the tiles ``[B, 1, queries, keys]`` as skipped, whole or masked."""
     low = torch.arange(0, columns, TILE, device=starts.device)
     high = low + TILE - 1
     query_low, query_high, key_low, key_high = low[:, None], high[:, None], low, high
@@ -114,7 +113,7 @@ def _block_mask(seen: Callable[..., Tensor], starts: Tensor, boundary: Tensor, s
     near = (key_high >= boundary) & (query_low - key_high < size)
     some = causal & (prefix | near | (query_low == key_low))
     every = (key_high <= query_low) & (key_low >= start) & ((key_high < boundary) | (query_high - key_low < size))
-    # The last tile may reach beyond the columns: never whole.
+    # The last tile may extend beyond the last column, so it is never whole.
     every = every & (query_high < columns)
     return BlockMask.from_kv_blocks(
         *_listed(some & ~every), *_listed(every), BLOCK_SIZE=TILE, mask_mod=seen, seq_lengths=(columns, columns)
@@ -122,6 +121,6 @@ def _block_mask(seen: Callable[..., Tensor], starts: Tensor, boundary: Tensor, s
 
 
 def _listed(tiles: Tensor) -> tuple[Tensor, Tensor]:
-    """How many tiles of keys every tile of queries has, and which: these first, in order."""
+    """The number of key tiles of every query tile, and all tile indices with these first, in order."""
     counts = tiles.sum(-1, dtype=torch.int32)
     return counts, tiles.int().argsort(dim=-1, descending=True, stable=True).int()

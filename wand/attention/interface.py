@@ -1,4 +1,4 @@
-"""The attention as transformers knows it: one registered function, the context as its keyword."""
+"""Registers wand's attention with transformers. The context is passed as a keyword."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ATTENTION_NAME = "wand"
 
 
 class Attends(Protocol):
-    """What arrives as ``attention_context``: `AttentionContext` in a full forward, the cache's in a decoding step."""
+    """The type of ``attention_context``: an `AttentionContext` in a full forward, a cache's context in a step."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
         """Attention of one layer: ``[B, H, Q, D]`` over ``[B, G, S, D]`` to ``[B, Q, H, D]``."""
@@ -34,8 +34,8 @@ def wand_attention(
     """Attention of a transformers decoder layer; see transformers' ``AttentionInterface``.
 
     Raises:
-        ValueError: Without a context (transformers drops the padding mask for attention names it has no mask
-            function for, so going on would be silently wrong), or with attention dropout.
+        ValueError: If there is no context, or attention dropout is not 0. Without a context the result would be wrong:
+            transformers drops the padding mask for an attention name without a mask function.
     """
     if attention_context is None:
         raise ValueError(
@@ -48,21 +48,21 @@ def wand_attention(
         )
     layer = getattr(module, "layer_idx", None)
     if layer is None:
-        raise ValueError(f"{type(module).__name__} has no layer_idx: windowed attention needs to know its layer")
+        raise ValueError(f"{type(module).__name__} has no layer_idx, which windowed attention needs")
     return attention_context.attend(layer, query, key, value, scaling), None
 
 
 def use_wand_attention(decoder: PreTrainedModel) -> None:
-    """Switch a transformers decoder to the windowed attention (``attention_context`` becomes a needed keyword)."""
+    """Switch a transformers decoder to windowed attention. Its forward pass then requires ``attention_context``."""
     AttentionInterface.register(ATTENTION_NAME, wand_attention)
     decoder.set_attn_implementation(ATTENTION_NAME)
 
 
 def stock_twin(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model with stock attention, for transformers' own ``generate``.
+    """A copy of the model with stock attention, for transformers' ``generate``.
 
-    Modules and config are copies, weights and buffers are the same tensors. The model itself is not changed, so it can
-    be used at the same time.
+    Modules and config are copied; weights and buffers are shared. The original model does not change, so it can be used
+    at the same time.
     """
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     twin = copy.deepcopy(model, shared)

@@ -1,4 +1,4 @@
-"""Prefix + window attention written as the definition reads. Slow, obviously right; every kernel is tested on it."""
+"""A slow, literal implementation of prefix + window attention. Every kernel is tested against it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wand.attention.window import AttentionWindow
 def attention_logit_offset(
     query_column: int, key_column: int, *, start: int, boundary: int, window: AttentionWindow
 ) -> float | None:
-    """What the mask adds to one attention logit, or None where the key is not seen."""
+    """The value that the mask adds to one attention logit; None if the key is not seen."""
     if key_column > query_column:
         return None
     if key_column < start:
-        # A padding column sees itself alone; nobody reads what comes of it.
+        # A padding column sees only itself. Its output is not used.
         return 0.0 if key_column == query_column else None
     both_speech = key_column >= boundary and query_column >= boundary
     if window.size is None or not both_speech or query_column - key_column < window.size:
@@ -33,7 +33,7 @@ def reference_attention(
     starts: Tensor | None = None,
     scaling: float | None = None,
 ) -> Tensor:
-    """Attention of every column over the columns it may see, one softmax at a time.
+    """Attention of every column over the columns that it sees, one softmax at a time.
 
     Args:
         query: ``[B, H, S, D]``.

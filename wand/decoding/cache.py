@@ -1,9 +1,8 @@
-"""The key/value cache of a decoding run under a window. State lives here, apart from the weights.
+"""The key/value cache of a decoding run under a window. It holds all state of the run.
 
-`PrefixWindowCache` holds, in every layer, P prefix slots and a ring of W slots: the column at absolute index p is
-written to slot p while p < P and to ``P + (p - P) % W`` afterwards. Keys are stored after RoPE, so the order of slots
-does not matter, and "slots up to the newest column" is exactly the window: before the ring is full the filled slots,
-afterwards all. W may differ by layer.
+In every layer, `PrefixWindowCache` has P prefix slots and a ring of W slots. The column with absolute index p is
+written to slot p if p < P, else to slot ``P + (p - P) % W``. Keys are stored after RoPE, so the order of slots does not
+matter: the window is the set of filled slots, which is all slots once the ring is full. W may differ by layer.
 
 Shapes: B rows, G key/value heads, D the width of a head.
 """
@@ -21,10 +20,10 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class StepContext:
-    """The attention context of one decoding step: one query per row over the slots of a cache.
+    """The attention context of one decoding step. Each row has one query over the slots of a cache.
 
     Args:
-        masks: By layer, ``[B, 1, 1, slots]``, True where the slot is seen; None when all are.
+        masks: The mask of each layer, ``[B, 1, 1, slots]``, True where the slot is seen; None if all slots are.
     """
 
     def __init__(self, masks: Sequence[Tensor | None]) -> None:
@@ -32,14 +31,14 @@ class StepContext:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
         """``[B, H, 1, D]`` over ``[B, G, slots, D]`` to ``[B, 1, H, D]``."""
-        # Heads that share a key/value head are queries of one attention: keys are read once, and never copied.
+        # Fold the heads that share a key/value head into queries of one attention: keys are read once and not copied.
         folded = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
         output = scaled_dot_product_attention(folded, key, value, attn_mask=self.masks[layer], scale=scaling)
         return output.reshape(query.shape[0], 1, -1, query.shape[3])
 
 
 def key_value_shape(config: PretrainedConfig) -> tuple[int, int, int]:
-    """(layers, key/value heads, head width) of a transformers decoder."""
+    """Number of layers, number of key/value heads and head width of a transformers decoder."""
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -47,12 +46,12 @@ def key_value_shape(config: PretrainedConfig) -> tuple[int, int, int]:
 
 
 def kv_bytes(config: PretrainedConfig, columns: int | Sequence[int], itemsize: int = 4, rows: int = 1) -> int:
-    """Bytes of keys and values: ``2 * heads * width * itemsize`` for each column of each layer.
+    """Size of the keys and values in bytes: ``2 * heads * width * itemsize`` per column, layer and row.
 
     Args:
         config: Configuration of the transformers decoder.
-        columns: Columns kept in every layer, or in each.
-        itemsize: Bytes of a number.
+        columns: Number of columns that each layer keeps: one number for all layers, or one for each.
+        itemsize: Size of one number, in bytes.
         rows: B.
     """
     layers, groups, width = key_value_shape(config)
@@ -61,23 +60,24 @@ def kv_bytes(config: PretrainedConfig, columns: int | Sequence[int], itemsize: i
 
 
 class PrefixWindowCache(Cache):
-    """P fixed slots for the prefix and a ring of W slots for speech in every layer: its bytes never change.
+    """A cache of constant size: in every layer, P slots for the prefix and a ring of W slots for speech.
 
-    Rows may be out of step (`positions` is per row) and start anew one by one (`restart`). For rows in step and one
-    window for all layers, a stock ``generate()`` of transformers takes it as ``past_key_values``, with stock masks and
-    stock attention. The first forward must be the whole prefix, in one call; every later one exactly one column.
+    Each row has its own position, and rows can be restarted one by one (`restart`). If all rows have the same position
+    and all layers the same window, the cache also works as ``past_key_values`` of transformers' stock ``generate()``,
+    with stock masks and stock attention. The first forward pass must contain the whole prefix; each later one must
+    contain exactly one column.
 
     Args:
         config: Configuration of the transformers decoder.
         prefix_length: P, prefix columns, left padding included.
-        window: W, speech columns in view, the newest included: one size for all layers, or one for each.
+        window: W, the number of speech columns in view, including the newest: one size for all layers, or one for each.
         batch_size: B.
         dtype: The dtype of keys and values.
         device: The device of keys and values.
         starts: ``[B]`` first real column of every row; None when no row is padded.
 
     Raises:
-        ValueError: If a size is not positive, or the number of sizes is not that of the layers.
+        ValueError: If a size is not positive, or the number of sizes differs from the number of layers.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class PrefixWindowCache(Cache):
                 raise ValueError(f"{name} {size} of the cache is not positive")
         self.prefix_length = prefix_length
         self._clock = clock = _Clock(prefix_length, torch.zeros(batch_size, dtype=torch.long, device=device))
-        # A copy, since `restart` writes to it.
+        # A copy, because `restart` writes to it.
         self.starts = torch.zeros_like(self.positions) if starts is None else starts.to(self.positions, copy=True)
         self._places = {size: _Places(clock, size) for size in windows}
         self.rings = [
@@ -120,7 +120,7 @@ class PrefixWindowCache(Cache):
 
     @property
     def positions(self) -> Tensor:
-        """``[B]`` the column that each row writes next; 0 until the prefix is in."""
+        """``[B]`` column that each row writes next; 0 before the prefix is written."""
         return self._clock.positions
 
     @positions.setter
@@ -129,7 +129,7 @@ class PrefixWindowCache(Cache):
 
     @property
     def prefilled(self) -> bool:
-        """Whether the prefix is in; known here, so that no device has to be asked."""
+        """Whether the prefix is written. Kept on the host, so that reading it does not wait for the device."""
         return self._clock.prefilled
 
     @prefilled.setter
@@ -138,7 +138,7 @@ class PrefixWindowCache(Cache):
 
     @property
     def loaded(self) -> int:
-        """Prefix slots before this column are filled already; see `wand.decoding.prefixes`."""
+        """Prefix slots before this column were filled from memory; see `wand.decoding.prefixes`."""
         return self._clock.loaded
 
     @loaded.setter
@@ -147,15 +147,15 @@ class PrefixWindowCache(Cache):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all keys and values."""
+        """Size of all keys and values in bytes."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.rings)
 
     def slots(self, layer: int = 0) -> Tensor:
-        """``[B]`` the slot of a layer that each row writes next."""
+        """``[B]`` slot of a layer that each row writes next."""
         return self.rings[layer].places.slots()
 
     def visible(self, layer: int = 0) -> Tensor:
-        """``[B, P + W]`` slots of a layer that the column about to be written sees, its own included."""
+        """Bool ``[B, P + W]``: the slots of a layer that the next column sees, including its own."""
         return self._visible(self.rings[layer].places.window)
 
     def _visible(self, window: int) -> Tensor:
@@ -163,12 +163,12 @@ class PrefixWindowCache(Cache):
         return (slot <= self.positions[:, None]) & (slot >= self.starts[:, None])
 
     def step_context(self) -> StepContext:
-        """What the attention of the next step needs."""
+        """The attention context of the next step."""
         masks = {window: self._visible(window)[:, None, None] for window in self._places}
         return StepContext([masks[ring.places.window] for ring in self.rings])
 
     def empty(self, batch_size: int, prefix_length: int) -> PrefixWindowCache:
-        """An empty cache with the same windows, for another number of rows and prefix columns."""
+        """An empty cache with the same windows for the given number of rows and prefix columns."""
         return PrefixWindowCache(
             self._config,
             prefix_length=prefix_length,
@@ -180,18 +180,18 @@ class PrefixWindowCache(Cache):
 
     @torch.inference_mode()
     def restart(self, rows: Tensor, prefilled: PrefixWindowCache) -> None:
-        """Put new prefixes into some rows; the others go on undisturbed.
+        """Write new prefixes into some rows. Other rows do not change.
 
         Args:
-            rows: ``[n]`` which rows.
-            prefilled: A cache of n rows that has just taken the new prefixes, P or fewer columns.
+            rows: ``[n]`` indices of the rows.
+            prefilled: A cache of n rows that contains only the new prefixes, of at most P columns.
         """
         columns, padding = prefilled.prefix_length, self.prefix_length - prefilled.prefix_length
         if padding < 0:
             raise ValueError(
                 f"a prefix of {columns} columns does not fit a cache with {self.prefix_length} prefix slots"
             )
-        # Keys know their positions, so that a shorter prefix is moved to the boundary as it is.
+        # Keys already contain their positions, so a shorter prefix can be moved to the boundary unchanged.
         for own, new in zip(self.rings, prefilled.rings, strict=True):
             own.keys[rows, :, padding : self.prefix_length] = new.keys[:, :, :columns]
             own.values[rows, :, padding : self.prefix_length] = new.values[:, :, :columns]
@@ -200,20 +200,21 @@ class PrefixWindowCache(Cache):
         self.prefilled = True
 
     def keep(self, rows: Tensor) -> None:
-        """Keep some rows ``[n]`` only."""
+        """Keep only the given rows ``[n]``."""
         self.positions, self.starts = self.positions[rows], self.starts[rows]
         for ring in self.rings:
             ring.keys, ring.values = ring.keys[rows], ring.values[rows]
 
 
 class _Clock:
-    """Where every row stands, for all layers.
+    """The position of every row, shared by all layers.
 
-    Cache and layers hold it, and not each other: memory is given back as soon as a cache is let go.
+    The cache and its layers refer to this object, so the layers need no reference to the cache. Without a reference
+    circle, memory is freed as soon as the cache is dropped.
 
     Args:
         prefix_length: P.
-        positions: ``[B]`` the column that each row writes next.
+        positions: ``[B]`` column that each row writes next.
     """
 
     def __init__(self, prefix_length: int, positions: Tensor) -> None:
@@ -224,26 +225,26 @@ class _Clock:
 
 
 class _Places:
-    """Where the layers with one window write.
+    """The slots that layers with the same window write.
 
     Args:
-        clock: The cache's.
+        clock: The clock of the cache.
         window: W.
     """
 
     def __init__(self, clock: _Clock, window: int) -> None:
         self.clock = clock
         self.window = window
-        # The places of the current step: found by the first layer with this window, used by all of them.
+        # The places of the current step. The first layer with this window computes them for all such layers.
         self.current = clock.positions
 
     def slots(self) -> Tensor:
-        """``[B]`` the slot that each row writes next."""
+        """``[B]`` slot that each row writes next."""
         speech = self.clock.positions - self.clock.prefix_length
         return torch.where(speech < 0, self.clock.positions, self.clock.prefix_length + speech % self.window)
 
     def find(self, storage: Tensor) -> None:
-        """Find the rows ``[B * G]`` of a layer's storage, seen as ``[B * G * slots, D]``, for the next column."""
+        """Set `current` to the rows ``[B * G]`` of the next column in storage viewed as ``[B * G * slots, D]``."""
         batch, groups, slots, _ = storage.shape
         heads = torch.arange(batch * groups, device=storage.device).view(batch, groups)
         self.current = (heads * slots + self.slots()[:, None]).flatten()
@@ -253,15 +254,15 @@ class _RingLayer(CacheLayerMixin):
     """Keys and values of one layer.
 
     Args:
-        places: Where it writes; shared by the layers with the same window.
+        places: The slots to write, shared by the layers with the same window.
         shape: ``(B, G, P + W, D)``.
         dtype: The dtype of keys and values.
         device: The device of keys and values.
-        first: Whether it is the first layer with its window.
-        last: Whether it is the last layer of all.
+        first: Whether this is the first layer with its window.
+        last: Whether this is the last layer of the model.
     """
 
-    # Without this transformers skips the mask of single queries and they would see empty slots.
+    # Without this, transformers makes no mask for a single query, which would then see empty slots.
     is_compileable = True
     is_sliding = False
 
@@ -284,7 +285,7 @@ class _RingLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: storage is allocated when the cache is made."""
+        """Do nothing: storage is allocated when the cache is created."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write ``[B, G, n, D]``: the whole prefix (n = P) into an empty cache, or one column (n = 1)."""
@@ -300,7 +301,7 @@ class _RingLayer(CacheLayerMixin):
             return self.keys, self.values
         if columns != clock.prefix_length - clock.loaded or clock.prefilled:
             raise ValueError(
-                f"{columns} columns do not fit this cache: the first call takes the whole prefix of "
+                f"{columns} columns do not fit this cache: the first call must take the whole prefix of "
                 f"{clock.prefix_length} columns, every later one a single column"
             )
         prefix = slice(clock.loaded, clock.prefix_length)
@@ -314,32 +315,32 @@ class _RingLayer(CacheLayerMixin):
         return self.keys[:, :, : clock.prefix_length], self.values[:, :, : clock.prefix_length]
 
     def _write(self, storage: Tensor, column: Tensor) -> None:
-        """One column ``[B, G, 1, D]`` into the slots of the step."""
+        """Write one column ``[B, G, 1, D]`` to the slots of the step."""
         width = storage.shape[-1]
         rows = column.to(storage.dtype).reshape(-1, width)
         storage.view(-1, width).index_copy_(0, self.places.current, rows)
 
     def get_seq_length(self) -> int:
-        """Columns written so far, by the first row."""
+        """Number of columns that the first row has written."""
         return int(self.clock.positions[0])
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """(keys, offset) of the mask that transformers builds: the prefix alone in its own forward, else all slots."""
+        """Keys and offset of the mask that transformers builds: the prefix in the first forward, then all slots."""
         if not self.clock.prefilled:
             return query_length, 0
         return self.clock.prefix_length + self.places.window, 0
 
     def get_max_length(self) -> int:
-        """No bound: the ring wraps for ever."""
+        """No limit: the ring wraps."""
         return -1
 
     def reset(self) -> None:
-        """Empty the cache, all rows."""
+        """Empty all rows of the cache."""
         super().reset()
         self.clock.positions.zero_()
         self.clock.prefilled = False
         self.clock.loaded = 0
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Refused: beams would need their rings copied at every step."""
+        """Raise ValueError: beam search would have to copy the rings at every step."""
         raise ValueError("beam search is not supported by PrefixWindowCache: use sampling or greedy decoding")

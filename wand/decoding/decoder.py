@@ -1,4 +1,4 @@
-"""A model under one window, stepped column by column. It holds settings only: the state of a run is its cache."""
+"""Decodes with a model under one window, column by column. All state of a run is in its cache."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from wand.model.batch import ConditionedBatch
 
 Body = Literal["auto", "transformers", "lean"]
 DecodingCache = PrefixWindowCache | FullCache
-"""The state of a run."""
+"""Holds the state of a run."""
 
 
 class Decoder:
     """A backbone under one window: `prefill` returns a cache, every `step` advances it by one column.
 
-    Runs share a decoder freely, in turns or from several threads: nothing here changes during a run.
+    A decoder does not change during a run, so runs may share it, in turns or from several threads.
 
     Args:
         backbone: The model.
-        window: The hard window, of all layers or by layer; full attention keeps every column.
-        body: The program that computes the layers. ``transformers`` is the reference; ``lean`` computes the same
-            numbers faster (Llama, Qwen2, GPT-2); ``auto`` is lean where possible.
-        int8: Multiply by int8 weights, in the lean body on a CPU: faster, but not exactly the same numbers.
-        memory: Remembers prefixes, so that a voice that is used again is not computed again. None remembers nothing.
+        window: Hard window of the layers. Full attention keeps every column.
+        body: Implementation of the layers. ``transformers`` is the reference, ``lean`` computes the same numbers faster
+            (Llama, Qwen2, GPT-2), ``auto`` uses ``lean`` where possible.
+        int8: Use int8 weights (lean body on a CPU only). This is faster but changes the results slightly.
+        memory: Keeps recent prefixes, so that a voice is not computed again when it is used again; None keeps none.
 
     Raises:
-        ValueError: If the window is soft (decoding uses the hard mask), or the body is not possible.
+        ValueError: If the window is soft (decoding uses the hard mask), or the model cannot use the body.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Decoder:
         if window.tau is not None:
             raise ValueError(f"decoding uses the hard mask, but the window has tau {window.tau}")
         if int8 and body == "transformers":
-            raise ValueError("int8 needs the lean body, not that of transformers")
+            raise ValueError("int8 needs the lean body: set body to lean or auto")
         self.backbone = backbone
         self.window = window
         wanted = int8 or body == "lean" or (body == "auto" and reason_against_lean(backbone.decoder) is None)
@@ -58,18 +58,18 @@ class Decoder:
 
     @property
     def can_be_captured(self) -> bool:
-        """Whether a step can be a CUDA graph: static shapes, nothing that waits for the host."""
+        """Whether a step can be a CUDA graph: its shapes are static and it never waits for the host."""
         return self.lean is not None and not self.window.is_full and self.backbone.decoder.device.type == "cuda"
 
     @torch.inference_mode()
     def prefill(self, batch: ConditionedBatch) -> tuple[Tensor, DecodingCache]:
-        """Begin a run: compute the prefix.
+        """Start a run: compute the prefix.
 
         Args:
-            batch: Conditioning of B rows (speech columns in it are not used).
+            batch: Conditioning of B rows. Its speech columns are not used.
 
         Returns:
-            What the head takes to predict the first speech column, ``[B, D]``, and the cache of the run.
+            The hidden states ``[B, D]`` from which the head predicts the first speech column, and the cache of the run.
         """
         embeds = self.backbone.embed_prefix(batch)
         cache = self._make_cache(batch, embeds)
@@ -93,11 +93,11 @@ class Decoder:
         """Advance a run by one column.
 
         Args:
-            cache: The run's, from `prefill`; changed in place.
-            columns: ``[B, K]``, the speech column of every row.
+            cache: The cache of the run, from `prefill`; changed in place.
+            columns: ``[B, K]``, the new speech column of every row.
 
         Returns:
-            What the head takes to predict the next column, ``[B, D]``.
+            The hidden states ``[B, D]`` from which the head predicts the next column.
         """
         positions = cache.positions.expand(len(columns)).clone()
         embeds = self.backbone.embed_speech(columns[:, None], positions - cache.prefix_length)

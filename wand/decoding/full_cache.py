@@ -1,4 +1,4 @@
-"""The cache of full attention: every column is kept."""
+"""The cache of full attention, which keeps every column."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wand.decoding.cache import StepContext
 
 
 class _GrowingLayer(DynamicLayer):
-    """Keys and values of one layer in storage with room to spare: a step writes its column and copies nothing."""
+    """Keys and values of one layer. Storage has spare room, so a step writes its column without copying the rest."""
 
     _storage: tuple[Tensor, Tensor] | None = None
-    _given: Tensor | None = None  # the keys as this layer left them; others mean that a beam or a crop came between
+    _given: Tensor | None = None  # the keys that this layer returned last; a beam or crop operation replaces `keys`
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append ``[B, G, n, D]``; storage doubles when it is full."""
+        """Append ``[B, G, n, D]``. Storage doubles when it is full."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         before = self.get_seq_length()
@@ -39,7 +39,7 @@ class _GrowingLayer(DynamicLayer):
 
 
 class FullCache(DynamicCache):
-    """Full attention: every column kept, so bytes and time per step grow. Rows are in step.
+    """Keeps every column, so its size and the time per step grow. All rows have the same position.
 
     Args:
         prefix_length: P, prefix columns, left padding included.
@@ -54,17 +54,17 @@ class FullCache(DynamicCache):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all keys and values so far, without the room to spare."""
+        """Size of all keys and values in bytes, without spare room."""
         return sum(tensor.nbytes for tensor in self._tensors())
 
     @property
     def positions(self) -> Tensor:
-        """The next column, ``[1]`` (all rows are in step), where the keys are."""
+        """``[1]`` next column, the same for all rows, on the device of the keys."""
         tensors = self._tensors()
         return torch.tensor([self.get_seq_length()], device=tensors[0].device if tensors else None)
 
     def keep(self, rows: Tensor) -> None:
-        """Keep some rows ``[n]`` only."""
+        """Keep only the given rows ``[n]``."""
         self.batch_select_indices(rows)
         self.starts = None if self.starts is None else self.starts[rows]
 
@@ -73,7 +73,7 @@ class FullCache(DynamicCache):
         return [tensor for pair in pairs for tensor in pair if tensor is not None]
 
     def step_context(self) -> StepContext:
-        """What the attention of the next step needs."""
+        """The attention context of the next step."""
         mask = None
         if self.starts is not None:
             columns = torch.arange(self.get_seq_length() + 1, device=self.starts.device)

@@ -1,4 +1,4 @@
-"""Whole decodes as loops over an engine: a batch, a list of requests, one speech as it comes."""
+"""Loops over an engine that speak a batch, a list of requests, or one speech as a stream."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def generate(
     """Speak every row of a batch until it ends.
 
     Args:
-        decoder: The model, in eval mode, and its window.
-        batch: Conditioning of B rows, on any device (speech columns in it are not used).
-        rules: When to end beside the stop token.
-        sampling: How tokens are drawn; the backbone's own way by default.
-        seeds: One per row; 0, 1, 2 ... by default. What a row speaks depends on its own seed alone.
+        decoder: Decoder of a model in eval mode.
+        batch: Conditioning of B rows, on any device. Its speech columns are not used.
+        rules: When to end a speech that has no stop token.
+        sampling: Sampling settings; those of the backbone by default.
+        seeds: Random seed of each row; 0, 1, 2 ... by default. A row depends on its own seed and not on other rows.
         on_column: Called after every column, for progress bars.
 
     Returns:
@@ -53,16 +53,16 @@ def generate_all(
     on_column: Callable[[], object] | None = None,
     on_done: Callable[[int], object] | None = None,
 ) -> list[Generation]:
-    """Speak any number of requests in a fixed number of rows: where one ends, the next begins.
+    """Speak any number of requests in a fixed number of rows. A row that has ended starts the next request.
 
     Args:
-        decoder: The model, in eval mode, and its window.
-        requests: What is wanted, begun in this order.
-        rules: When to end beside the stop token.
-        rows: Requests that are spoken at once, at most.
-        sampling: How tokens are drawn; the backbone's own way by default.
+        decoder: Decoder of a model in eval mode.
+        requests: The requests, started in this order.
+        rules: When to end a speech that has no stop token.
+        rows: Maximum number of requests that are spoken at the same time.
+        sampling: Sampling settings; those of the backbone by default.
         on_column: Called after every column.
-        on_done: Called with the number of requests that are done.
+        on_done: Called with the number of finished requests whenever it changes.
 
     Returns:
         One `Generation` per request.
@@ -79,7 +79,7 @@ def generate_all(
 def _all(
     engine: Engine, on_column: Callable[[], object] | None, on_done: Callable[[int], object] | None = None
 ) -> dict[int, Generation]:
-    """Step until nothing is left; generations by ticket."""
+    """Step until all requests are done. Returns the generations by ticket."""
     spoken: dict[int, Generation] = {}
     while engine.busy:
         ended = {event.ticket: event.generation for event in engine.step() if isinstance(event, Done)}
@@ -97,11 +97,11 @@ def _all(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """A part of a speech as it comes.
+    """A part of a streamed speech.
 
     Args:
         codes: ``[K, n]``, the newest complete frames.
-        reason: Why the speech ended, in its last part.
+        reason: Why the speech ended; None except in the last part.
     """
 
     codes: Tensor
@@ -115,16 +115,16 @@ def stream(
     rules: StopRules,
     sampling: Sampling | None = None,
 ) -> Iterator[Chunk]:
-    """One speech in parts, each as soon as it is there; the same codes as `generate` gives with this seed.
+    """Speak one request and yield its codes in parts. The codes equal those of `generate` with the same seed.
 
     Args:
-        decoder: The model, in eval mode, and its window.
-        request: What is wanted; its `parts` say how many frames come at a time.
-        rules: When to end beside the stop token.
-        sampling: How tokens are drawn; the backbone's own way by default.
+        decoder: Decoder of a model in eval mode.
+        request: The request; its `parts` give the number of frames of each part.
+        rules: When to end a speech that has no stop token.
+        sampling: Sampling settings; those of the backbone by default.
 
     Yields:
-        Parts; the last one, perhaps without a frame, tells why the speech ended.
+        Parts, each as soon as it is ready. The last one has the stop reason and may have no frames.
     """
     length = decoder.backbone.conditioner.length(request.conditioning)
     engine = Engine(decoder, rows=1, prefix_length=length, rules=rules, sampling=sampling)

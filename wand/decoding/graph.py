@@ -1,4 +1,4 @@
-"""A decoding step as CUDA graphs: launched as a whole, a step costs what its kernels cost."""
+"""Captures a decoding step as CUDA graphs, which removes the launch cost of its kernels."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ def capture(
     """Capture the two halves of a step on a GPU.
 
     Args:
-        first: One half of a step, without arguments or result. It changes tensors in place and never waits for the
-            host.
-        second: The other half.
-        state: Returns all tensors that the halves change; warming up leaves them as they were.
+        first: First half of a step, without arguments or result. It must change tensors in place and must not wait for
+            the host.
+        second: Second half, with the same rules.
+        state: Returns all tensors that the halves change. The warm-up restores their values.
 
     Returns:
         The two halves as replays of their graphs.
     """
-    # The device of the tensors, which may not be the current one.
+    # The device of the tensors may not be the current device.
     with torch.cuda.device(state()[0].device):
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             kept = [tensor.clone() for tensor in state()]
-            # Libraries choose their kernels and get their workspaces.
+            # Warm up: libraries choose their kernels and allocate their workspaces.
             for _ in range(3):
                 first()
                 second()
@@ -39,7 +39,7 @@ def capture(
         pool = torch.cuda.graph_pool_handle()
         for half in (first, second):
             graph = torch.cuda.CUDAGraph()
-            # Other threads may go on, such as a loader's that pins memory.
+            # Other threads may keep using CUDA, such as the thread of a loader that pins memory.
             with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
                 half()
             graphs.append(graph)

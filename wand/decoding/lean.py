@@ -1,7 +1,7 @@
-"""A decoder body as speaking needs it: fused projections, and nothing between the layers but arithmetic.
+"""A faster implementation of a decoder body for speaking, with fused projections.
 
-Reads the weights of a transformers body of the Llama, Qwen2 or GPT-2 family and computes the same numbers with fewer
-operations; the transformers body stays the reference.
+It uses the weights of a transformers body of the Llama, Qwen2 or GPT-2 family and computes the same numbers with fewer
+operations. The transformers body is the reference.
 
 Shapes: B rows, n new columns, D width, H query heads, G key/value heads, d width of a head.
 """
@@ -25,50 +25,50 @@ from wand.attention.interface import Attends
 from wand.decoding.cache import key_value_shape
 from wand.decoding.int8 import Int8Weight, quantize
 
-# Rotations whose frequencies do not depend on the length.
+# Kinds of rotary embeddings whose frequencies do not depend on the length.
 STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
-# Where the modules of its layers are defined.
+# Packages whose modules may occur in the layers.
 KNOWN_MODULES = ("torch.nn.modules.", "transformers.")
 
 Function = Callable[[Tensor], Tensor]
 
-# Fusing replaces a body's parameters by views: one thread at a time.
+# Fusing replaces the parameters of a body with views, so only one thread may do it at a time.
 _fusing = threading.Lock()
 
 
 def reason_against_lean(decoder: PreTrainedModel) -> str | None:
-    """Why a body cannot be read by `LeanBody`; None where it can."""
+    """Why `LeanBody` does not support a body; None if it does."""
     config = decoder.config
     if type(decoder) not in (LlamaModel, Qwen2Model, GPT2Model):
         return f"{type(decoder).__name__} is not of the Llama, Qwen2 or GPT-2 family"
     if getattr(config, "add_cross_attention", False):
         return "it has cross-attention"
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        return "it has windows of its own"
+        return "it has its own sliding windows"
     rotations = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rotations not in STATIC_ROTATIONS:
-        return f"its rotations are {rotations}"
+        return f"its rotary embeddings are of type {rotations}"
     layers: Any = decoder.h if isinstance(decoder, GPT2Model) else decoder.layers
     for module in layers.modules():
         if not type(module).__module__.startswith(KNOWN_MODULES):  # LoRA, other quantised weights
-            return f"its layers hold a {type(module).__name__}"
+            return f"its layers contain a {type(module).__name__}"
     if any(type(parameter) is not nn.Parameter for parameter in decoder.parameters()):
-        return "its parameters are spread over processes"
+        return "its parameters are distributed over processes"
     return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeanLayer:
-    """What one layer computes, as functions of ``[B, n, ...]``.
+    """The functions of one layer, each of ``[B, n, ...]``.
 
     Args:
-        attention_norm: Before the attention.
-        qkv: Queries, keys and values side by side.
-        out: Of the attention.
-        scaling: Of attention logits.
-        mlp_norm: Before the feed-forward part.
-        up: Into it, gate and up side by side where there is a gate.
-        down: Out of it.
+        attention_norm: Norm before the attention.
+        qkv: Projection to queries, keys and values, concatenated.
+        out: Output projection of the attention.
+        scaling: Factor of the attention logits.
+        mlp_norm: Norm before the feed-forward part.
+        up: Input projection of the feed-forward part; gate and up, concatenated, if there is a gate.
+        down: Output projection of the feed-forward part.
     """
 
     attention_norm: Function
@@ -81,25 +81,25 @@ class LeanLayer:
 
 
 class LeanBody:
-    """The layers of one body, called with new columns.
+    """The layers of one body, with fused projections.
 
-    Projections that read the same input are fused, and the body's own parameters become views of the fused weights:
-    nothing is kept twice, and what is changed in place (training, ``load_state_dict``) is changed in both. Make another
-    one after the model was moved or its parameters were replaced; int8 copies are those of the beginning.
+    Projections of the same input are fused, and the parameters of the transformers body become views of the fused
+    weights. So weights are not stored twice, and in-place changes (training, ``load_state_dict``) apply to both bodies.
+    Create a new `LeanBody` after moving the model or replacing its parameters. Int8 copies do not follow changes.
 
     Args:
-        decoder: The transformers body, its final norm included.
-        int8: Multiply by int8 copies of the projections' weights (on a CPU; see `wand.decoding.int8`).
+        decoder: The transformers body, including its final norm.
+        int8: Use int8 copies of the weights of the projections (CPU only; see `wand.decoding.int8`).
 
     Raises:
-        ValueError: If the body is not of a known family, or int8 is asked for on another device than a CPU.
+        ValueError: If the body is not supported, or `int8` is used on a device other than a CPU.
     """
 
     def __init__(self, decoder: PreTrainedModel, int8: bool = False) -> None:
         if (reason := reason_against_lean(decoder)) is not None:
             raise ValueError(f"this model has no lean decoder ({reason}): use the transformers body")
         if int8 and decoder.device.type != "cpu":
-            raise ValueError(f"int8 runs on a CPU, the model is on {decoder.device}: leave int8 away")
+            raise ValueError(f"int8 runs only on a CPU, but the model is on {decoder.device}: turn int8 off")
         _, self.groups, self.width = key_value_shape(decoder.config)
         self.heads = decoder.config.num_attention_heads
         with _fusing:
@@ -123,13 +123,13 @@ class LeanBody:
 
     @torch.inference_mode()
     def __call__(self, embeds: Tensor, positions: Tensor, cache: Cache, context: Attends) -> Tensor:
-        """Outputs ``[B, n, D]`` of new columns, whose keys and values the cache takes in.
+        """Outputs ``[B, n, D]`` of new columns. Their keys and values are written to the cache.
 
         Args:
             embeds: ``[B, n, D]``.
             positions: ``[B, n]``.
-            cache: Of the columns before.
-            context: What the new columns see.
+            cache: Keys and values of the earlier columns.
+            context: Computes the attention.
         """
         hidden = embeds if self.positions is None else embeds + self.positions(positions)
         rotation = None if self.rotary is None else self._rotation(positions, embeds.dtype)
@@ -152,14 +152,14 @@ class LeanBody:
         return self.norm(hidden)
 
     def _rotation(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and signed sine ``[B, 1, n, d]``: a head turns by ``x * cos + roll(x) * sin``."""
+        """Cosine and signed sine ``[B, 1, n, d]``. A head is rotated by ``x * cos + roll(x) * sin``."""
         angles = positions[:, None, :, None].float() * self.rotary.inv_freq.float()
         cos, sin = (part * self.rotary.attention_scaling for part in (angles.cos(), angles.sin()))
         return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
 
 
 def _grown(cache: Cache, layers: int) -> list[Any]:
-    """Layers of a cache that makes them when they are first needed."""
+    """The layers of a cache that creates them lazily."""
     assert cache.layer_class_to_replicate is not None
     while len(cache.layers) < layers:
         cache.layers.append(cache.layer_class_to_replicate())
@@ -206,14 +206,14 @@ def _norm(module: Any) -> Function:
 
 
 def _projection(modules: Sequence[nn.Module], int8: bool) -> Function:
-    """Linear layers (or one Conv1D of GPT-2) of the same input as one function."""
+    """One function for linear layers (or one Conv1D of GPT-2) that read the same input."""
     parameters: list[list[nn.Parameter]] = [[module.weight for module in modules]]  # type: ignore[misc]
     if modules[0].bias is not None:
         parameters.append([module.bias for module in modules])  # type: ignore[misc]
     weight, *rest = [fuse(own) for own in parameters]
     bias = rest[0] if rest else None
     if not isinstance(modules[0], nn.Linear):
-        weight = weight.T  # Conv1D keeps it transposed
+        weight = weight.T  # Conv1D stores it transposed
     if not int8:
         return partial(functional.linear, weight=weight, bias=bias)
     return partial(_multiply, weight=quantize(weight), bias=bias)
@@ -224,9 +224,9 @@ def _multiply(given: Tensor, weight: Int8Weight, bias: Tensor | None) -> Tensor:
     return product if bias is None else product + bias
 
 
-@torch.inference_mode(False)  # what speaks now may be trained later
+@torch.inference_mode(False)  # the model may be trained later
 def fuse(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Parameters one below the other as one tensor; they become views of it, unless they already are."""
+    """Concatenate parameters along their rows. They become views of the result, unless they already are."""
     first = parameters[0].data
     if len(parameters) == 1:
         return first

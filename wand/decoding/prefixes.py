@@ -1,8 +1,8 @@
-"""Prefixes that were taken in before: a voice that is used again and again is computed once.
+"""A memory of computed prefixes, so that a voice that is used often is computed once.
 
-Under causal attention the keys and values of a column depend on the columns before it alone. So whatever two prefixes
-have in common at their beginning, such as the reference of a voice, need not be computed twice. What that is is seen
-from their inputs, without knowing the model.
+Under causal attention, the keys and values of a column depend only on that column and those before it. So columns that
+two prefixes share at their beginning, such as the reference of a voice, need not be computed twice. They are found by
+comparing the inputs, which works for any model.
 
 Shapes: B rows, P prefix columns, D width, G key/value heads, d width of a head.
 """
@@ -19,20 +19,21 @@ from torch import Tensor
 from wand.attention.dense import dense_attention
 from wand.decoding.cache import PrefixWindowCache
 
-# Fewer columns are computed sooner than found.
+# Minimum number of shared columns. With fewer, recomputing is faster than a lookup.
 FEWEST = 8
-# A prefix is kept unless this share of it was known: other voices begin alike, with a mark or with silence.
+# A prefix is kept only if a smaller share of it was known. A small share is no hint of the same voice: prefixes of
+# different voices may begin with the same mark or with silence.
 ENOUGH = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownPrefix:
-    """One prefix that was taken in.
+    """A prefix that was computed.
 
     Args:
-        embeds: Its inputs ``[n, D]``.
-        keys: ``[G, n, d]`` of every layer, in the order of columns.
-        values: As `keys`.
+        embeds: Inputs ``[n, D]``.
+        keys: Keys ``[G, n, d]`` of every layer, in the order of columns.
+        values: Values ``[G, n, d]`` of every layer.
     """
 
     embeds: Tensor
@@ -40,33 +41,33 @@ class KnownPrefix:
     values: list[Tensor]
 
     def common(self, embeds: Tensor) -> int:
-        """How many columns at the beginning of other inputs ``[m, D]`` are this prefix's."""
+        """Number of leading columns that other inputs ``[m, D]`` share with this prefix."""
         n = min(len(embeds), len(self.embeds))
         differs = (embeds[:n] != self.embeds[:n]).any(dim=1)
         return int(differs.int().argmax()) if bool(differs.any()) else n
 
 
 class PrefixMemory:
-    """The prefixes that were used last.
+    """Keeps the most recently used prefixes. Several threads may share one memory.
 
     Args:
-        size: How many are kept.
+        size: Maximum number of prefixes.
     """
 
     def __init__(self, size: int = 8) -> None:
         self.size = size
         self._known: OrderedDict[int, KnownPrefix] = OrderedDict()
         self._count = 0
-        self._lock = threading.Lock()  # runs of several threads share a memory
+        self._lock = threading.Lock()
 
     def find(self, embeds: Tensor, starts: Tensor) -> tuple[KnownPrefix, int] | None:
-        """A known prefix with which all rows begin, and the column up to which it serves.
+        """The known prefix that all rows share most columns with, and the first column that must be computed.
 
         Args:
             embeds: Inputs ``[B, P, D]``, left-padded.
             starts: ``[B]`` first real column of each row.
         """
-        firsts, last = starts.tolist(), embeds.shape[1] - 1  # the last column is always computed: it begins the speech
+        firsts, last = starts.tolist(), embeds.shape[1] - 1  # the last column is always computed: it predicts speech
         best: tuple[int, KnownPrefix, int] | None = None
         with self._lock:
             candidates = list(self._known.items())
@@ -83,7 +84,7 @@ class PrefixMemory:
         return known, column
 
     def remember(self, embeds: Tensor, starts: Tensor, cache: PrefixWindowCache) -> None:
-        """Keep the first row's prefix, of a cache that has just taken it in, if little of it was known."""
+        """Keep the prefix of the first row, from a cache that contains only prefixes, if little of it was known."""
         first, columns = int(starts[0]), cache.prefix_length
         if cache.loaded - first >= ENOUGH * (columns - first):
             return
@@ -100,7 +101,7 @@ class PrefixMemory:
 
 
 def load_known(cache: PrefixWindowCache, known: KnownPrefix, column: int) -> None:
-    """Fill the prefix slots before a column; the next forward takes in the rest of the prefix."""
+    """Fill the prefix slots before a column. The next forward pass must contain the rest of the prefix."""
     for row, first in enumerate(cache.starts.tolist()):
         length = max(0, column - first)
         for ring, keys, values in zip(cache.rings, known.keys, known.values, strict=True):
@@ -110,10 +111,10 @@ def load_known(cache: PrefixWindowCache, known: KnownPrefix, column: int) -> Non
 
 
 class RestContext:
-    """The attention context of a prefix's last columns, when the first ones are in the cache.
+    """The attention context for the last columns of a prefix, when the cache already has the first ones.
 
     Args:
-        column: Where the rest begins.
+        column: First column to compute.
         prefix_length: P.
         starts: ``[B]`` first real column of each row.
     """
@@ -121,7 +122,7 @@ class RestContext:
     def __init__(self, column: int, prefix_length: int, starts: Tensor) -> None:
         query = torch.arange(column, prefix_length, device=starts.device)[:, None]
         key = torch.arange(prefix_length, device=starts.device)
-        # Padding sees itself, so that no row of the softmax is empty.
+        # A padding column sees itself, so that no row of the softmax is empty.
         self.mask = ((key <= query) & (key >= starts[:, None, None]) | (key == query))[:, None]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:

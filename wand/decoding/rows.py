@@ -1,6 +1,6 @@
-"""The tensors of B rows that speak side by side, each at a place of its own: `draw` a column, `feed` it, and so on.
+"""The state of B rows that speak at the same time. A step is `draw` (sample a column), then `feed` (run the model).
 
-Shapes: B rows, K codebooks, D width of what the head takes.
+Shapes: B rows, K codebooks, D width of the hidden states that the head takes.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from wand.decoding.sampler import Sampler
 from wand.model.batch import ConditionedBatch
 from wand.model.sampling import MASKED, Sampling
 
-# Frames of a row that has not stopped yet: beyond any length.
+# Number of frames of a row that has not stopped: larger than any length.
 SPEAKING = torch.iinfo(torch.int32).max
 
 
 class Rows:
-    """State of a decode, on the device of the model.
+    """The state of a decode, on the device of the model.
 
-    A step changes tensors in place only. On a GPU, a step of the lean body is replayed as CUDA graphs.
+    A step changes tensors only in place. On a GPU, steps of the lean body are replayed as CUDA graphs.
 
     Args:
         decoder: The model and its window.
         batch: Conditioning of the first rows.
-        seeds: One for each row of the batch.
-        sampling: How tokens are drawn; the backbone's own way by default.
-        rows: B, if there are to be more rows than the batch has: those left over are free. Needs a window.
-        prefix_length: P of these rows, if it is more than that of the batch.
+        seeds: Random seed of each row of the batch.
+        sampling: Sampling settings; those of the backbone by default.
+        rows: B, if larger than the batch. The additional rows are free. Needs a window.
+        prefix_length: P, if larger than that of the batch.
     """
 
     @torch.inference_mode()
@@ -67,16 +67,16 @@ class Rows:
         self.columns = torch.zeros(count, backbone.num_codebooks, dtype=torch.long, device=self.device)
         self.steps = torch.zeros(count, dtype=torch.long, device=self.device)
         self.frames = torch.full_like(self.steps, SPEAKING)
-        # Without graphs the halves are called by name: kept here, bound methods would keep the cache alive in a circle.
+        # None without graphs: storing bound methods here would create a reference circle that keeps the cache alive.
         self._graphs = capture(self._draw, self._feed, self.state) if decoder.can_be_captured else None
 
     def _make_room(self, taken: int, free: int, prefix_length: int) -> None:
-        """Move what was prefilled into the first rows of a larger cache."""
-        assert isinstance(self.cache, PrefixWindowCache), "rows under full attention are in step: all begin together"
+        """Move the prefilled rows into the first rows of a larger cache."""
+        assert isinstance(self.cache, PrefixWindowCache), "under full attention all rows must start together"
         prefilled = self.cache
         self.cache = prefilled.empty(taken + free, prefix_length)
         self.cache.restart(torch.arange(taken, device=self.device), prefilled)
-        # Free rows step in place and see nothing but themselves.
+        # Free rows stay at one position and see only themselves.
         self.cache.positions[taken:] = self.cache.starts[taken:] = self.cache.prefix_length
         self.hidden = torch.cat([self.hidden, self.hidden.new_zeros(free, self.hidden.shape[1])])
         if self._least is not None:
@@ -84,24 +84,24 @@ class Rows:
 
     @property
     def captured(self) -> bool:
-        """Whether steps are replayed: the number of rows then never changes."""
+        """Whether steps are replayed as CUDA graphs. The number of rows is then fixed."""
         return self._graphs is not None
 
     @torch.inference_mode()
     def draw(self) -> Tensor:
-        """Draw the next column ``[B, K]`` of every row."""
+        """Sample the next column of every row. Returns ``[B, K]``."""
         self._draw() if self._graphs is None else self._graphs[0]()
         return self.columns.clone()
 
     @torch.inference_mode()
     def feed(self) -> None:
-        """Let the model see the column that was drawn."""
+        """Run the model on the column that was sampled."""
         self._feed() if self._graphs is None else self._graphs[1]()
 
     def _draw(self) -> None:
         steps = self.steps
         tokens = self.decoder.backbone.speech_head().draw(self.hidden, self._pick)
-        # Not torch.isin, which sorts where there are many ids, and then waits for the host.
+        # Do not use torch.isin: with many ids it sorts and waits for the host.
         stopping = (tokens[:, :1] == self._stop_ids).any(-1) & (self.frames == SPEAKING)
         self.frames.copy_(torch.where(stopping, steps, self.frames))
         self.columns.copy_(self.layout.settle(tokens, steps, self.frames))
@@ -109,7 +109,7 @@ class Rows:
         steps += 1
 
     def _pick(self, logits: Tensor, first: int = 0) -> Tensor:
-        """Draw tokens of the codebooks from `first` on, among those that may come at each row's step."""
+        """Sample tokens of the codebooks from `first` on, from those that each row may speak at its step."""
         if self._not_allowed is not None:
             logits = logits.masked_fill(self._not_allowed[self.steps % len(self._not_allowed)][:, None], MASKED)
         if self._least is not None and first == 0:
@@ -122,19 +122,19 @@ class Rows:
         self.hidden.copy_(self.decoder.step(self.cache, self.columns))
 
     def state(self) -> list[Tensor]:
-        """What a step changes; keys and values aside, since a step that is done again writes the same ones."""
+        """The tensors that a step changes, except keys and values: a repeated step writes the same ones."""
         return [self.hidden, self.columns, self.steps, self.frames, self.cache.positions, *self._sampler.state()]
 
     @torch.inference_mode()
     def restart(self, rows: Sequence[int], batch: ConditionedBatch, seeds: Sequence[int]) -> None:
-        """Let free rows begin another speech; the others go on undisturbed.
+        """Start new speeches in free rows. Other rows do not change.
 
         Args:
-            rows: Free rows, one for each row of the batch.
-            batch: Conditioning; its prefix is no longer than that of the cache.
-            seeds: One for each row of the batch.
+            rows: Indices of free rows, one for each row of the batch.
+            batch: Conditioning. Its prefix must not be longer than that of the cache.
+            seeds: Random seed of each row of the batch.
         """
-        assert isinstance(self.cache, PrefixWindowCache), "rows under full attention are in step"
+        assert isinstance(self.cache, PrefixWindowCache), "under full attention all rows must start together"
         batch, places = batch.to(self.device), torch.tensor(rows, device=self.device)
         self.hidden[places], prefilled = self.decoder.prefill(batch)
         assert isinstance(prefilled, PrefixWindowCache)
@@ -147,14 +147,14 @@ class Rows:
 
     @torch.inference_mode()
     def park(self, rows: Sequence[int]) -> None:
-        """Let rows that have ended step in place, so that none runs out of learned positions."""
+        """Hold ended rows at one position, so that they do not run out of learned positions."""
         if rows and isinstance(self.cache, PrefixWindowCache):
             self.cache.positions[rows] = self.cache.prefix_length
             self.steps[rows] = 0
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep some rows only; they go on undisturbed."""
+        """Keep only the given rows."""
         assert not self.captured
         kept = torch.tensor(rows, device=self.device)
         self.cache.keep(kept)

@@ -1,4 +1,4 @@
-"""The state of drawing: a sampler with a seed per row; what a row draws does not depend on its neighbours."""
+"""A sampler with a random seed for each row."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from wand.model.sampling import MASKED, RepetitionAware, Sampling, penalise_repe
 
 
 class Sampler:
-    """Draws tokens for B rows; what a row draws depends on its own seed and logits alone, not on its neighbours.
+    """Samples tokens for B rows. The tokens of a row depend only on its own seed and logits, not on other rows.
 
-    All state is tensors that are changed in place, where the logits are: nothing waits for the host.
+    All state is in tensors on the device of the logits and is changed in place, so sampling never waits for the host.
 
     Args:
-        sampling: How tokens are drawn.
-        seeds: One per row.
-        forbidden: Bool ``[K, V]``: tokens that are never drawn; None when all may be.
-        device: Where the logits will be.
+        sampling: Sampling settings.
+        seeds: Random seed of each row.
+        forbidden: Bool ``[K, V]``: tokens that are never sampled; None if all may be.
+        device: Device of the logits.
     """
 
     def __init__(
@@ -40,13 +40,14 @@ class Sampler:
         self._lately: Tensor | None = None
 
     def __call__(self, logits: Tensor, first: int = 0) -> Tensor:
-        """Draw tokens ``[B, n]`` of n codebooks from logits ``[B, n, V]``.
+        """Sample tokens ``[B, n]`` of n codebooks from logits ``[B, n, V]``.
 
-        Every step draws every codebook once, in order: all at once, or some at a time after `prepare`.
+        Each step samples each codebook once, in order. A call may sample all codebooks or only some of them; in the
+        second case, call `prepare` first.
 
         Args:
-            logits: Of the codebooks ``first .. first + n - 1``.
-            first: The first of them.
+            logits: Logits of the codebooks ``first .. first + n - 1``.
+            first: Index of the first codebook.
         """
         settings = self.sampling
         if first == 0 and self._codebooks == 0:
@@ -65,7 +66,7 @@ class Sampler:
         return tokens
 
     def prepare(self, codebooks: int, tokens: int) -> None:
-        """Make what the rules against repetition need for logits ``[B, K, V]``, unless it is there."""
+        """Allocate the state of the repetition rules for logits ``[B, K, V]``, unless it exists."""
         self._codebooks = codebooks
         rows, settings = len(self._seeds), self.sampling
         if self._spoken is None and settings.repetition_penalty != 1:
@@ -74,7 +75,7 @@ class Sampler:
             self._lately = self._seeds.new_full((rows, settings.repetition.window, codebooks), -1)
 
     def remember(self, columns: Tensor) -> None:
-        """Count the column ``[B, K]`` that was spoken, for the rules against repetition."""
+        """Record the spoken column ``[B, K]`` for the repetition rules."""
         if self._spoken is not None:
             self._spoken.scatter_(-1, columns[..., None], True)
         if self._lately is not None and (rule := self.sampling.repetition) is not None:
@@ -83,7 +84,7 @@ class Sampler:
             self._remembered += 1
 
     def restart(self, rows: Tensor, seeds: Sequence[int]) -> None:
-        """Let some rows ``[n]`` begin another speech; the others go on undisturbed."""
+        """Reset some rows ``[n]`` for new speeches. Other rows do not change."""
         self._seeds[rows] = torch.tensor(list(seeds), dtype=torch.long, device=self._seeds.device)
         self._calls[rows] = 0
         self._remembered[rows] = 0
@@ -94,13 +95,13 @@ class Sampler:
             self._lately[rows] = -1
 
     def keep(self, rows: Tensor) -> None:
-        """Keep some rows ``[n]`` only."""
+        """Keep only the given rows ``[n]``."""
         self._seeds, self._calls, self._remembered = self._seeds[rows], self._calls[rows], self._remembered[rows]
         self._spoken = None if self._spoken is None else self._spoken[rows]
         self._lately = None if self._lately is None else self._lately[rows]
 
     def state(self) -> list[Tensor]:
-        """The tensors that a step changes; after `prepare`, always the same ones."""
+        """The tensors that a step changes. After `prepare` they are always the same objects."""
         own = (self._calls, self._remembered, self._spoken, self._lately)
         return [tensor for tensor in own if tensor is not None]
 
@@ -111,7 +112,7 @@ class Sampler:
 
     def _draw(self, logits: Tensor, own: slice) -> Tensor:
         settings = self.sampling
-        # Always two a codebook, so that a row's numbers do not depend on what it said.
+        # Always two numbers per codebook, so that the numbers of a row do not depend on its tokens.
         numbers = uniform(self._seeds, self._calls, 2 * self._codebooks).view(len(logits), 2, -1)[..., own]
         tokens = _pick(settings.filter(logits), numbers[:, 0])
         if settings.repetition is None:
@@ -126,7 +127,7 @@ class Sampler:
 
 
 def _pick(logits: Tensor, numbers: Tensor) -> Tensor:
-    """Inverse of the distribution function at numbers ``[B, K]`` in [0, 1)."""
+    """Sample by inverting the cumulative distribution at numbers ``[B, K]`` in [0, 1)."""
     cumulative = logits.double().softmax(-1).cumsum(-1)
     threshold = numbers[..., None] * cumulative[..., -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""When a decode ends, and why: every row ends with a reason that the user sees."""
+"""Rules for when a decode ends. Every row ends with a reason that the user sees."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StopRules:
-    """Bounds of a decode, beside the stop token.
+    """Rules that end a speech without a stop token.
 
     Args:
-        max_columns: Speech columns at most.
-        loop_columns: Stop when this many newest columns repeat with a period of at most half of them; 0 never does.
-        silence_columns: Stop after this many silent columns in a row; 0 never does.
-        silent_tokens: Tokens of the first codebook that sound silent.
+        max_columns: Maximum number of speech columns.
+        loop_columns: Stop when this many newest columns repeat with a period of at most half of them; 0 means never.
+        silence_columns: Stop after this many silent columns in a row; 0 means never.
+        silent_tokens: Tokens of the first codebook that stand for silence.
 
     Raises:
         ValueError: If `max_columns` is not positive.
@@ -42,7 +42,7 @@ class StopRules:
             raise ValueError(f"max_columns {self.max_columns} is not positive")
 
     def check(self, columns: Tensor) -> StopReason | None:
-        """The reason to end a row that has spoken ``[T, K]`` columns without a stop token, if there is one."""
+        """The reason to end a row after columns ``[T, K]`` without a stop token; None if it should go on."""
         spoken = columns.shape[0]
         if 0 < self.silence_columns <= spoken and self._is_silent(columns[-self.silence_columns :]):
             return StopReason.SILENCE
@@ -55,6 +55,6 @@ class StopRules:
 
 
 def repeats(columns: Tensor) -> bool:
-    """Whether ``[T, K]`` columns are one pattern over and over, its period at most half of T."""
+    """Whether columns ``[T, K]`` repeat one pattern with a period of at most T / 2."""
     length = columns.shape[0]
     return any(torch.equal(columns[period:], columns[:-period]) for period in range(1, length // 2 + 1))

@@ -254,8 +254,8 @@ class Backbone(nn.Module, ABC):
         """Shard parameters, gradients and optimizer states over the ranks of a mesh (FSDP2).
 
         The parameters of a decoder layer are gathered when the layer runs. All other parameters stay gathered from the
-        first forward pass of a step to its backward pass. From outside, call only `forward` and `head_input`: they gather
-        the parameters.
+        first forward pass of a step to its backward pass. From outside, call only `forward` and `head_input`, which
+        gather the parameters.
 
         Args:
             mesh: A one-dimensional mesh.
@@ -283,7 +283,7 @@ class Backbone(nn.Module, ABC):
         found = self.find_codec()
         if found is None:
             raise ValueError(
-                f"{type(self).__name__} has no codec: set data.codec to a codec, such as wand.codecs.worker.WorkerCodec "
+                f"{type(self).__name__} has no codec: set data.codec to one, such as wand.codecs.worker.WorkerCodec "
                 f"(it runs the codec of the upstream project), or use ready-made codes"
             )
         return found
