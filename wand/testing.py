@@ -1,4 +1,4 @@
-"""`BackboneContract`: the conformance suite that any adapter runs on itself, also one of another package.
+"""`BackboneContract`: a pytest suite that tests an adapter. Adapters in other packages can use it too.
 
     from wand.testing import BackboneContract
 
@@ -6,7 +6,7 @@
         def make_backbone(self): ...
         def make_examples(self, backbone): ...
 
-Run by pytest. In ``conftest.py``, ``pytest.register_assert_rewrite("wand.testing")`` makes failures tell their values.
+Put ``pytest.register_assert_rewrite("wand.testing")`` into ``conftest.py``, so that failures show values.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ Examples = list[tuple[Conditioning, Tensor]]
 
 
 class BackboneContract:
-    """What every `Backbone` promises, as tests. A subclass gives a tiny model and a few utterances.
+    """Tests of what every `Backbone` must do. A subclass provides a tiny model and a few utterances.
 
     Attributes:
-        tolerance: Of float32 logits that are computed in two ways.
-        wraps: How often the ring wraps in the decoding tests, where `max_speech_tokens` allows it.
+        tolerance: Absolute and relative tolerance of float32 logits.
+        wraps: How often the ring wraps in the decoding tests, if `max_speech_tokens` allows it.
     """
 
     tolerance: float = 1e-4
     wraps: int = 6
 
-    # -- what a subclass gives -----------------------------------------------------------------------------------
+    # -- a subclass provides these -------------------------------------------------------------------------------
 
     def make_backbone(self) -> Backbone:
         """A tiny model with random weights in float32."""
         raise NotImplementedError
 
     def make_examples(self, backbone: Backbone) -> Examples:
-        """Two or more utterances, their prefixes of different lengths: conditioning and codes ``[K, F]``."""
+        """Conditioning and codes ``[K, F]`` of two or more utterances. Their prefixes must differ in length."""
         raise NotImplementedError
 
     def make_reference(self, backbone: Backbone, codes: Tensor) -> Reference:
-        """A voice for the conditioner."""
+        """A reference for the conditioner."""
         return Reference(codes=codes, audio=0.1 * torch.randn(backbone.sample_rate), text="a voice")
 
     def reload(self, backbone: Backbone, folder: Path) -> Backbone:
-        """The model that ``backbone.save_pretrained(folder)`` wrote."""
+        """Load the model that ``backbone.save_pretrained(folder)`` wrote."""
         again = type(backbone)(pretrained=str(folder))
         again.load_pretrained()
         return again
@@ -76,12 +76,12 @@ class BackboneContract:
 
     @pytest.fixture
     def window(self, backbone: Backbone) -> AttentionWindow:
-        """A small hard window that exceeds the delay."""
+        """A small hard window that is larger than the delay."""
         return AttentionWindow(backbone.layout.flush_columns + 3)
 
     @pytest.fixture
     def examples(self, backbone: Backbone, window: AttentionWindow) -> Examples:
-        """The utterances, their codes repeated until the ring wraps often; each a little shorter than the last."""
+        """The utterances, with codes repeated until the ring wraps often. Each is one frame shorter than the last."""
         assert window.size is not None
         columns = self.wraps * window.size
         if backbone.max_speech_tokens is not None:
@@ -95,7 +95,7 @@ class BackboneContract:
 
     @pytest.fixture
     def batch(self, backbone: Backbone, examples: Examples) -> ConditionedBatch:
-        """The utterances side by side."""
+        """The utterances as a batch."""
         return batch_of(backbone, examples)
 
     # -- facts ---------------------------------------------------------------------------------------------------
@@ -119,11 +119,11 @@ class BackboneContract:
         if forbidden is not None:
             assert forbidden.dtype == torch.bool
             assert forbidden.shape == shape
-            assert not forbidden.all(-1).any(), "every codebook has something to say"
-            assert not forbidden[0, list(backbone.stop_ids)].all(), "speech can end"
+            assert not forbidden.all(-1).any(), "a codebook has no allowed token"
+            assert not forbidden[0, list(backbone.stop_ids)].all(), "all stop tokens are forbidden"
 
     def test_architecture_is_plain_and_rebuilds_the_model(self, backbone: Backbone) -> None:
-        """A checkpoint can name this model without its original weights."""
+        """A checkpoint can describe this model without its original weights."""
         architecture = backbone.architecture()
         assert json.loads(json.dumps(architecture)) == architecture
         for again in (type(backbone).from_architecture(architecture), build_backbone(backbone.spec(), backbone.files)):
@@ -132,7 +132,7 @@ class BackboneContract:
             assert shapes(again) == shapes(backbone)
 
     def test_dropout_is_refused(self, backbone: Backbone) -> None:
-        """Student and teacher must not differ by chance."""
+        """Dropout is refused, because student and teacher must not differ at random."""
         config = backbone.decoder.config
         for name in [name for name in DROPOUT_SETTINGS if hasattr(config, name)] or ["attention_dropout"]:
             setattr(config, name, 0.1)
@@ -142,7 +142,7 @@ class BackboneContract:
         backbone.finish_init()
 
     def test_pretrained_weights_come_back_bit_by_bit(self, backbone: Backbone, tmp_path: Path) -> None:
-        """Weights written in the original format are read back exactly; the digest tells weights apart."""
+        """Weights written in the original format are read back exactly, and other weights have another digest."""
         backbone.save_pretrained(tmp_path / "one")
         again = self.reload(backbone, tmp_path / "one")
         assert again.spec() == backbone.spec()
@@ -159,7 +159,7 @@ class BackboneContract:
     # -- conditioning and columns --------------------------------------------------------------------------------
 
     def test_conditioner_is_the_same_everywhere(self, backbone: Backbone, examples: Examples) -> None:
-        """Worker processes and later runs condition alike."""
+        """Pickled and rebuilt conditioners have the same fingerprint and give the same tensors."""
         conditioner = backbone.conditioner
         pickled = pickle.loads(pickle.dumps(conditioner))
         rebuilt = build_backbone(backbone.spec(), backbone.files).conditioner
@@ -173,21 +173,21 @@ class BackboneContract:
             assert all(torch.equal(found[name], expected[name]) for name in expected)
 
     def test_empty_text_is_refused(self, backbone: Backbone, examples: Examples) -> None:
-        """There is nothing to say."""
+        """An empty text raises an error."""
         reference = self.make_reference(backbone, examples[0][1])
         for text in ("", "  \n"):
             with pytest.raises(ValueError, match="empty"):
                 backbone.conditioner(text, reference)
 
     def test_codes_come_back_from_columns(self, backbone: Backbone, examples: Examples) -> None:
-        """`to_columns` and `from_columns` are inverse."""
+        """`from_columns` inverts `to_columns`."""
         for _, codes in examples:
             columns = backbone.layout.to_columns(codes)
             assert torch.equal(backbone.layout.from_columns(columns), codes)
             assert 0 <= int(columns.min()) <= int(columns.max()) < backbone.speech_vocab_size
 
     def test_labels_line_up(self, backbone: Backbone, examples: Examples, batch: ConditionedBatch) -> None:
-        """Every code is labelled once, at its own column, and the stop once; padding never."""
+        """Every code has one label, at its own column. The stop has one label, and padding has none."""
         assert batch.labels.shape == (len(batch), batch.columns.shape[1] + 1, backbone.num_codebooks)
         for row, (_, codes) in enumerate(examples):
             labels, length = batch.labels[row], int(batch.lengths[row])
@@ -201,7 +201,7 @@ class BackboneContract:
     def test_logits_come_before_their_labels(
         self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
     ) -> None:
-        """What is held against label i has seen the columns before i, and those only."""
+        """The logits for label i depend on column i - 1 and not on column i."""
         at = 2
         columns = batch.columns.clone()
         codes = torch.arange(backbone.speech_vocab_size)
@@ -226,10 +226,10 @@ class BackboneContract:
     def test_padding_is_invisible(
         self, backbone: Backbone, examples: Examples, window: AttentionWindow, kind: str
     ) -> None:
-        """Rows in a batch of different lengths get the logits that each gets alone."""
+        """A row has the same logits in a batch of different lengths as alone."""
         at = {"hard": window, "soft": AttentionWindow(window.size, 1.0), "full": AttentionWindow()}[kind]
         batch = batch_of(backbone, examples)
-        assert batch.padded, "make_examples gives prefixes of different lengths"
+        assert batch.padded, "make_examples must return prefixes of different lengths"
         with torch.no_grad():
             together = backbone(batch, at)
             for row, example in enumerate(examples):
@@ -239,7 +239,7 @@ class BackboneContract:
     def test_the_window_is_an_explicit_mask(
         self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
     ) -> None:
-        """The stock decoder with eager attention and a mask written by the definition gives the same."""
+        """The stock decoder, with eager attention and an explicit mask, gives the same hidden states."""
         with torch.no_grad():
             ours = backbone.hidden_states(batch, AttentionContext(window, batch.prefix_length, batch.padded_starts))
             speech = backbone.embed_speech(batch.columns, torch.zeros_like(batch.starts))
@@ -263,7 +263,7 @@ class BackboneContract:
     def test_stepping_equals_one_forward(
         self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow, cache: str, body: Body
     ) -> None:
-        """Column by column through either cache gives the logits of training, in the lean body where there is one."""
+        """Decoding column by column gives the logits of training, with both caches and also in the lean body."""
         at = window if cache == "ring" else AttentionWindow()
         expected = backbone(batch, at)
         head = backbone.speech_head()
@@ -275,7 +275,7 @@ class BackboneContract:
             self.close(head.logits(hidden, batch.labels[:, step + 1]), expected[:, step + 1])
 
     def test_the_ring_never_grows(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
-        """Bytes of the cache are those of the first step for ever."""
+        """The size of the cache does not change."""
         decoder = Decoder(backbone, window)
         _, cache = decoder.prefill(batch)
         assert isinstance(cache, PrefixWindowCache)
@@ -303,7 +303,7 @@ class BackboneContract:
     def test_gradients_reach_the_student_and_only_it(
         self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
     ) -> None:
-        """Both losses reach every trainable parameter, and none of the teacher's."""
+        """Both losses give gradients to every trainable parameter, and to no parameter of the teacher."""
         teacher = build_teacher(COPY, backbone)
         predicted = teacher.head_input(batch)
         assert predicted is not None
@@ -320,7 +320,7 @@ class BackboneContract:
     def test_the_fused_loss_is_that_of_the_logits(
         self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
     ) -> None:
-        """A training step never holds all logits; its loss and gradients are those of `forward` all the same."""
+        """The loss that does not store all logits has the same value and gradients as the loss of `forward`."""
         teacher = build_teacher(COPY, backbone)
         logits = backbone(batch, window)
         student, expert = backbone.head_input(batch, window), teacher.head_input(batch)
@@ -334,12 +334,12 @@ class BackboneContract:
             assert (mine - other).norm() <= 10 * self.tolerance * other.norm()
 
     def close(self, own: Tensor, expected: Tensor) -> None:
-        """Assert that two ways of computing agree."""
+        """Assert that two results agree within `tolerance`."""
         torch.testing.assert_close(own, expected, atol=self.tolerance, rtol=self.tolerance)
 
 
 def batch_of(backbone: Backbone, examples: Examples) -> ConditionedBatch:
-    """Utterances side by side."""
+    """Utterances as a batch."""
     conditionings, codes = zip(*examples, strict=True)
     return make_batch(backbone.conditioner, backbone.layout, conditionings, codes)
 
@@ -350,7 +350,7 @@ def shapes(backbone: Backbone) -> dict[str, torch.Size]:
 
 
 def explicit_mask(batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
-    """The definition of the window as an additive float mask ``[B, 1, S, S]``, entry by entry."""
+    """The window as an additive float mask ``[B, 1, S, S]``, written entry by entry from the definition."""
     assert window.size is not None
     boundary = batch.prefix_length
     columns = boundary + batch.columns.shape[1]

@@ -217,8 +217,8 @@ def test_a_missing_token_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prompt": "no place"}, "must hold {text}"),
-        ({"prompt": "{text}{voice}"}, "must hold {text}"),
+        ({"prompt": "no place"}, "must contain {text}"),
+        ({"prompt": "{text}{voice}"}, "must contain {text}"),
         ({"prompt": "{text}{global_codes}"}, "global_tokens"),
         ({"stop_tokens": []}, "stop_tokens"),
     ],
@@ -229,7 +229,7 @@ def test_a_format_that_cannot_be_is_refused(changes: dict[str, Any], message: st
 
 
 def test_a_pattern_has_one_place() -> None:
-    with pytest.raises(ValueError, match="number's place"):
+    with pytest.raises(ValueError, match="for the number"):
         SpeechTokens("<|s|>")
 
 

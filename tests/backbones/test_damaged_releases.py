@@ -134,7 +134,7 @@ def test_code_is_never_run(tmp_path: Path, name: str) -> None:
 
     path = write_release(tmp_path / "release", name) / FILES[name][0]
     torch.save({"model": Evil()}, path)
-    with pytest.raises(ValueError, match="holds code, which is never run") as error:
+    with pytest.raises(ValueError, match="contains code, which is never run") as error:
         open_and_condition(name, tmp_path / "release")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "it ran").exists()

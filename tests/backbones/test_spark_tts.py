@@ -209,7 +209,7 @@ def test_an_invented_voice_is_part_of_the_prefix(model: SparkTTS) -> None:
 def test_a_voice_that_never_begins_to_speak_is_an_error(model: SparkTTS) -> None:
     described = model.describe_voice(TEXT, "female")
     model.next_logits = lambda ids: functional.one_hot(torch.tensor(0), 137).float() * 100  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="no voice"):
+    with pytest.raises(ValueError, match="did not finish a voice"):
         model.invent_voice(described)
     with pytest.raises(ValueError, match="'loud' is not one of very_low"):
         model.describe_voice(TEXT, "female", speed="loud")

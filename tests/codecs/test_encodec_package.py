@@ -212,7 +212,7 @@ def test_files_that_hold_something_else(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no weights at .*model\.th"):
         EncodecPackageCodec(str(path))
     torch.save({"run": main}, path)
-    with pytest.raises(ValueError, match="holds code, which is never run"):
+    with pytest.raises(ValueError, match="contains code, which is never run"):
         EncodecPackageCodec(str(path))
     torch.save({"weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"does not hold weights of encodec\.EncodecModel"):

@@ -118,7 +118,7 @@ def test_threads_share_a_worker(toy: WorkerCodec) -> None:
     [
         pytest.param("encode", "toy.py: ValueError: hears 8 kHz only$", id="refusal"),
         pytest.param("die", r"has ended: out of memory \(log: .*\.log\)$", id="death"),
-        pytest.param("sleep", r"gave no answer to 'sleep' in 3 s \(log: .*\.log\)$", id="silence"),
+        pytest.param("sleep", r"did not answer 'sleep' in 3 s \(log: .*\.log\)$", id="silence"),
     ],
 )
 def test_one_line_tells_what_happened(toy: WorkerCodec, request_: str, message: str) -> None:

@@ -180,7 +180,7 @@ class _Row:
         self.bias = self.wide_keys.prefix.new_zeros(hidden.shape).masked_fill_(hidden, -math.inf)
 
     def pieces(self, heads: int) -> Iterator[_Piece]:
-        """The pieces of the speech, in order: as many blocks each as the CPU cache holds, then the remaining columns."""
+        """The pieces of the speech, in order: as many blocks as the CPU cache holds, then the remaining columns."""
         blocks, left = divmod(self.length, BLOCK)
         step = max(1, blocks)
         if self.bias.device.type == "cpu":

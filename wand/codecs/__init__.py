@@ -1,4 +1,4 @@
-"""Audio to codes and back."""
+"""Codecs: audio to codes and back."""
 
 from wand.codecs.base import Codec
 from wand.codecs.encodec import EncodecCodec

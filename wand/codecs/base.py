@@ -1,4 +1,4 @@
-"""What a codec promises."""
+"""The interface of a codec."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from torch import Tensor
 from wand.codecs.reference import Reference
 from wand.codecs.streaming import CodecStream, ContextStream
 
-# What a codec without a stream of its own decodes anew around new frames, and how long it fades from old to new.
+# The default stream decodes this much before and after new frames again, and fades from the old to the new audio.
 CONTEXT_SECONDS = 1.0
 LOOKAHEAD_SECONDS = 0.2
 FADE_SECONDS = 0.02
 
 
 class CodecUnavailable(ValueError):
-    """The codec itself does not work, whatever sound it is given."""
+    """Raised when the codec does not work at all, for any input."""
 
 
 class Codec(ABC):
-    """Audio to codes and back.
+    """Encodes audio to codes and decodes codes to audio.
 
     Attributes:
-        sample_rate: In Hz.
-        frame_rate: Frames of codes a second, in Hz.
+        sample_rate: Sample rate of the audio, in Hz.
+        frame_rate: Frames of codes per second, in Hz.
         num_codebooks: K.
         codebook_size: Codes are ``0 .. codebook_size - 1``.
-        needs_reference: Whether `decode` needs the voice, which the codes leave out.
-        needs_latents: Whether the sound is made of the model's own states: `vocode` takes the place of `decode`.
-        causal: Whether the sound of a frame depends on no later one: padded codes may then be decoded side by side.
+        needs_reference: Whether `decode` needs a reference for the voice, because the codes do not contain it.
+        needs_latents: Whether audio is made from latents of the model, with `vocode` instead of `decode`.
+        causal: Whether the audio of a frame does not depend on later frames. Padded codes can then be decoded in one
+            batch.
     """
 
     sample_rate: int
@@ -50,26 +51,26 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Audio ``[B, 1, N]`` to codes ``[B, K, F]``.
+        """Encode audio ``[B, 1, N]`` to codes ``[B, K, F]``.
 
         Raises:
-            ValueError: If `sample_rate` is not the codec's.
+            ValueError: If `sample_rate` is not that of the codec.
         """
 
     @abstractmethod
     def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
-        """Codes ``[B, K, F]`` to audio ``[B, 1, N]``.
+        """Decode codes ``[B, K, F]`` to audio ``[B, 1, N]``.
 
         Args:
-            codes: The speech.
-            reference: The voice, in codecs whose codes leave it out.
+            codes: Codes of the speech.
+            reference: The voice, for codecs whose codes do not contain it.
         """
 
     def stream(self, reference: Reference | None = None) -> CodecStream:
-        """Decode one utterance chunk by chunk; here by decoding a second before and 0.2 s after the new frames anew.
+        """Decode one utterance in chunks. This default decodes 1 s before and 0.2 s after the new frames again.
 
         Args:
-            reference: The voice, in codecs whose codes leave it out.
+            reference: The voice, for codecs whose codes do not contain it.
         """
         return ContextStream(
             lambda codes: self.decode(codes[None], reference)[0, 0].cpu(),
@@ -80,16 +81,16 @@ class Codec(ABC):
         )
 
     def vocode(self, latents: Tensor, reference: Reference | None) -> Tensor:
-        """Latents ``[F, D]`` of `Backbone.speech_latents` to audio ``[N]``, where a codec needs them.
+        """Turn latents ``[F, D]`` of `Backbone.speech_latents` into audio ``[N]``, for codecs with `needs_latents`.
 
         Args:
-            latents: One a frame.
+            latents: One latent per frame.
             reference: The voice.
         """
-        raise ValueError(f"{type(self).__name__} makes sound of codes, not of latents")
+        raise ValueError(f"{type(self).__name__} decodes codes, not latents: call decode")
 
     def global_codes(self, audio: Tensor, sample_rate: int) -> Tensor | None:
-        """Codes ``[B, G]`` of the voice as a whole, for `Reference.global_codes`; None where a codec has none."""
+        """Global codes ``[B, G]`` of the voice, for `Reference.global_codes`; None if the codec has none."""
         return None
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""EnCodec: what its implementations share, and the one through transformers."""
+"""EnCodec: the base class of its implementations, and the implementation with transformers."""
 
 from __future__ import annotations
 
@@ -47,32 +47,32 @@ class EncodecBase(Codec):
 
     @abstractmethod
     def quantize(self, embeddings: Tensor) -> Tensor:
-        """The encoder's embeddings ``[B, D, F]`` to the codes ``[K, B, F]`` of all codebooks of the model."""
+        """Quantize embeddings ``[B, D, F]`` of the encoder to the codes ``[K, B, F]`` of all codebooks of the model."""
 
     @torch.no_grad()
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Audio ``[B, 1, N]`` to codes ``[B, K, F]``, F = ceil(N / hop)."""
+        """Encode audio ``[B, 1, N]`` to codes ``[B, K, F]``, F = ceil(N / hop)."""
         if sample_rate != self.sample_rate:
-            raise ValueError(f"audio at {sample_rate} Hz given to a codec of {self.sample_rate} Hz: resample it")
+            raise ValueError(f"the codec needs audio at {self.sample_rate} Hz, not {sample_rate} Hz: resample it")
         embeddings = self.model.encoder(audio.to(self.device))
         return self.quantize(embeddings)[: self.num_codebooks].transpose(0, 1)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
-        """Codes ``[B, K, F]`` to audio ``[B, 1, F * hop]``; `reference` is not used: the codes hold the voice."""
+        """Decode codes ``[B, K, F]`` to audio ``[B, 1, F * hop]``. `reference` is not used."""
         return self.model.decoder(self.embed(codes))
 
     def embed(self, codes: Tensor) -> Tensor:
-        """Codes ``[B, K, F]`` to the input of the decoder, ``[B, D, F]``."""
+        """Embed codes ``[B, K, F]`` as inputs of the decoder, ``[B, D, F]``."""
         return self.model.quantizer.decode(codes.to(self.device).transpose(0, 1))
 
     def stream(self, reference: Reference | None = None) -> CodecStream:
-        """Decode one utterance chunk by chunk: exactly, with the state of the layers, if the model is causal."""
+        """Decode one utterance in chunks. If the model is causal, the layers keep state and the result is exact."""
         return EncodecStream(self) if self.causal and self.pad_mode in PAD_MODES else super().stream(reference)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     def to(self, device: torch.device | str) -> Self:
@@ -91,7 +91,7 @@ class EncodecCodec(EncodecBase):
         num_codebooks: Number of residual codebooks to use (default: all).
 
     Raises:
-        ValueError: If the model cannot be found, has fewer codebooks, is not mono, or codes segments with scales.
+        ValueError: If the model cannot be found, has too few codebooks, is not mono, or uses segments with scales.
     """
 
     def __init__(self, pretrained: str = EMBEDDED, num_codebooks: int | None = None) -> None:
@@ -109,7 +109,7 @@ class EncodecCodec(EncodecBase):
         self._fingerprint = digest(self.model, self.num_codebooks, self.sample_rate)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, int]]:
-        """Other processes open the files themselves: weight-normed convolutions cannot be pickled."""
+        """Pickle only the settings; a copy opens the files again. Weight-normed convolutions cannot be pickled."""
         return type(self), (self.pretrained, self.num_codebooks)
 
     @property
@@ -118,14 +118,14 @@ class EncodecCodec(EncodecBase):
         return self.model.decoder.layers
 
     def quantize(self, embeddings: Tensor) -> Tensor:
-        """The encoder's embeddings ``[B, D, F]`` to the codes ``[K, B, F]`` of all codebooks of the model."""
+        """Quantize embeddings ``[B, D, F]`` of the encoder to the codes ``[K, B, F]`` of all codebooks of the model."""
         return self.model.quantizer.encode(embeddings)
 
 
 class EncodecStream(CodecStream):
-    """Decodes one utterance chunk by chunk; the sound is that of one decode of the whole utterance.
+    """Decodes one utterance in chunks. The audio equals that of one decode of the whole utterance.
 
-    If the convolutions reflect the beginning (``pad_mode: reflect``, as in ``facebook/encodec_24khz``), the first
+    If the convolutions use reflection padding (``pad_mode: reflect``, as in ``facebook/encodec_24khz``), the first
     samples depend on a few later frames (7 in that model), and the stream waits for them.
 
     Args:
@@ -140,7 +140,7 @@ class EncodecStream(CodecStream):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """The next codes ``[K, n]`` to their samples ``[n * hop]``; the first frames may wait, see above."""
+        """Decode the next codes ``[K, n]`` to samples ``[n * hop]``. The first frames may wait; see the class."""
         waiting = torch.cat([self._waiting, codes.to(self._waiting.device)], dim=1)
         if waiting.shape[1] < self._needed:
             self._waiting = waiting
@@ -152,13 +152,13 @@ class EncodecStream(CodecStream):
         return hidden[0, 0].cpu()
 
     def finish(self) -> Tensor:
-        """The samples ``[N]`` of an utterance shorter than what its beginning needs; none otherwise."""
+        """The samples ``[N]`` of the frames that still wait, in a very short utterance; otherwise no samples."""
         waiting, self._waiting = self._waiting, self._waiting[:, :0]
         return self._codec.decode(waiting[None])[0, 0].cpu() if waiting.shape[1] else torch.zeros(0)
 
 
 def choose_codebooks(name: str, available: int, asked: int | None) -> int:
-    """Number of codebooks to use: all where none is asked for.
+    """Number of codebooks to use; all by default.
 
     Raises:
         ValueError: If the model has fewer.
@@ -169,20 +169,20 @@ def choose_codebooks(name: str, available: int, asked: int | None) -> int:
 
 
 def is_causal(causal_convolutions: bool, norm: str, trim_right_ratio: float) -> bool:
-    """Whether no sample depends on later frames; group normalisation averages over the whole time."""
+    """Whether no sample depends on later frames. Group normalisation is not causal: it averages over time."""
     return causal_convolutions and norm in ("weight_norm", "none") and trim_right_ratio == 1.0
 
 
 def segments_refused(name: str) -> ValueError:
     """The error for EnCodec at 48 kHz, whose codes alone do not give the audio."""
     return ValueError(
-        f"codec {name!r} codes stereo, or segments with a scale each, as EnCodec at 48 kHz does, and wand keeps codes "
-        "of mono audio only: use the 24 kHz model, or another that is mono without segments and scales"
+        f"codec {name!r} codes stereo, or segments with a scale each, as EnCodec at 48 kHz does, and wand supports "
+        "only mono audio without segments and scales: use the 24 kHz model, or another such model"
     )
 
 
 def digest(model: nn.Module, *settings: Any) -> str:
-    """Short digest of a model's weights and of plain settings that its codes depend on."""
+    """Short digest of the weights of a model and of the settings that its codes depend on."""
     made = hashlib.sha256(json.dumps(settings).encode())
     for name, tensor in sorted(model.state_dict().items()):
         made.update(name.encode())
@@ -192,9 +192,9 @@ def digest(model: nn.Module, *settings: Any) -> str:
 
 @lru_cache(maxsize=2)
 def _open(name: str) -> EncodecModel:
-    """The model in float32; cached, because data, pictures and tables each ask for it."""
+    """Open a model in float32. Cached, because data, pictures and tables open the same model."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # loading takes milliseconds
+    logging.disable_progress_bar()  # loading takes only milliseconds
     try:
         model = EncodecModel.from_pretrained(name, dtype=torch.float32)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The layers of a causal EnCodec's decoder with their state, so that they decode chunk by chunk."""
+"""Layers of a causal EnCodec decoder that keep state between calls, to decode in chunks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-# Padding modes with which the beginning of an utterance depends on its first frames only.
+# Padding modes with which the beginning of an utterance depends only on its first frames.
 PAD_MODES = ("constant", "reflect")
 
 
 def with_state(layer: nn.Module, pad_mode: str) -> Callable[[Tensor], Tensor]:
-    """A layer of EnCodec's decoder that continues where its last call ended; ``[B, C, T]`` to ``[B, C', T']``.
+    """Wrap a layer of EnCodec's decoder so that a call continues the last one: ``[B, C, T]`` to ``[B, C', T']``.
 
-    In transformers and in the package `encodec` alike, a layer is a residual block with the attributes `block` and
+    In transformers and in the package `encodec`, a layer is a residual block with the attributes `block` and
     `shortcut`, a wrapper around one convolution or LSTM, or a function of each sample.
     """
     if hasattr(layer, "block"):
@@ -31,10 +31,10 @@ def with_state(layer: nn.Module, pad_mode: str) -> Callable[[Tensor], Tensor]:
 
 
 class _Convolution:
-    """Keeps the inputs that its kernel still needs; the first ones are padding."""
+    """A convolution that keeps the last inputs, which its next call needs. The first call pads."""
 
     def __init__(self, conv: nn.Conv1d, pad_mode: str) -> None:
-        assert conv.stride[0] == 1, "a decoder's convolutions keep the length"
+        assert conv.stride[0] == 1, "convolutions of a decoder have stride 1"
         self.conv, self.pad_mode, self.reach = conv, pad_mode, _reach(conv)
         self.seen: Tensor | None = None
 
@@ -48,7 +48,7 @@ class _Convolution:
 
 
 class _Upsampling:
-    """Keeps the part of its output beyond the last stride, to which the next inputs add."""
+    """A transposed convolution that keeps the end of its output, to which the next call adds."""
 
     def __init__(self, conv: nn.ConvTranspose1d) -> None:
         assert conv.bias is not None
@@ -65,7 +65,7 @@ class _Upsampling:
 
 
 class _Recurrence:
-    """Keeps the state of the LSTM; its input is added to its output."""
+    """An LSTM that keeps its state. Its input is added to its output."""
 
     def __init__(self, lstm: nn.LSTM) -> None:
         self.lstm = lstm
@@ -78,7 +78,7 @@ class _Recurrence:
 
 
 class _Residual:
-    """A residual block of layers with state."""
+    """A residual block whose layers keep state."""
 
     def __init__(self, layer: nn.Module, pad_mode: str) -> None:
         self.block = [with_state(inner, pad_mode) for inner in layer.get_submodule("block").children()]
@@ -97,7 +97,7 @@ def _reach(conv: nn.Conv1d) -> int:
 
 
 def reflected_frames(layers: nn.Module) -> int:
-    """Number of frames that must be known before every convolution can reflect its beginning."""
+    """Number of frames that reflection padding needs before the first call of all convolutions."""
     needed, upsampled = 1, 1
     for layer in layers.modules():
         if isinstance(layer, nn.ConvTranspose1d):

@@ -1,4 +1,4 @@
-"""EnCodec through its own package, `encodec`, from the weights as they were published."""
+"""EnCodec with its own package, `encodec`, and the published weight files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from wand.codecs.encodec import EncodecBase, choose_codebooks, digest, is_causal, segments_refused
 from wand.files.weights import load_exactly, read_weights
 
-# Its dependency torchaudio must not be installed: the CUDA build of torchaudio breaks `import transformers` on CPUs.
+# Do not install its dependency torchaudio: the CUDA build of torchaudio breaks `import transformers` on CPUs.
 INSTALL = 'pip install "wand-tts[encodec]" && pip install --no-deps encodec==0.1.1'
-# Settings of the network of the 24 kHz model that are not the defaults of the package.
+# Network settings of the 24 kHz model that differ from the defaults of the package.
 SEANET = {"causal": True}
 # Settings that only the decoder has.
 DECODER_ONLY = ("final_activation", "final_activation_params", "trim_right_ratio")
-# The weight of the first convolution ``[C', channels, kernel]``, with weight normalisation and without.
+# Names of the weight of the first convolution ``[C', channels, kernel]``, with and without weight normalisation.
 FIRST = ("encoder.model.0.conv.conv.weight_v", "encoder.model.0.conv.conv.weight")
 
 
@@ -29,7 +29,7 @@ class EncodecPackageCodec(EncodecBase):
     """EnCodec as `encodec.EncodecModel`: the 24 kHz model, or another mono model without segments and scales.
 
     Args:
-        weights: Path of the published weights, for example ``encodec_24khz-d7cc33bc.th``. Only tensors are read; the
+        weights: Path of the published weights, for example ``encodec_24khz-d7cc33bc.th``. Only tensors are read, so the
             file cannot run code.
         num_codebooks: Number of residual codebooks to use (default: all; 32 in the 24 kHz model).
         sample_rate: Sample rate of the model, in Hz (default: 24000).
@@ -38,8 +38,8 @@ class EncodecPackageCodec(EncodecBase):
             (default: none). The number and the size of the codebooks are read from the weights.
 
     Raises:
-        ValueError: If the package is not installed, or the weights are missing, damaged, of another network, have
-            fewer codebooks, or belong to a stereo model such as the 48 kHz model.
+        ValueError: If the package is not installed; if the weights are missing, damaged or of another network; if the
+            model has too few codebooks; or if it is a stereo model such as the 48 kHz model.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EncodecPackageCodec(EncodecBase):
         self._fingerprint = digest(self.model, self.num_codebooks, sample_rate, sorted(network.items()))
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
-        """Other processes open the file themselves: weight-normed convolutions cannot be pickled."""
+        """Pickle only the settings; a copy opens the file again. Weight-normed convolutions cannot be pickled."""
         return type(self), (self.weights, self.num_codebooks, self.sample_rate, self.seanet)
 
     @property
@@ -72,16 +72,16 @@ class EncodecPackageCodec(EncodecBase):
         return self.model.decoder.model
 
     def quantize(self, embeddings: Tensor) -> Tensor:
-        """The encoder's embeddings ``[B, D, F]`` to the codes ``[K, B, F]`` of all codebooks of the model."""
+        """Quantize embeddings ``[B, D, F]`` of the encoder to the codes ``[K, B, F]`` of all codebooks of the model."""
         return self.model.quantizer.encode(embeddings, self.model.frame_rate)
 
 
 def import_encodec() -> ModuleType:
-    """The package `encodec`, imported without torchaudio.
+    """Import the package `encodec` without torchaudio.
 
-    The package imports torchaudio for its file handling, which is not used here. A stand-in takes its place during the
-    import, unless torchaudio is imported already, and is removed afterwards: `transformers` would take it for the real
-    one. The package keeps the stand-in, which imports the real torchaudio when the file handling asks for it.
+    The package imports torchaudio for file handling, which is not used here. During the import, a stand-in module
+    replaces torchaudio, unless torchaudio is already imported. It is removed afterwards, because `transformers` would
+    take it for the real module. The package keeps the stand-in, which imports the real torchaudio when it is used.
 
     Raises:
         ValueError: If the package or `einops` is not installed.
@@ -99,7 +99,7 @@ def import_encodec() -> ModuleType:
 
 
 def _open(path: Path, sample_rate: int, network: dict[str, Any]) -> Any:
-    """`encodec.EncodecModel` with the weights of a file, in float32."""
+    """Open `encodec.EncodecModel` in float32 with the weights of a file."""
     encodec = import_encodec()
     state = read_weights(path, below="best_state")
     first = next((state[name] for name in FIRST if name in state), None)
@@ -110,7 +110,7 @@ def _open(path: Path, sample_rate: int, network: dict[str, Any]) -> Any:
         raise segments_refused(str(path))
     size, dimension = codebooks[0].shape
     both = {name: value for name, value in network.items() if name not in DECODER_ONLY}
-    # The weights replace what is drawn here; the caller's random numbers stay as they are.
+    # The random initial weights are replaced below. Keep the random state of the caller unchanged.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*weight_norm")
         try:

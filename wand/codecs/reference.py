@@ -1,4 +1,4 @@
-"""References: how a voice to be cloned sounds."""
+"""References: the voice to clone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """How the voice to be cloned sounds; an adapter takes of it what it needs.
+    """The voice to clone. An adapter uses the fields that it needs.
 
     Args:
-        codes: Codes ``[K, R]`` of the reference in the model's own codec.
-        audio: The sound, float32 ``[N]``, at the backbone's sample rate.
-        text: What is said in it, where that is known.
-        global_codes: Codes ``[G]`` of the voice as a whole, in codecs that part it from the speech (BiCodec).
+        codes: Codes ``[K, R]`` of the reference, from the codec of the model.
+        audio: Audio, float32 ``[N]``, at the sample rate of the backbone.
+        text: Transcript, if known.
+        global_codes: Global codes ``[G]`` of the voice, for codecs that separate voice and speech (BiCodec).
         speaker: Name of the voice, for models that know voices by name.
     """
 

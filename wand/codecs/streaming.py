@@ -1,4 +1,4 @@
-"""Speech as it comes: chunks of codes to the sound of their frames."""
+"""Streaming decoders: decode codes in chunks."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from torch import Tensor
 
 
 class CodecStream(ABC):
-    """The decoding of one utterance chunk by chunk; what it remembers is its own, so that several may run at a time.
+    """Decodes one utterance in chunks. Each stream has its own state, so several may run at the same time.
 
-    Samples are float32 and on the CPU.
+    Samples are float32, on the CPU.
     """
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
-        """The next codes ``[K, n]``, any number of frames, to the next samples ``[N]``.
+        """Decode the next codes ``[K, n]``, any number of frames, to the next samples ``[N]``.
 
-        The samples follow those of the last call without a gap. They are the sound of exactly these frames where the
-        codec needs no later frame for it; else some frames wait for their successors.
+        The samples continue those of the last call without a gap. If the codec needs later frames to decode a frame,
+        the last frames wait for the next call.
         """
 
     @abstractmethod
     def finish(self) -> Tensor:
-        """The samples ``[N]`` of the frames that still wait; the utterance is over."""
+        """End the utterance. Returns the samples ``[N]`` of the frames that still wait."""
 
 
 class ContextStream(CodecStream):
-    """The way of any codec: decode anew what is new among its neighbours, and fade from one decode to the next.
+    """Streams with any codec: decodes new frames together with their neighbours, and fades between calls.
 
-    Equal to one decode of the whole if the sound of a frame depends on no more than `context` frames before it and, the
-    fade included, `lookahead` frames after it. Every call decodes both and the new ones: large chunks cost less.
+    The result equals one decode of the whole utterance if a frame depends on at most `context` frames before it and,
+    with the fade, `lookahead` frames after it. Every call decodes these neighbours again, so large chunks cost less.
 
     Args:
-        decode: Codes ``[K, F]`` to audio ``[F * hop]``; somewhat less or more at the end is taken as it is.
-        hop: Samples a frame.
-        context: Frames that are decoded again before the new ones.
-        lookahead: Frames that wait for their successors.
-        fade: Samples over which one decode turns into the next, no more than the lookahead has.
+        decode: Decodes codes ``[K, F]`` to audio ``[F * hop]``. The end may be shorter or longer by less than a frame.
+        hop: Samples per frame.
+        context: Number of frames before the new ones that are decoded again.
+        lookahead: Number of frames that wait for the frames after them.
+        fade: Length of the fade between two decodes, in samples; at most the length of the lookahead.
     """
 
     def __init__(self, decode: Callable[[Tensor], Tensor], hop: int, context: int, lookahead: int, fade: int) -> None:
-        assert fade <= lookahead * hop, "a fade needs the sound of frames that are decoded again"
+        assert fade <= lookahead * hop, "the fade must not be longer than the lookahead"
         self._decode = decode
         self._hop, self._context, self._lookahead, self._fade = hop, context, lookahead, fade
         self._codes: Tensor | None = None
-        self._spoken = 0  # frames of the codes kept whose sound is out
-        self._tail = torch.zeros(0)  # how the last decode went on
+        self._spoken = 0  # frames of the stored codes whose samples were returned
+        self._tail = torch.zeros(0)  # samples of the last decode after those that were returned
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The next codes ``[K, n]`` to the next samples ``[N]``: those of the frames with enough successors.
+        """Decode the next codes ``[K, n]``. Returns the samples ``[N]`` of frames with enough frames after them.
 
         Raises:
-            ValueError: If the codec's frames are of another length than it says.
+            ValueError: If the length of the decoded audio does not match the frame rate of the codec.
         """
         self._codes = codes if self._codes is None else torch.cat([self._codes, codes], dim=1)
         return self._speak(self._codes.shape[1] - self._lookahead)
 
     def finish(self) -> Tensor:
-        """The samples ``[N]`` of the frames that wait."""
+        """The samples ``[N]`` of the frames that still wait."""
         return torch.zeros(0) if self._codes is None else self._speak(self._codes.shape[1])
 
     def _speak(self, until: int) -> Tensor:
-        """Sound of the frames up to one of those kept."""
+        """The samples of the stored frames up to frame `until`."""
         codes = self._codes
         assert codes is not None
         if until <= self._spoken:

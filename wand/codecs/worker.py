@@ -1,4 +1,4 @@
-"""A codec that runs elsewhere: in the environment of the released model, as a process that speaks JSON lines."""
+"""A codec that runs as a separate process, in the Python environment of the released model."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ WORKERS = Path(__file__).parent / "workers"
 
 @dataclass(frozen=True, slots=True)
 class CodecFacts:
-    """What is known of a codec before it runs.
+    """Properties of a codec, known before it runs.
 
     Args:
-        sample_rate: Of the sound, in Hz.
-        frame_rate: Frames of codes a second.
+        sample_rate: Sample rate of the audio, in Hz.
+        frame_rate: Frames of codes per second, in Hz.
         num_codebooks: K.
-        codebook_size: Codes of a codebook.
+        codebook_size: Number of codes in one codebook.
         needs_reference: Whether decoding needs the voice.
-        weights: File of the release that determines the codes; empty for a script of one's own.
-        needs_latents: Whether the vocoder takes the model's latents, not codes.
-        has_global_codes: Whether decoding takes global codes of the voice instead of a reference's sound.
+        weights: File of the release that determines the codes; empty for your own script.
+        needs_latents: Whether the vocoder takes latents of the model instead of codes.
+        has_global_codes: Whether decoding takes global codes of the voice instead of reference audio.
     """
 
     sample_rate: int
@@ -54,7 +54,7 @@ class CodecFacts:
 
 
 def find_codec(model: str) -> tuple[CodecFacts, Path] | None:
-    """Facts and script of the codec of a released model that comes with wand; None for any other name."""
+    """Facts and worker script for a codec that wand supports by name; None for any other name."""
     if model not in CODECS:
         return None
     module = importlib.import_module(CODECS[model])
@@ -63,16 +63,16 @@ def find_codec(model: str) -> tuple[CodecFacts, Path] | None:
 
 
 class WorkerCodec(Codec):
-    """A released model's own codec, in a process of its own environment; started when it is first needed.
+    """Runs the codec of a released model in a separate process, which starts when it is first needed.
 
     Args:
-        model: ``cosyvoice2``, ``index_tts``, ``spark_tts``, or the path of a script of one's own that calls
-            ``serve`` (``wand/codecs/workers/serve.py``) and also answers ``describe``.
-        python: Interpreter of the environment in which the released model runs.
+        model: ``cosyvoice2``, ``index_tts``, ``spark_tts``, or the path of your own script, which must call ``serve``
+            (``wand/codecs/workers/serve.py``) and answer ``describe``.
+        python: Python interpreter of the environment in which the released model runs.
         release: Folder of the released weights.
-        repository: The released model's code, where it is not installed in that environment.
-        device: Where the codec runs there.
-        timeout: Seconds to wait for an answer.
+        repository: Folder of the code of the released model, if it is not installed in that environment.
+        device: Device of the codec in the worker process (default: cpu).
+        timeout: Maximum time to wait for an answer, in seconds (default: 600).
 
     Raises:
         ValueError: If there is no such model or script.
@@ -92,7 +92,7 @@ class WorkerCodec(Codec):
         self.python = python
         self.timeout = timeout
         self._process: WorkerProcess | None = None
-        self._lock = threading.RLock()  # threads share the worker: one request at a time
+        self._lock = threading.RLock()  # threads share the worker, which handles one request at a time
         self._heard: tuple[tuple[int, bytes], dict[str, Any]] | None = None
         known = find_codec(model)
         self.script = Path(model) if known is None else known[1]
@@ -105,14 +105,14 @@ class WorkerCodec(Codec):
         self._weights, self._has_global_codes = facts.weights, facts.has_global_codes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies, also in other processes, start a process of their own."""
+        """Pickle only the settings. Each copy starts its own worker process."""
         settings = self.settings
         arguments = (settings["release"], settings["repository"], settings["device"], self.timeout)
         return type(self), (self.model, self.python, *arguments)
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the weights that determine the codes, or of one's own script."""
+        """Digest of the weights that determine the codes, or of your own script."""
         file = Path(str(self.settings["release"])) / self._weights if self._weights else self.script
         if not file.is_file():
             raise ValueError(f"no {file.name} in {file.parent}: is data.codec's release the folder of the weights?")
@@ -120,16 +120,16 @@ class WorkerCodec(Codec):
         return f"{name}-{file_digest(file)[:12]}"
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Audio ``[B, 1, N]`` to codes ``[B, K, F]``, row by row; rows of one length."""
+        """Encode audio ``[B, 1, N]`` to codes ``[B, K, F]``, row by row. All rows have the same length."""
         return torch.stack([torch.from_numpy(self._hear(row[0], sample_rate)["codes"]) for row in audio])
 
     def global_codes(self, audio: Tensor, sample_rate: int) -> Tensor | None:
-        """Codes ``[B, G]`` of the voice as a whole, where the codec has them."""
+        """Global codes ``[B, G]`` of the voice; None if the codec has none."""
         found = [self._hear(row[0], sample_rate).get("global_codes") for row in audio]
         return None if found[0] is None else torch.stack([torch.from_numpy(voice) for voice in found])
 
     def _hear(self, audio: Tensor, sample_rate: int) -> dict[str, Any]:
-        """Codes and, where there are any, global codes of a sound; the last sound is remembered."""
+        """Codes and, if the codec has them, global codes of a sound. The answer for the last sound is cached."""
         samples = audio.detach().float().cpu().numpy()
         key = sample_rate, samples.tobytes()
         with self._lock:
@@ -138,10 +138,10 @@ class WorkerCodec(Codec):
             return self._heard[1]
 
     def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
-        """Codes ``[B, K, F]`` to audio ``[B, 1, N]``, row by row.
+        """Decode codes ``[B, K, F]`` to audio ``[B, 1, N]``, row by row.
 
         Raises:
-            ValueError: If the codec needs what the reference lacks.
+            ValueError: If the reference lacks something that the codec needs.
         """
         voice = self._voice(reference)
         sounds = [self.ask("decode", codes=row.cpu().numpy(), **voice)["audio"] for row in codes]
@@ -149,7 +149,7 @@ class WorkerCodec(Codec):
 
     def _voice(self, reference: Reference | None) -> dict[str, Any]:
         if self.needs_latents:
-            raise ValueError(f"the vocoder of {self.model} takes latents, not codes: make them, and call vocode")
+            raise ValueError(f"the vocoder of {self.model} takes latents, not codes: call vocode")
         if self._has_global_codes:
             if reference is None or reference.global_codes is None:
                 raise ValueError(f"the codec {self.model} needs the voice's global codes: give a reference with them")
@@ -158,24 +158,24 @@ class WorkerCodec(Codec):
 
     def _sound_of(self, reference: Reference | None) -> dict[str, Any]:
         if reference is None or reference.audio is None:
-            raise ValueError(f"the codec {self.model} needs the sound of a reference to speak")
+            raise ValueError(f"the codec {self.model} needs the sound of a reference: give a reference with audio")
         return {"reference": reference.audio.cpu().numpy(), "sample_rate": self.sample_rate}
 
     def vocode(self, latents: Tensor, reference: Reference | None) -> Tensor:
-        """Latents ``[F, D]`` in the voice of a reference with sound to audio ``[N]``."""
+        """Turn latents ``[F, D]`` into audio ``[N]``, in the voice of a reference with audio."""
         given = {"latents": latents.float().cpu().numpy(), **self._sound_of(reference)}
         return torch.from_numpy(self.ask("vocode", **given)["audio"])
 
     def to(self, device: torch.device | str) -> Self:
-        """Nothing: where the codec runs is said by `device` at the beginning."""
+        """Do nothing: the argument `device` of the class chooses the device."""
         return self
 
     def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
-        """One request and its answer, arrays as numpy arrays.
+        """Send one request and return its answer. Arrays are numpy arrays.
 
         Raises:
-            ValueError: If the worker refuses, dies or does not answer in time.
-            CodecUnavailable: If it cannot start, or does not come as far as its first answer.
+            ValueError: If the worker reports an error, dies or does not answer in time.
+            CodecUnavailable: If the worker cannot start, or fails before its first answer.
         """
         with self._lock:
             if self._process is None:
@@ -192,14 +192,14 @@ class WorkerCodec(Codec):
         return result
 
     def close(self) -> None:
-        """End the process; the next request starts another."""
+        """End the process. The next request starts a new one."""
         if self._process is not None:
             self._process.close()
             self._process = None
 
 
 class WorkerProcess:
-    """A child process, one JSON line in and one out; what it prints elsewhere goes to a log, kept if it fails.
+    """A child process that answers each JSON line with one JSON line. Other output goes to a log, kept after a failure.
 
     Args:
         command: Program and arguments.
@@ -210,7 +210,7 @@ class WorkerProcess:
 
     def __init__(self, command: list[str]) -> None:
         self.program = command[0]
-        # So that a script of one's own finds `serve`.
+        # The user's own script must find `serve`.
         paths = [str(WORKERS), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.log = tempfile.NamedTemporaryFile(prefix="wand-codec-", suffix=".log", delete=False)  # noqa: SIM115
         try:
@@ -241,26 +241,26 @@ class WorkerProcess:
         for line in self._lines():
             if line.startswith(ANSWER):
                 self._answers.put(line)
-            else:  # said before `serve` kept stdout for answers
+            else:  # printed before `serve` reserved stdout for answers
                 self.log.write(line.encode())
         self._answers.put(None)
 
     def ask(self, request: str, arguments: Any, timeout: float) -> dict[str, Any]:
-        """One request and its answer."""
+        """Send one request and return its answer."""
         self._count += 1
         assert self.process.stdin is not None
         line = json.dumps({"id": self._count, "do": request, "arguments": arguments})
-        with suppress(BrokenPipeError):  # its end is told below
+        with suppress(BrokenPipeError):  # reported below
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
         try:
             answer = self._answers.get(timeout=timeout)
         except queue.Empty:
-            raise self._failure(f"gave no answer to {request!r} in {timeout:g} s") from None
+            raise self._failure(f"did not answer {request!r} in {timeout:g} s") from None
         if answer is None:
             raise self._failure(f"has ended: {self._last_words()}")
         made: dict[str, Any] = json.loads(answer)
-        assert made["id"] == self._count, "a worker answers in order"
+        assert made["id"] == self._count, "a worker must answer in order"
         return made
 
     def _failure(self, what: str) -> ValueError:
@@ -270,22 +270,22 @@ class WorkerProcess:
 
     def _last_words(self) -> str:
         said = Path(self.log.name).read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+        return next((line.strip() for line in reversed(said) if line.strip()), "it printed nothing")
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         atexit.unregister(self.close)
         if self._failed:
-            self.process.kill()  # it may be busy for long
+            self.process.kill()  # it may stay busy for a long time
         if self.process.stdin is not None:
             with suppress(BrokenPipeError):
-                self.process.stdin.close()  # the worker's loop ends
+                self.process.stdin.close()  # ends the loop of the worker
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._reader.join(timeout=5)  # it writes to the log
+        self._reader.join(timeout=5)  # the reader writes to the log
         if self._failed:
             self.log.close()
         else:

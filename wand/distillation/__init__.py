@@ -1,1 +1,1 @@
-"""The losses of WAND: formulas, divergences by name, chunked computation."""
+"""The losses of WAND: formulas, divergences by name, and chunked computation."""

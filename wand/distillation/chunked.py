@@ -1,8 +1,9 @@
-"""The losses of `wand.distillation.losses` from hidden states, in chunks; the forward pass computes the gradients too.
+"""Computes the losses of `wand.distillation.losses` from hidden states, in chunks.
 
-The logits of a step, ``[N, K, V]``, are its largest tensors, and autograd keeps several of their size. Here a chunk of
-rows is multiplied by both heads, scored and differentiated before the next one begins (as in Liger Kernel, Hsu et al.
-2024), so that nothing of their size outlives a chunk; the backward pass only scales.
+The logits of a training step, ``[N, K, V]``, are its largest tensors, and autograd stores several tensors of this size.
+Here, the forward pass computes the logits, the losses and the gradients of one chunk of rows before it starts the next
+(as in Liger Kernel, Hsu et al. 2024), so that only one chunk of logits exists at a time. The backward pass only scales
+the gradients.
 """
 
 from __future__ import annotations
@@ -19,24 +20,25 @@ from wand.distillation.divergences import find_divergence, value_and_gradient
 from wand.distillation.losses import IGNORE, agreement, at_least_single, log_probabilities
 from wand.distillation.terms import LossTerms
 
-# Logits of a chunk: on a CPU few enough for its caches, elsewhere enough to keep the device busy.
+# Logits of a chunk. On a CPU they should fit in its caches; elsewhere they should keep the device busy.
 CHUNK_LOGITS = {"cpu": 2**20}
 CHUNK_LOGITS_ELSEWHERE = 2**23
-# Every chunk reads the head and adds to its gradient: with fewer rows, that would take longer than the products.
+# Minimum number of rows of a chunk. With fewer, reading the head and adding to its gradient would take longer than the
+# products.
 LEAST_ROWS = 128
 TeacherLogits = Callable[[Tensor], Tensor]
-"""Indices ``[n]`` of rows to the teacher's logits ``[n, K, V]``."""
+"""Takes row indices ``[n]`` and returns the teacher's logits ``[n, K, V]``."""
 
 
 class LossSums(NamedTuple):
-    """Sums over labels, each label times its weight; the loss alone has a gradient.
+    """Weighted sums over labels. Only `loss` has a gradient.
 
     Args:
-        loss: What is learned from.
+        loss: The training loss.
         ce: Cross-entropy.
         kd: The chosen divergence between teacher and student, at its temperature.
-        kl: KL at temperature 1.
-        agreement: Labels at which both models would pick the same token.
+        kl: KL divergence at temperature 1.
+        agreement: Labels for which both models have the same most likely token.
     """
 
     loss: Tensor
@@ -57,7 +59,7 @@ def linear_distillation(
     chunk: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> LossSums:
-    """The sums of the losses of `wand.distillation.losses` under a linear head, a chunk of logits at a time.
+    """Sums of the losses of `wand.distillation.losses` for a linear head, in chunks.
 
     Gradients flow into hidden states, weight and bias. Losses and sums are float32.
 
@@ -65,12 +67,12 @@ def linear_distillation(
         hidden: ``[N, D]``.
         weight: ``[K, V, D]``.
         bias: ``[K, V]`` or None.
-        labels: ``[N, K]``, `IGNORE` where nothing is learned.
-        label_weights: ``[N, K]``, the weight of every label.
+        labels: ``[N, K]``, `IGNORE` for ignored positions.
+        label_weights: ``[N, K]``, the weight of each label.
         terms: The weights and settings of the loss.
-        teacher: Returns the teacher's logits of some rows; None leaves kd, kl and agreement at 0.
-        chunk: Rows at a time; chosen by the size of the head by default.
-        dtype: Hidden states and head are multiplied in it; that of the hidden states by default.
+        teacher: Returns the teacher's logits of the given rows. If None, kd, kl and agreement are 0.
+        chunk: Rows per chunk; depends on the size of the head by default.
+        dtype: The dtype in which logits are computed; that of the hidden states by default.
     """
     if chunk is None:
         chunk = chunk_rows(weight[..., 0].numel(), hidden.device.type)
@@ -81,12 +83,12 @@ def linear_distillation(
 
 
 def chunk_rows(logits: int, device: str) -> int:
-    """Rows of a chunk on a type of device, for K * V logits a row."""
+    """Number of rows of a chunk, for a type of device and K * V logits per row."""
     return max(LEAST_ROWS, CHUNK_LOGITS.get(device, CHUNK_LOGITS_ELSEWHERE) // logits)
 
 
 class _FusedDistillation(torch.autograd.Function):
-    """The sums of `LossSums`; the gradients of the first are made beside them."""
+    """The sums of `LossSums`. The forward pass also computes the gradients of the first one."""
 
     @staticmethod
     def forward(
@@ -138,7 +140,7 @@ class _FusedDistillation(torch.autograd.Function):
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """``total += left @ right``, where factors in half precision have a total in single."""
+    """``total += left @ right``. `total` may be float32 while the factors are in half precision."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
     else:
@@ -148,7 +150,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 def _score(
     student: Tensor, teacher: Tensor | None, labels: Tensor, label_weights: Tensor, terms: LossTerms
 ) -> tuple[Tensor, Tensor]:
-    """A chunk's sums ``[4]`` (ce, kd, kl, agreement), and the gradient of its loss by the student's logits."""
+    """Sums ``[4]`` of a chunk (ce, kd, kl, agreement), and the gradient of its loss for the student's logits."""
     targets = labels.clamp(min=0)[..., None]
     log_q = log_probabilities(student)
     ce = -log_q.gather(-1, targets).squeeze(-1)

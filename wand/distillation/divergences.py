@@ -1,9 +1,9 @@
-"""Divergences between teacher and student: what ``model.loss.divergence`` chooses.
+"""Divergences between teacher and student, chosen by ``model.loss.divergence``.
 
-A divergence is a pure function ``(teacher, student, terms) -> nats``. It takes the log-probabilities of both models,
-``[..., V]``, already at ``terms.temperature``, and returns one value for each distribution, ``[...]``. Its gradient is
-autograd's, so any differentiable function will do: name your own by its import path, ``package.module.function``. It
-is called for a chunk of rows at a time. Log-probabilities are finite; that of a token that a model forbids is about
+A divergence is a pure function ``(teacher, student, terms) -> nats``. It takes the log-probabilities ``[..., V]`` of
+both models, already at ``terms.temperature``, and returns one value for each distribution, ``[...]``. It is called for
+one chunk of rows at a time. Autograd computes its gradient, so any differentiable function works: give the import path
+of your own, ``package.module.function``. All log-probabilities are finite. A token that a model forbids has about
 -1e30, so that ``0 * (forbidden - forbidden)`` is 0.
 """
 
@@ -21,24 +21,24 @@ from wand.distillation.terms import LossTerms
 
 Divergence = Callable[[Tensor, Tensor, LossTerms], Tensor]
 
-# Stands for the logarithm of 0.
+# Used as the logarithm of 0.
 IMPOSSIBLE = -1e30
-# Log-probabilities below it are of forbidden tokens; a temperature may have changed them.
+# Log-probabilities below this belong to forbidden tokens. A temperature may have changed their value.
 FORBIDDEN = IMPOSSIBLE * 1e-6
 
 
 def forward_kl(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
-    """``KL(p || q)``, p the teacher, q the student: the student must cover what the teacher says."""
+    """``KL(p || q)``, p the teacher, q the student: the student must cover all that the teacher would say."""
     return torch.linalg.vecdot(teacher.exp(), teacher - student)
 
 
 def reverse_kl(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
-    """``KL(q || p)``: the student must not say what the teacher does not."""
+    """``KL(q || p)``: the student must avoid what the teacher would not say."""
     return forward_kl(student, teacher, terms)
 
 
 def jsd(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
-    """Jensen-Shannon divergence: the mean KL of p and q to ``(p + q) / 2``; symmetric, at most ``log 2``."""
+    """Jensen-Shannon divergence: the mean of the KLs of p and of q to ``(p + q) / 2``. Symmetric, at most ``log 2``."""
     mixture = torch.logaddexp(teacher, student) - math.log(2)
     return (forward_kl(teacher, mixture, terms) + forward_kl(student, mixture, terms)) / 2
 
@@ -61,10 +61,10 @@ DIVERGENCES: dict[str, Divergence] = {
 
 @cache
 def find_divergence(name: str) -> Divergence:
-    """The divergence of a name in `DIVERGENCES`, or of an import path.
+    """Find a divergence by its name in `DIVERGENCES` or by its import path.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such divergence.
     """
     if name in DIVERGENCES:
         return DIVERGENCES[name]
@@ -84,10 +84,10 @@ def value_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """A divergence ``[...]`` and its gradient with respect to the logits of q ``[..., V]``.
 
-    The gradient of the skew KL is written out, which takes less time and memory than autograd.
+    The gradient of the skew KL is a formula, which takes less time and memory than autograd.
 
     Args:
-        divergence: Which one.
+        divergence: The divergence.
         log_p: The teacher's log-probabilities ``[..., V]``.
         log_q: The student's.
         p: ``log_p.exp()``.
@@ -110,18 +110,17 @@ def value_and_gradient(
                 )
             (part,) = torch.autograd.grad(value.sum(), student)
         value, part = value.detach(), part.masked_fill(log_q < FORBIDDEN, 0)
-    # From log-probabilities to logits.
+    # Convert the gradient from log-probabilities to logits.
     return value, part.addcmul_(q, part.sum(-1, keepdim=True), value=-1)
 
 
 def _skew_kl_and_part(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor, skew: float) -> tuple[Tensor, Tensor]:
     """Skew KL ``[...]`` and its gradient with respect to log q ``[..., V]``.
 
-    With m = s p + (1 - s) q the gradient is -p q (1 - s) / m. m is no smaller than s p, so that it needs no log space
-    unless s is 0.
+    With m = s p + (1 - s) q the gradient is -p q (1 - s) / m. Since m >= s p, log space is needed only if s is 0.
     """
     if skew == 0:
-        # No gradient flows into what q forbids.
+        # Tokens that q forbids get no gradient.
         return torch.linalg.vecdot(p, log_p - log_q), p.neg().masked_fill_(log_q < FORBIDDEN, 0)
     mixture = torch.lerp(q, p, skew).clamp_(min=torch.finfo(p.dtype).tiny)
     value = torch.linalg.vecdot(p, log_p - mixture.log())

@@ -1,8 +1,8 @@
-"""The losses of WAND as pure functions of logits: cross-entropy, divergences from a teacher, their sums.
+"""The losses of WAND as pure functions of logits: cross-entropy, divergences from a teacher, and their sums.
 
-Logits are ``[..., V]``; labels ``[...]`` with `IGNORE` where nothing is learned. Divergences are computed in log space
-from at least float32, so they stay finite on any finite logits; a token whose logit is -inf in both models contributes
-nothing.
+Logits are ``[..., V]``; labels are ``[...]``, with `IGNORE` for ignored positions. Divergences are computed in log
+space and at least in float32, so they are finite for all finite logits. A token whose logit is -inf in both models
+contributes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IGNORE = -100
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-likelihood of every label: ``[...]``, 0 where the label is ignored."""
+    """Negative log-likelihood of every label, ``[...]``; 0 for ignored labels."""
     flat = functional.cross_entropy(
         logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
     )
@@ -26,11 +26,11 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def divergence(student: Tensor, teacher: Tensor, terms: LossTerms) -> Tensor:
-    """The divergence that `terms` names, at its temperature, from the logits of both models.
+    """Compute the divergence that `terms` names from the logits of both models.
 
     Args:
         student: Logits ``[..., V]``.
-        teacher: Logits ``[..., V]``; no gradient flows here.
+        teacher: Logits ``[..., V]``; get no gradient.
         terms: Name, skew and temperature.
 
     Returns:
@@ -41,15 +41,15 @@ def divergence(student: Tensor, teacher: Tensor, terms: LossTerms) -> Tensor:
 
 
 def skew_kl(student: Tensor, teacher: Tensor, skew: float = 0.1, temperature: float = 1.0) -> Tensor:
-    """Skew KL divergence ``KL(p || s p + (1 - s) q)``, p the teacher, q the student (DistiLLM, 2024).
+    """Skew KL divergence ``KL(p || s p + (1 - s) q)``, with teacher p and student q (DistiLLM, 2024).
 
-    With skew 0 it is the KL divergence. Zero if and only if p = q, never negative, at most ``-log(s)``.
+    It is 0 if and only if p = q, never negative, and at most ``-log(s)``. With skew 0 it is the KL divergence.
 
     Args:
         student: Logits ``[..., V]``.
-        teacher: Logits ``[..., V]``; no gradient flows here.
-        skew: s, the teacher's share in the mixture, in ``[0, 1)``.
-        temperature: Both logits are divided by it.
+        teacher: Logits ``[..., V]``; get no gradient.
+        skew: s, the share of the teacher in the mixture, in ``[0, 1)``.
+        temperature: Softmax temperature of both models.
 
     Returns:
         ``[...]`` in nats.
@@ -58,10 +58,10 @@ def skew_kl(student: Tensor, teacher: Tensor, skew: float = 0.1, temperature: fl
 
 
 def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-softmax in at least float32; finite where logits are -inf (see `wand.distillation.divergences`)."""
+    """Log-softmax in at least float32. It is finite even for logits of -inf (see `wand.distillation.divergences`)."""
     logits = logits.to(at_least_single(logits.dtype))
     scaled = logits if temperature == 1 else logits / temperature
-    # No gradient flows into what is clamped.
+    # Clamped values get no gradient.
     return torch.log_softmax(scaled, dim=-1).clamp(min=IMPOSSIBLE)
 
 
@@ -71,10 +71,10 @@ def at_least_single(dtype: torch.dtype) -> torch.dtype:
 
 
 def agreement(student: Tensor, teacher: Tensor) -> Tensor:
-    """Whether both models would pick the same token: bool ``[...]``."""
+    """Whether both models have the same most likely token: bool ``[...]``."""
     return student.argmax(-1) == teacher.argmax(-1)
 
 
 def masked_sum(values: Tensor, labels: Tensor) -> Tensor:
-    """Sum over the places that carry a label."""
+    """Sum over the positions that have a label."""
     return torch.where(labels != IGNORE, values, torch.zeros_like(values)).sum()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The training loss: ``ce_weight * CE + kd_weight * KD`` (WAND, section 2), KD a divergence from the teacher.
+    """The training loss, ``ce_weight * CE + kd_weight * KD`` (WAND, section 2). KD is a divergence from the teacher.
 
     Args:
         ce_weight: Weight of the cross-entropy against the recorded speech.
@@ -16,8 +16,8 @@ class LossTerms:
         temperature: Softmax temperature of student and teacher in the divergence.
         divergence: ``skew_kl``, ``forward_kl``, ``reverse_kl``, ``jsd``, or the import path of a function of your own,
             ``package.module.function`` (see `wand.distillation.divergences`).
-        codebook_weights: One weight per codebook for its labels in the training loss; null weighs all alike. The
-            first codebooks carry the words, the last ones can hardly be predicted.
+        codebook_weights: One weight per codebook for its labels in the training loss; null gives all the same weight.
+            The first codebooks carry the words, and the last ones are hard to predict.
 
     Raises:
         ValueError: If a setting is outside its range, or all weights are zero.

@@ -1,1 +1,1 @@
-"""Reading and writing files: weights, sound."""
+"""Read and write weights and sound files."""

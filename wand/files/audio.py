@@ -1,4 +1,4 @@
-"""Sound files in and out."""
+"""Read and write sound files."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import soxr
 import torch
 from torch import Tensor
 
-# Below this peak a recording holds nothing to clone (about -60 dB of full scale).
+# A recording with a lower peak counts as silent (about -60 dB of full scale).
 SILENT_PEAK = 1e-3
 
 
 def read_audio(path: str | Path, sample_rate: int) -> Tensor:
-    """A sound file as mono float32 ``[N]`` at `sample_rate`; several channels are averaged.
+    """Read a sound file as mono float32 ``[N]`` at `sample_rate`. Channels are averaged.
 
     Raises:
-        ValueError: If there is no such file, it is not audio, or holds no samples or what is no number.
+        ValueError: If there is no such file, it is not audio, it is empty, or it has samples that are not finite.
     """
     if not Path(path).is_file():
         raise ValueError(f"no sound file at {path}")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless formats, by the name's ending
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless format, chosen by the suffix
         reason = getattr(error, "error_string", error)
         raise ValueError(f"{path} is not a sound file that can be read: {reason}") from error
     if len(samples) == 0:
@@ -35,29 +35,29 @@ def read_audio(path: str | Path, sample_rate: int) -> Tensor:
 
 
 def resample(audio: Tensor, rate: int, new_rate: int) -> Tensor:
-    """Audio ``[N]`` at another sample rate."""
+    """Resample audio ``[N]``."""
     if rate == new_rate:
         return audio
     return torch.from_numpy(np.ascontiguousarray(soxr.resample(audio.numpy(), rate, new_rate)))
 
 
 def read_reference(path: str | Path, sample_rate: int, seconds: float = 0.5) -> Tensor:
-    """A voice to be cloned: mono float32 ``[N]``.
+    """Read a sound file of a voice to clone, as mono float32 ``[N]``.
 
     Raises:
-        ValueError: As `read_audio`, and if it is silent or shorter than `seconds`.
+        ValueError: As in `read_audio`, and if the recording is silent or shorter than `seconds`.
     """
     audio = read_audio(path, sample_rate)
     if len(audio) > 0 and float(audio.abs().max()) < SILENT_PEAK:
-        raise ValueError(f"{path} is silent: give a recording of the voice to be cloned")
+        raise ValueError(f"{path} is silent: give a recording of the voice to clone")
     if len(audio) < seconds * sample_rate:
         raise ValueError(
-            f"{path} lasts {len(audio) / sample_rate:.2f} s: give at least {seconds} s of the voice to be cloned"
+            f"{path} lasts {len(audio) / sample_rate:.2f} s: give at least {seconds} s of the voice to clone"
         )
     return audio
 
 
 def write_audio(path: str | Path, audio: Tensor, sample_rate: int) -> None:
-    """Write mono float ``[N]`` as 16-bit WAV (or what the name's ending says), making its folder."""
+    """Write mono float audio ``[N]``. The suffix chooses the format (.wav: 16 bit). Creates the folder."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, audio.clamp(-1, 1).cpu().numpy(), sample_rate)

@@ -1,4 +1,4 @@
-"""Reading original weights: safely, and refusing what does not fit with one clear line."""
+"""Read and write original weights. Files are read without running code and checked against the model."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-# How a file begins that git fetched without its content.
+# Beginning of a file that git fetched without its content.
 LFS_POINTER = b"version https://git-lfs"
 
 
 def read_weights(path: Path, below: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, or of a file of ``torch.save`` (mapped, not copied).
+    """Read the tensors of a ``.safetensors`` file, or of a file written by ``torch.save`` (memory-mapped).
 
     Args:
         path: The file.
-        below: A key of a file of ``torch.save`` below which the tensors are, where there is that key.
+        below: Key that holds the tensors in a file written by ``torch.save``; ignored if the file does not have it.
 
     Raises:
-        ValueError: If it is missing, damaged, holds code, or is not a dict of tensors.
+        ValueError: If the file is missing, damaged, contains code, or is not a dict of tensors.
     """
     if not path.is_file():
         raise ValueError(f"no weights at {path}")
@@ -38,44 +38,44 @@ def read_weights(path: Path, below: str | None = None) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} cannot be read as weights: it is damaged, or holds code, which is never run"
+            f"{path} cannot be read as weights: it is damaged, or it contains code, which is never run"
         ) from error
     except (SafetensorError, EOFError, BadZipFile, RuntimeError, OSError) as error:
         raise _unreadable(path) from error
     if below is not None and isinstance(state, dict):
         state = state.get(below, state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} is not a dict of tensors: it holds another kind of checkpoint")
+        raise ValueError(f"{path} is not a dict of tensors: it is another kind of checkpoint")
     return state
 
 
 def _unreadable(path: Path) -> ValueError:
     with path.open("rb") as file:
         is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
-    reason = "it is a pointer, run `git lfs pull`" if is_pointer else "it is damaged or cut off, fetch it anew"
+    reason = "it is a Git LFS pointer, run `git lfs pull`" if is_pointer else "it is damaged, download it again"
     return ValueError(f"{path} cannot be read as weights: {reason}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a small file of a model says: the object of a JSON file.
+    """Read a JSON file that contains an object.
 
     Raises:
-        ValueError: If it is damaged, or no object.
+        ValueError: If the file is damaged or does not contain an object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no text, or no JSON
-        raise ValueError(f"{path} is no JSON ({error}): fetch it anew") from error
+    except ValueError as error:  # not text, or not JSON
+        raise ValueError(f"{path} is not JSON ({error}): download it again") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no JSON object: it is another file, fetch it anew")
+        raise ValueError(f"{path} does not contain a JSON object: download it again")
     return values
 
 
 def check_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors that are not exactly those of a model.
+    """Check that tensors are exactly those of a model.
 
     Raises:
-        ValueError: Names the first tensor that is missing, unknown or of another shape.
+        ValueError: If a tensor is missing, unknown or of another shape. The message names the first one.
     """
     for name in own:
         if name not in found:
@@ -86,17 +86,17 @@ def check_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
             )
     for name in found:
         if name not in own:
-            raise ValueError(f"{path} holds another model: its tensor {name!r} is unknown here")
+            raise ValueError(f"{path} holds another model: this model has no tensor {name!r}")
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict that has exactly the module's tensors; `path` is named in errors."""
+    """Load a state dict that must have exactly the tensors of the module. Errors name `path`."""
     check_fit(module.state_dict(), state, path)
     module.load_state_dict(state)
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read in parts."""
+    """SHA-256 of a file."""
     if not path.is_file():
         raise ValueError(f"no weights at {path}")
     with path.open("rb") as file:
@@ -105,12 +105,12 @@ def file_digest(path: Path) -> str:
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# Larger models are written in parts of at most this size, as transformers does.
+# Larger models are written in parts of at most this size, as in transformers.
 SHARD_SIZE = "5GB"
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model's weights: one, or the parts that an index names.
+    """The weight files of a model: one file, or the parts that an index names.
 
     Raises:
         ValueError: If there are none, or a part is missing.
@@ -122,7 +122,7 @@ def weight_files(folder: Path) -> list[Path]:
     try:
         parts = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
     except (KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{folder / INDEX} names no parts (weight_map): fetch it anew") from error
+        raise ValueError(f"{folder / INDEX} names no parts (weight_map): download it again") from error
     for part in parts:
         if not (folder / part).is_file():
             raise ValueError(f"the weights at {folder} are incomplete: {part} is missing")
@@ -130,12 +130,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_weight_folder(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a model's folder."""
+    """Read all tensors of a model folder."""
     return {name: tensor for path in weight_files(folder) for name, tensor in read_weights(path).items()}
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The dtype of a model's floating-point weights on disk; nothing but the header of the first file is read."""
+    """The dtype of the weights on disk, from the smallest tensor of the first file."""
     path = weight_files(folder)[0]
     try:
         with safe_open(path, framework="pt") as file:
@@ -146,7 +146,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def write_weight_folder(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write tensors as transformers does: one file, or parts and their index."""
+    """Write tensors as transformers does: one file, or several parts and an index."""
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
     plan = split_torch_state_dict_into_shards(
         tensors, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_SIZE
@@ -159,5 +159,5 @@ def write_weight_folder(state: Mapping[str, Tensor], folder: Path, dtype: torch.
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the files of a model's weights."""
+    """SHA-256 over the weight files of a model."""
     return hashlib.sha256("".join(file_digest(path) for path in weight_files(folder)).encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""A backbone as `prefix | speech` columns: what an adapter promises, its head, columns, batches and prompts."""
+"""The interface of a model (`Backbone`), and its parts: heads, columns, batches, prompts."""

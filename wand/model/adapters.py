@@ -1,4 +1,4 @@
-"""Finding adapters by name, and building models from their specs."""
+"""Find adapters by name, and build models from their specs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from wand.registry import BACKBONES, ENTRY_POINT_GROUP
 
 
 def known_backbones() -> dict[str, str]:
-    """Names of all adapters and the modules they live in; imports none of them."""
+    """Names and modules of all adapters. Does not import them."""
     others = {point.name: point.module for point in entry_points(group=ENTRY_POINT_GROUP)}
     return {**BACKBONES, **others}
 
 
 def find_backbone(name: str) -> type[Backbone]:
-    """The adapter of a name or a class path.
+    """Find an adapter by its name or class path.
 
     Raises:
-        ValueError: If there is none; names the known ones.
+        ValueError: If there is no such adapter. The message lists the known ones.
     """
     known = known_backbones()
     if name in known:
@@ -42,7 +42,7 @@ def find_backbone(name: str) -> type[Backbone]:
 
 
 def build_backbone(spec: dict[str, Any], files: Files | None = None) -> Backbone:
-    """The model of a `Backbone.spec` and its `Backbone.files`, with random weights."""
+    """Build a model with random weights from a `Backbone.spec` and `Backbone.files`."""
     made = find_backbone(spec["class_path"]).from_architecture(spec["architecture"])
     if files:
         made.use_files(files)

@@ -1,6 +1,6 @@
-"""What speech is conditioned on, and the one layout that training and decoding share.
+"""Conditioning and batches. Training and decoding use the same layout.
 
-``prefix LEFT-padded | speech RIGHT-padded``: the boundary is the same column P for every row of a batch.
+The layout is ``prefix, left-padded | speech, right-padded``. Speech starts at the same column P in every row.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from wand.distillation.losses import IGNORE
 from wand.model.columns import ColumnLayout
 
 Conditioning = dict[str, Tensor]
-"""Tensors of one utterance's conditioning, by names that the adapter chooses."""
+"""The conditioning of one utterance: tensors by names that the adapter chooses."""
 
 
 class Conditioner(Protocol):
-    """Turns text and reference into tensors; picklable, and the same for preparation, batches and synthesis."""
+    """Turns text and reference into tensors, for preparation, training and synthesis. Must be picklable."""
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of everything that determines the tensors; shards carry it and refuse another's."""
+        """Short digest of everything that determines the tensors. Shards store it, to detect another conditioner."""
         ...
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
         """The conditioning of one utterance.
 
         Raises:
-            ValueError: If the text is empty or holds what the tokenizer lacks.
+            ValueError: If the text is empty or has characters that the tokenizer does not know.
         """
         ...
 
     def length(self, conditioning: Conditioning) -> int:
-        """Prefix columns that one conditioning takes."""
+        """Number of prefix columns of one conditioning."""
         ...
 
     def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
-        """Conditionings of B rows as one batch, left-padded to P columns where that applies."""
+        """Batch the conditionings of B rows. Tensors with one entry per prefix column are left-padded to P columns."""
         ...
 
 
 @dataclass
 class ConditionedBatch:
-    """One batch: conditioning, speech columns, labels (mutable, since Lightning moves its tensors).
+    """A batch: conditioning, speech columns and labels. It is mutable, because Lightning moves its tensors.
 
-    Logits of column P - 1 + i are held against ``labels[:, i]``: y_1 ... y_T, then the stop.
+    The logits of column P - 1 + i predict ``labels[:, i]``: the columns y_1 ... y_T, then the stop.
 
     Args:
         conditioning: The adapter's tensors, batched by its conditioner.
-        prefix_length: P, the boundary column.
-        prefix_lengths: ``[B]`` real prefix columns of each row.
+        prefix_length: P, the column where speech starts.
+        prefix_lengths: ``[B]`` number of real prefix columns of each row.
         columns: Speech columns ``[B, T, K]``, right-padded.
-        lengths: ``[B]`` real speech columns of each row.
-        labels: ``[B, T + 1, K]``, -100 where nothing is learned.
-        padded: Whether any prefix is padded; known here, so that no device has to be asked.
+        lengths: ``[B]`` number of real speech columns of each row.
+        labels: ``[B, T + 1, K]``, -100 for ignored positions.
+        padded: Whether any prefix is padded. Kept on the host, so that reading it does not wait for the device.
     """
 
     conditioning: Conditioning
@@ -76,19 +76,19 @@ class ConditionedBatch:
 
     @property
     def padded_starts(self) -> Tensor | None:
-        """`starts`, or None when no prefix is padded (attention then needs no mask for it)."""
+        """`starts`, or None when no prefix is padded, so that attention needs no padding mask."""
         return self.starts if self.padded else None
 
     def __len__(self) -> int:
         return self.columns.shape[0]
 
     def to(self, device: torch.device | str) -> ConditionedBatch:
-        """The same batch on a device; a copy from pinned memory to a GPU does not wait."""
-        waits = torch.device(device).type != "cuda"  # a copy from a GPU is not there before it is waited for
+        """Copy the batch to a device. Copies from pinned memory to a GPU are asynchronous."""
+        waits = torch.device(device).type != "cuda"  # a copy from a GPU must be waited for
         return self._map(lambda tensor: tensor.to(device, non_blocking=not waits))
 
     def pin_memory(self) -> ConditionedBatch:
-        """The same batch in pinned memory of the current GPU."""
+        """Copy the batch to pinned memory."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> ConditionedBatch:
@@ -109,14 +109,14 @@ def make_batch(
     codes: Sequence[Tensor] | None = None,
     prefix_length: int | None = None,
 ) -> ConditionedBatch:
-    """Align B utterances at one boundary.
+    """Make a batch of B utterances whose speech starts at the same column.
 
     Args:
-        conditioner: The adapter's.
-        layout: The adapter's.
-        conditionings: One per row.
-        codes: ``[K, F]`` per row; None for synthesis, where speech is yet to come.
-        prefix_length: P; that of the longest prefix by default.
+        conditioner: Conditioner of the adapter.
+        layout: Column layout of the adapter.
+        conditionings: Conditioning of each row.
+        codes: Codes ``[K, F]`` of each row; None for synthesis.
+        prefix_length: P; the length of the longest prefix by default.
     """
     rows = len(conditionings)
     if codes is None:
@@ -140,7 +140,7 @@ def make_batch(
 
 
 def left_pad(tensors: Sequence[Tensor], length: int, value: int = 0) -> Tensor:
-    """Stack ``[L_b, ...]`` tensors into ``[B, length, ...]``, each moved to the right edge."""
+    """Stack tensors ``[L_b, ...]`` into ``[B, length, ...]``, with padding on the left."""
     batch = tensors[0].new_full((len(tensors), length, *tensors[0].shape[1:]), value)
     for row, tensor in enumerate(tensors):
         batch[row, length - len(tensor) :] = tensor

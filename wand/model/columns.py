@@ -1,8 +1,8 @@
-"""Codes as columns: how K codebooks become the steps of an autoregressive model, and back.
+"""Convert codes of K codebooks to columns, the steps of an autoregressive model, and back.
 
-Codes are ``[K, F]`` (codebooks, frames), columns are ``[T, K]``. Under the delay pattern (MusicGen, Copet et al. 2023)
-codebook k is shifted by k columns, so that a column's codebooks need not be predicted jointly; T = F + K - 1. A
-flattened model says a frame's codes one after another instead, in columns of one codebook.
+Codes are ``[K, F]`` (codebooks, frames), columns are ``[T, K]``. The delay pattern (MusicGen, Copet et al. 2023) shifts
+codebook k by k columns, so that the codes of a frame are predicted one after another; T = F + K - 1. A flattened model
+instead puts each code of a frame in its own column, with one codebook per column.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from wand.distillation.losses import IGNORE
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """The delay pattern over K codebooks; with one codebook, columns are the codes themselves.
+    """The delay pattern over K codebooks. With one codebook, columns are the codes.
 
     Args:
         num_codebooks: K.
         stop_id: Token of codebook 0 that ends the speech.
-        filler_id: Token of the places that a delay leaves empty; never a label.
+        filler_id: Token for places that the delay leaves empty; never a label.
     """
 
     num_codebooks: int
@@ -31,37 +31,37 @@ class ColumnLayout:
 
     @property
     def columns_per_frame(self) -> int:
-        """Columns that one frame takes."""
+        """Number of columns of one frame."""
         return 1
 
     @property
     def rows_of_codes(self) -> int:
-        """Rows of codes ``[rows, F]``: K, or the slots of a flattened frame."""
+        """Number of rows of codes ``[rows, F]``: K, or the number of slots of a flattened frame."""
         return self.num_codebooks
 
     @property
     def flush_columns(self) -> int:
-        """Columns beyond the frames, in which delayed codebooks end."""
+        """Number of columns after the last frame, for codebooks that are delayed."""
         return self.num_codebooks - 1
 
     def columns_of(self, frames: int) -> int:
-        """Columns that so many frames take."""
+        """Number of columns for a number of frames."""
         return frames * self.columns_per_frame + self.flush_columns
 
     def frames_of(self, columns: int) -> int:
-        """Complete frames in so many columns."""
+        """Number of complete frames in a number of columns."""
         return max(0, columns - self.flush_columns) // self.columns_per_frame
 
     def whole_frames(self, window: int) -> int:
-        """A window of at least so many columns that holds whole frames."""
+        """Round a window, in columns, up to whole frames."""
         return -(-window // self.columns_per_frame) * self.columns_per_frame
 
     def allowed_rows(self, rows: int) -> Tensor | None:
-        """Bool ``[columns_per_frame, V]``: what may be spoken in each column of a frame; None where all may."""
+        """Bool ``[columns_per_frame, V]``: rows that may be spoken in each column of a frame; None if all may."""
         return None
 
     def to_columns(self, codes: Tensor) -> Tensor:
-        """Codes ``[K, F]`` to columns ``[F + K - 1, K]``."""
+        """Convert codes ``[K, F]`` to columns ``[F + K - 1, K]``."""
         codebooks, frames = codes.shape
         if codebooks != self.num_codebooks:
             raise ValueError(f"codes have {codebooks} codebooks, this model speaks {self.num_codebooks}")
@@ -71,14 +71,15 @@ class ColumnLayout:
         return columns
 
     def from_columns(self, columns: Tensor) -> Tensor:
-        """Columns ``[T, K]`` to the codes of their complete frames ``[K, max(0, T - K + 1)]``."""
+        """Convert columns ``[T, K]`` to the codes ``[K, max(0, T - K + 1)]`` of their complete frames."""
         frames = self.frames_of(len(columns))
         return torch.stack([columns[k : k + frames, k] for k in range(self.num_codebooks)])
 
     def labels(self, columns: Tensor) -> Tensor:
-        """What each step is to predict, for columns ``[T, K]``: ``[T + 1, K]``.
+        """Labels ``[T + 1, K]`` for columns ``[T, K]``.
 
-        Row i labels column i: codebook k for k <= i < F + k, codebook 0 the stop at i = F, everything else is ignored.
+        Row i labels column i. Codebook k has labels for k <= i < F + k, and codebook 0 has the stop at i = F. All other
+        positions are ignored.
         """
         total = columns.shape[0]
         frames = total - self.flush_columns
@@ -90,12 +91,12 @@ class ColumnLayout:
         return labels
 
     def settle(self, tokens: Tensor, steps: Tensor, frames: Tensor) -> Tensor:
-        """Sampled tokens as the column that is fed back: filler where the delay leaves a place empty.
+        """Turn sampled tokens into the next input column, with filler where the delay pattern has no token.
 
         Args:
-            tokens: ``[B, K]`` sampled for each row's own speech column.
-            steps: ``[B]`` index of that column.
-            frames: ``[B]`` frames of rows that have stopped; a large number where a row has not.
+            tokens: ``[B, K]`` sampled tokens.
+            steps: ``[B]`` index of the speech column that each row samples.
+            frames: ``[B]`` number of frames of rows that have stopped; a large number for other rows.
         """
         delay = torch.arange(self.num_codebooks, device=tokens.device)
         empty = (steps[:, None] < delay) | (steps[:, None] >= frames[:, None] + delay)
@@ -104,17 +105,17 @@ class ColumnLayout:
 
 @dataclass(frozen=True, slots=True)
 class FlattenedLayout(ColumnLayout):
-    """A frame's codes one after another, each slot of the frame with rows of its own (Orpheus: 7 slots of 4096).
+    """Puts each code of a frame in its own column. Each slot of a frame has its own rows (Orpheus: 7 slots of 4096).
 
-    Codes are ``[S, F]``: the codec's codebooks in order, those that have several codes a frame in the order of time.
-    Rows of the vocabulary: the slots' codes in the order of speaking, then stop and others.
+    Codes are ``[S, F]``, ordered by codebook. A codebook with several codes per frame has them in the order of time.
+    Rows of the vocabulary: the codes of the slots in the order of speaking, then stop and other tokens.
 
     Args:
-        num_codebooks: 1.
+        num_codebooks: Must be 1.
         stop_id: Row that ends the speech.
-        filler_id: Row of padding; never a label.
-        sizes: Codes of every slot.
-        codebooks: The codec's codebook that every slot speaks, such as ``(0, 1, 2, 2, 1, 2, 2)``.
+        filler_id: Row for padding; never a label.
+        sizes: Number of codes of each slot.
+        codebooks: Codebook of each slot, such as ``(0, 1, 2, 2, 1, 2, 2)``.
     """
 
     sizes: tuple[int, ...]
@@ -136,19 +137,19 @@ class FlattenedLayout(ColumnLayout):
 
     @property
     def _order(self) -> list[int]:
-        """The row of codes that each slot speaks."""
+        """The row of codes that belongs to each slot."""
         by_codebook = sorted(range(len(self.codebooks)), key=lambda slot: (self.codebooks[slot], slot))
         return [by_codebook.index(slot) for slot in range(len(self.codebooks))]
 
     def to_columns(self, codes: Tensor) -> Tensor:
-        """Codes ``[S, F]`` to columns ``[S * F, 1]``."""
+        """Convert codes ``[S, F]`` to columns ``[S * F, 1]``."""
         if len(codes) != len(self.sizes):
             raise ValueError(f"codes have {len(codes)} rows, a frame of this model has {len(self.sizes)} slots")
         spoken = codes[self._order] + torch.tensor(self._first_rows, device=codes.device)[:, None]
         return spoken.T.reshape(-1, 1)
 
     def from_columns(self, columns: Tensor) -> Tensor:
-        """Columns ``[T, 1]`` to the codes of their complete frames ``[S, T // S]``."""
+        """Convert columns ``[T, 1]`` to the codes ``[S, T // S]`` of their complete frames."""
         slots = len(self.sizes)
         spoken = columns[: len(columns) // slots * slots, 0].view(-1, slots).T
         codes = spoken - torch.tensor(self._first_rows, device=columns.device)[:, None]
@@ -156,7 +157,7 @@ class FlattenedLayout(ColumnLayout):
         return codes[by_row]
 
     def allowed_rows(self, rows: int) -> Tensor:
-        """Every slot's own codes; rows that are no codes at the beginning of a frame."""
+        """Bool ``[S, V]``: each slot may speak its own codes; rows that are not codes are allowed in the first slot."""
         allowed = torch.zeros(len(self.sizes), rows, dtype=torch.bool)
         for slot, (first, size) in enumerate(zip(self._first_rows, self.sizes, strict=True)):
             allowed[slot, first : first + size] = True

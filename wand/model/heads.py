@@ -1,8 +1,8 @@
-"""Heads: from the decoder's hidden states to the tokens of a column.
+"""Heads predict the tokens of a column from a hidden state of the decoder.
 
-A head owns everything that depends on how the codebooks of a column are predicted: the loss, the logits that metrics
-see, and the drawing of tokens. `LinearHead` predicts all codebooks at once; a depth decoder, which predicts each
-codebook given those before it, is another subclass of `Head`.
+A head implements everything that depends on how the codebooks of a column are predicted: the loss, the logits for
+metrics, and sampling. `LinearHead` predicts all codebooks at once. A depth decoder, which predicts each codebook given
+those before it, would be another subclass of `Head`.
 
 Shapes: B rows, K codebooks, V rows of the speech vocabulary, D width. ``[..., D]`` is any number of columns.
 """
@@ -25,23 +25,23 @@ Measure = Callable[[Tensor, Tensor, Tensor | None], object]
 
 
 class Pick(Protocol):
-    """Draws tokens under the rules of a decode."""
+    """Samples tokens under the rules of a decode."""
 
     def __call__(self, logits: Tensor, first: int = 0) -> Tensor:
-        """Logits ``[B, n, V]`` of the codebooks ``first .. first + n - 1`` to tokens ``[B, n]``.
+        """Sample tokens ``[B, n]`` from logits ``[B, n, V]`` of the codebooks ``first .. first + n - 1``.
 
-        Every step draws every codebook once, in order.
+        Each step must sample each codebook once, in order.
         """
         ...
 
 
 class Head(ABC):
-    """What predicts the tokens of a column from a hidden state."""
+    """Predicts the tokens of a column from a hidden state."""
 
     @property
     @abstractmethod
     def weights(self) -> Sequence[Tensor]:
-        """The tensors that one prediction reads and multiplies by."""
+        """The weights that a prediction uses."""
 
     @abstractmethod
     def logits(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
@@ -49,7 +49,7 @@ class Head(ABC):
 
         Args:
             hidden: ``[..., D]``.
-            columns: ``[..., K]``, the true tokens of the predicted column, for heads that predict a codebook given
+            columns: ``[..., K]``, the true tokens of the predicted column, for heads that predict each codebook given
                 those before it.
         """
 
@@ -57,24 +57,23 @@ class Head(ABC):
     def loss(
         self, hidden: Tensor, labels: Tensor, label_weights: Tensor, terms: LossTerms, teacher: HeadInput | None = None
     ) -> LossSums:
-        """The losses of `wand.distillation.losses`, summed over labels without ever holding the logits of a whole step.
+        """The losses of `wand.distillation.losses`, summed over labels, without storing the logits of a whole step.
 
         Args:
             hidden: ``[..., D]``; gradients flow into it and into the head.
-            labels: ``[..., K]``, `IGNORE` where nothing is learned.
-            label_weights: ``[..., K]``, the weight of every label.
+            labels: ``[..., K]``, `IGNORE` for ignored positions.
+            label_weights: ``[..., K]``, the weight of each label.
             terms: The weights and settings of the loss.
-            teacher: The teacher's head and its hidden states, without gradients; None leaves kd, kl and agreement
-                at 0.
+            teacher: Head and hidden states of the teacher, without gradients. If None, kd, kl and agreement are 0.
         """
 
     @abstractmethod
     def draw(self, hidden: Tensor, pick: Pick) -> Tensor:
-        """Tokens ``[B, K]`` of the next column.
+        """Sample the tokens ``[B, K]`` of the next column.
 
         Args:
             hidden: ``[B, D]``.
-            pick: Draws from logits, under the rules of the decode.
+            pick: Samples from logits under the rules of the decode.
         """
 
     @abstractmethod
@@ -83,7 +82,7 @@ class Head(ABC):
 
 
 class LinearHead(Head):
-    """All codebooks at once: ``logits[k] = weight[k] @ hidden + bias[k]``.
+    """Predicts all codebooks at once: ``logits[k] = weight[k] @ hidden + bias[k]``.
 
     Args:
         weight: ``[K, V, D]`` over the allowed rows.
@@ -96,11 +95,11 @@ class LinearHead(Head):
 
     @property
     def weights(self) -> Sequence[Tensor]:
-        """Weight, and bias if there is one."""
+        """The weight, and the bias if there is one."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def logits(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Logits ``[..., K, V]``; the column itself is not needed."""
+        """Logits ``[..., K, V]``. `columns` is not used."""
         bias = None if self.bias is None else self.bias.flatten()
         return functional.linear(hidden, self.weight.flatten(0, 1), bias).unflatten(-1, self.weight.shape[:2])
 
@@ -113,17 +112,17 @@ class LinearHead(Head):
         teacher: HeadInput | None = None,
         chunk: int | None = None,
     ) -> LossSums:
-        """See `Head.loss`; computed in chunks of rows.
+        """See `Head.loss`. Computed in chunks of rows.
 
-        Under autocast the heads are multiplied in its dtype; losses and sums are float32.
+        Under autocast, logits are computed in the autocast dtype. Losses and sums are float32.
 
         Args:
             hidden: ``[..., D]``; gradients flow into it and into the head.
-            labels: ``[..., K]``, `IGNORE` where nothing is learned.
-            label_weights: ``[..., K]``, the weight of every label.
+            labels: ``[..., K]``, `IGNORE` for ignored positions.
+            label_weights: ``[..., K]``, the weight of each label.
             terms: The weights and settings of the loss.
-            teacher: The teacher's head and its hidden states, without gradients.
-            chunk: Rows at a time; chosen by the size of the head by default.
+            teacher: Head and hidden states of the teacher, without gradients. If None, kd, kl and agreement are 0.
+            chunk: Rows per chunk; depends on the size of the head by default.
         """
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -142,7 +141,7 @@ class LinearHead(Head):
         )
 
     def draw(self, hidden: Tensor, pick: Pick) -> Tensor:
-        """Tokens ``[B, K]``, all codebooks in one draw."""
+        """Sample the tokens ``[B, K]`` of all codebooks at once."""
         return pick(self.logits(hidden))
 
     def to(self, dtype: torch.dtype) -> LinearHead:
@@ -151,11 +150,11 @@ class LinearHead(Head):
 
 
 class HeadInput(NamedTuple):
-    """A head and the hidden states that it reads: everything that a model's logits are made of.
+    """A head and its input. Together they define the logits of a model.
 
     Args:
         hidden: ``[..., D]``.
-        head: The model's.
+        head: Head of the model.
     """
 
     hidden: Tensor
@@ -166,11 +165,11 @@ class HeadInput(NamedTuple):
         return self.head.logits(self.hidden, columns)
 
     def rows(self, index: Tensor | slice) -> HeadInput:
-        """Some rows along the first dimension of the hidden states."""
+        """Select rows along the first dimension of the hidden states."""
         return self._replace(hidden=self.hidden[index])
 
     def flattened(self) -> HeadInput:
-        """All columns along one dimension: hidden states ``[N, D]``."""
+        """Flatten the hidden states to ``[N, D]``."""
         return self._replace(hidden=self.hidden.flatten(0, -2))
 
     def to(self, dtype: torch.dtype) -> HeadInput:
@@ -184,12 +183,12 @@ class HeadInput(NamedTuple):
         return self.head.loss(self.hidden, labels, label_weights, terms, teacher)
 
     def measure(self, labels: Tensor, teacher: HeadInput | None, measure: Measure) -> None:
-        """Hand logits to a metric row by row: the logits of a whole batch would be its largest tensors.
+        """Pass logits to a metric row by row, because the logits of a whole batch would need much memory.
 
         Args:
-            labels: ``[B, T, K]``; hidden states here and in the teacher are ``[B, T, D]``.
-            teacher: The teacher's; None without a teacher.
-            measure: Called for every row.
+            labels: ``[B, T, K]``. Hidden states, here and in the teacher, must be ``[B, T, D]``.
+            teacher: Head and hidden states of the teacher; None without a teacher.
+            measure: Called once for each row.
         """
         for row in range(len(labels)):
             part = slice(row, row + 1)

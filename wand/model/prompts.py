@@ -1,4 +1,4 @@
-"""What a causal language model that speaks is given and answers: prompts, and the names of its speech tokens."""
+"""Prompts and speech tokens of causal language models."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from wand.model.sampling import RepetitionAware, Sampling
 from wand.model.tokenizers import TextTokenizer
 from wand.text.front_end import phones
 
-# What a prompt may hold beside its own words; the first three are texts, the others tokens.
+# Placeholders of a prompt, filled with text and with tokens.
 TEXTS = ("text", "reference_text", "speaker")
 CODES = ("reference", "global_codes")
-# Prompts of models that clone nobody hold nothing of a reference.
+# The reference for prompts that use none.
 NOBODY = Reference(codes=torch.zeros(1, 0, dtype=torch.long))
 _MARKS = re.compile(r"<[^<>{}\s]+>")
 _CODE_PLACES = re.compile(r"(\{(?:reference|global_codes)\})")
@@ -31,13 +31,13 @@ _CODE_PLACES = re.compile(r"(\{(?:reference|global_codes)\})")
 
 @dataclass(frozen=True)
 class SpeechTokens:
-    """Names of the tokens that stand for the codes of one slot of a frame.
+    """The tokens for the codes of one slot of a frame.
 
     Args:
-        pattern: Name of a token, its number as ``{}``: ``<|s_{}|>``.
-        count: Codes; as many as the tokenizer has by default.
-        first: Number of the first code.
-        codebook: Codebook of the codec that the slot speaks.
+        pattern: Name of a token, with ``{}`` for its number, such as ``<|s_{}|>``.
+        count: Number of codes; by default as many as the tokenizer has.
+        first: Number of the token of code 0.
+        codebook: Codebook of the slot.
     """
 
     pattern: str
@@ -47,10 +47,10 @@ class SpeechTokens:
 
     def __post_init__(self) -> None:
         if self.pattern.count("{}") != 1:
-            raise ValueError(f"the pattern {self.pattern!r} of speech tokens must hold the number's place once: {{}}")
+            raise ValueError(f"the pattern {self.pattern!r} of speech tokens must hold {{}} once, for the number")
 
     def counted(self, tokenizer: TextTokenizer) -> SpeechTokens:
-        """The same, its codes counted in the tokenizer where that is left to it."""
+        """A copy whose `count` is known: counted in the tokenizer if it was not given."""
         if self.count is not None:
             return self
         numbers = itertools.takewhile(lambda n: self.pattern.format(n) in tokenizer, itertools.count(self.first))
@@ -63,34 +63,34 @@ class SpeechTokens:
 
     @property
     def size(self) -> int:
-        """Codes, known."""
-        assert self.count is not None, "the tokenizer counts them first"
+        """Number of codes. `count` must be known."""
+        assert self.count is not None, "call `counted` first"
         return self.count
 
     def ids(self, tokenizer: TextTokenizer) -> list[int]:
-        """Their ids.
+        """Ids of the tokens.
 
         Raises:
-            ValueError: If the tokenizer lacks one.
+            ValueError: If the tokenizer does not have one of them.
         """
         return [tokenizer.token_id(self.pattern.format(self.first + code)) for code in range(self.size)]
 
 
 @dataclass(frozen=True)
 class SpeechFormat:
-    """How a causal language model speaks.
+    """Prompts and speech tokens of a causal language model.
 
     Args:
-        speech_tokens: Of every slot of a frame; one slot where a frame is one token.
-        stop_tokens: Names of the tokens that end the speech; the first is what training teaches.
-        prompt: The prefix, with ``{text}`` and perhaps ``{speaker}`` and ``{global_codes}``.
-        frame_rate: Frames a second, in Hz.
-        sample_rate: Of the speech, in Hz.
-        prompt_with_reference: The prefix where the words of the reference are known, with ``{reference_text}`` and,
-            at its end, the speech itself: ``{reference}``. By default references are cloned as `prompt` says.
-        global_tokens: Names of the tokens of ``{global_codes}``.
-        front_end: How texts are written: ``raw``, or ``phones`` (needs espeak-ng).
-        sampling: How the model is meant to be sampled.
+        speech_tokens: The tokens of each slot of a frame. A model with one token per frame has one slot.
+        stop_tokens: Names of the tokens that end the speech. Training uses the first.
+        prompt: The prefix, with ``{text}`` and, if needed, ``{speaker}`` and ``{global_codes}``.
+        frame_rate: Frames per second, in Hz.
+        sample_rate: Sample rate of the speech, in Hz.
+        prompt_with_reference: The prefix for a reference with a transcript, with ``{reference_text}`` and, at the end,
+            its speech ``{reference}``. By default, `prompt` is used for all references.
+        global_tokens: The tokens of ``{global_codes}``.
+        front_end: Form of the text: ``raw``, or ``phones`` (needs espeak-ng).
+        sampling: The sampling settings recommended for the model.
     """
 
     speech_tokens: list[SpeechTokens]
@@ -110,13 +110,13 @@ class SpeechFormat:
             places = re.findall(r"\{(\w*)\}", prompt or "{text}")
             if "text" not in places or set(places) - {*TEXTS, *CODES}:
                 known = ", ".join(f"{{{place}}}" for place in (*TEXTS, *CODES))
-                raise ValueError(f"{name} {prompt!r} must hold {{text}}, and of {known} what it needs")
+                raise ValueError(f"{name} {prompt!r} must contain {{text}} and no other placeholders than {known}")
             if "global_codes" in places and self.global_tokens is None:
-                raise ValueError(f"{name} {prompt!r} holds {{global_codes}}: say in global_tokens what they are called")
+                raise ValueError(f"{name} {prompt!r} contains {{global_codes}}: name their tokens in global_tokens")
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
-        """The format of its plain values."""
+        """Build a format from plain values."""
         sampling = dict(values["sampling"])
         if sampling.get("repetition") is not None:
             sampling["repetition"] = RepetitionAware(**sampling["repetition"])
@@ -131,7 +131,7 @@ class SpeechFormat:
         )
 
     def counted(self, tokenizer: TextTokenizer) -> SpeechFormat:
-        """The same, with all codes counted."""
+        """A copy in which the number of codes of all tokens is known."""
         return replace(
             self,
             speech_tokens=[slot.counted(tokenizer) for slot in self.speech_tokens],
@@ -139,10 +139,10 @@ class SpeechFormat:
         )
 
     def check(self, tokenizer: TextTokenizer) -> None:
-        """Refuse a tokenizer that would spell out a mark of the prompts.
+        """Check that the tokenizer has a token for each mark of the prompts, such as ``<|start|>``.
 
         Raises:
-            ValueError: Names the mark.
+            ValueError: If it does not. The message names the mark.
         """
         for prompt in (self.prompt, self.prompt_with_reference or ""):
             for mark in _MARKS.findall(prompt):
@@ -150,11 +150,11 @@ class SpeechFormat:
 
     @property
     def rows(self) -> int:
-        """V: codes of all slots, then the stop tokens."""
+        """V: the codes of all slots and the stop tokens."""
         return sum(slot.size for slot in self.speech_tokens) + len(self.stop_tokens)
 
     def layout(self) -> ColumnLayout:
-        """One column for every slot of a frame."""
+        """The column layout: one column for each slot of a frame."""
         sizes = tuple(slot.size for slot in self.speech_tokens)
         stop = sum(sizes)
         if len(sizes) == 1:
@@ -162,18 +162,18 @@ class SpeechFormat:
         return FlattenedLayout(1, stop, stop, sizes, tuple(slot.codebook for slot in self.speech_tokens))
 
     def row_ids(self, tokenizer: TextTokenizer) -> list[int]:
-        """Id of every row of the speech vocabulary."""
+        """Tokenizer id of each row of the speech vocabulary."""
         codes = [id for slot in self.speech_tokens for id in slot.ids(tokenizer)]
         return [*codes, *map(tokenizer.token_id, self.stop_tokens)]
 
 
 @dataclass(frozen=True, eq=False)
 class PromptConditioner:
-    """Text and reference as the ids of a prompt.
+    """Turns text and reference into the ids of a prompt.
 
     Args:
-        format: The prompts.
-        tokenizer: Of the model; None before its files are there.
+        format: Prompts and speech tokens.
+        tokenizer: Tokenizer of the model; None before its files are read.
     """
 
     format: SpeechFormat
@@ -202,7 +202,7 @@ class PromptConditioner:
             ValueError: If its files are missing.
         """
         if self.tokenizer is None:
-            raise ValueError("the files of the model's tokenizer are missing: set backbone.pretrained")
+            raise ValueError("the tokenizer files of the model are missing: set backbone.pretrained")
         return self.tokenizer
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
@@ -216,15 +216,15 @@ class PromptConditioner:
         return self.fill(template, text, reference)
 
     def fill(self, template: str, text: str, reference: Reference = NOBODY) -> Conditioning:
-        """The ids of a prompt's template.
+        """Fill a prompt template. Returns its ids.
 
         Raises:
-            ValueError: If the reference lacks what the template holds.
+            ValueError: If the reference lacks something that the template needs.
         """
         texts = {"text": self._written(text), "reference_text": self._written(reference.text or "")}
         if "{speaker}" in template:
             if not reference.speaker:
-                raise ValueError(f"the prompt {template!r} names a voice: the reference must say which speaker it is")
+                raise ValueError(f"the prompt {template!r} names a speaker: the reference must say which speaker it is")
             texts["speaker"] = reference.speaker
         ids = [self._part_ids(part, texts, reference) for part in _CODE_PLACES.split(template)]
         return {"ids": torch.cat(ids)}
@@ -241,12 +241,12 @@ class PromptConditioner:
             return self._speech_ids[self.format.layout().to_columns(reference.codes.long())[:, 0]]
         if part == "{global_codes}":
             if reference.global_codes is None:
-                raise ValueError("the reference has no global codes: they are what this model knows of a voice")
+                raise ValueError("the reference has no global codes, which this model needs for the voice")
             return self._global_ids[reference.global_codes.long()]
         return torch.tensor(self.known_tokenizer(part.format(**texts)), dtype=torch.long)
 
     def length(self, conditioning: Conditioning) -> int:
-        """Prefix columns of one conditioning."""
+        """Number of prefix columns of one conditioning."""
         return len(conditioning["ids"])
 
     def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:

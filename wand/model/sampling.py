@@ -1,4 +1,4 @@
-"""How the next tokens are drawn: settings, and pure filters over logits ``[..., V]``."""
+"""Sampling settings, and pure filters over logits ``[..., V]``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-# Scores of tokens that may not be drawn. Finite, so that a row with every token filtered still has a softmax.
+# Logit of tokens that may not be sampled. Finite, so that a row with every token masked still has a softmax.
 MASKED = -1e30
 
 
 @dataclass(frozen=True)
 class RepetitionAware:
-    """Draws once more, from the whole distribution, when the drawn token was spoken a moment ago (VALL-E 2).
+    """Samples again, from the whole distribution, if the sampled token was spoken recently (VALL-E 2).
 
-    With it, top-k and top-p are both measured on the whole distribution, as CosyVoice does.
+    With this setting, top-k and top-p both use the whole distribution, as in CosyVoice.
 
     Args:
-        window: Newest columns that are looked at.
-        share: A token that makes up at least this share of them is drawn again.
-        exclude: Whether the second draw leaves the token out (CosyVoice since February 2026; before, it did not).
+        window: Number of recent columns to check.
+        share: Sample again if the token makes up at least this share of the recent columns.
+        exclude: Whether the second draw excludes the token, as CosyVoice does since February 2026 (it did not before).
     """
 
     window: int = 10
@@ -30,18 +30,18 @@ class RepetitionAware:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn from logits.
+    """Sampling settings.
 
     Args:
-        temperature: Logits are divided by it; 0 takes the most likely token (greedy).
-        top_k: Draw among the k most likely tokens; 0 draws among all.
-        top_p: Draw among the fewest most likely tokens whose probability reaches p; 1 draws among all.
-        repetition_penalty: Logits of tokens already spoken are divided by it (multiplied where negative); 1 is none.
+        temperature: Divides the logits; 0 takes the most likely token (greedy).
+        top_k: Sample from the k most likely tokens; 0 uses all tokens.
+        top_p: Sample from the smallest set of most likely tokens whose probability reaches p; 1 uses all tokens.
+        repetition_penalty: Divides the logits of tokens already spoken (multiplies negative logits); 1 is no penalty.
         already_spoken: Tokens that count as spoken from the first step on, in every codebook.
-        repetition: Draw again what was just spoken; None does not. Greedy choice never does.
+        repetition: Sample again if a token was spoken recently; None never does. Not used by greedy sampling.
 
     Raises:
-        ValueError: On a value outside its range.
+        ValueError: If a value is outside its range.
     """
 
     temperature: float = 1.0
@@ -62,13 +62,13 @@ class Sampling:
             raise ValueError(f"repetition_penalty {self.repetition_penalty} is not positive: 1 is no penalty")
 
     def filter(self, logits: Tensor) -> Tensor:
-        """Mask the tokens that are not drawn. Override it in a subclass for another rule, such as min-p.
+        """Mask the tokens that may not be sampled. Override it in a subclass for another rule, such as min-p.
 
         Args:
             logits: ``[B, n, V]``, already divided by the temperature.
 
         Returns:
-            The logits, `MASKED` where a token is not drawn; at least one token of every row is left.
+            The logits, with `MASKED` for tokens that may not be sampled. At least one token per row must be left.
         """
         if self.repetition is None:
             return keep_top_p(keep_top_k(logits, self.top_k), self.top_p)
@@ -77,7 +77,7 @@ class Sampling:
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Mask all but the k largest logits (ties with the k-th stay)."""
+    """Mask all but the k largest logits. Ties with the k-th logit are kept."""
     if k <= 0 or k >= logits.shape[-1]:
         return logits
     kth = logits.topk(k, dim=-1).values[..., -1:]
@@ -85,7 +85,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Mask all but the fewest most likely tokens whose probabilities add up to at least p; the first always stays."""
+    """Mask all but the smallest set of most likely tokens whose probability reaches p. At least one token is kept."""
     if p >= 1:
         return logits
     ordered, order = logits.sort(dim=-1, descending=True)
@@ -95,12 +95,12 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def penalise_repetition(logits: Tensor, spoken: Tensor, penalty: float) -> Tensor:
-    """Make tokens that were spoken less likely (Keskar et al., 2019: divide where positive, multiply where negative).
+    """Apply a repetition penalty: divide positive logits, multiply negative logits (Keskar et al., 2019).
 
     Args:
         logits: ``[..., V]``.
-        spoken: Bool ``[..., V]``.
-        penalty: Above 1 discourages, below 1 encourages.
+        spoken: Bool ``[..., V]``, the tokens that were spoken.
+        penalty: Above 1 makes spoken tokens less likely, below 1 more likely.
     """
     if penalty == 1:
         return logits

@@ -1,4 +1,4 @@
-"""Text tokenizers from their small files, which travel in checkpoints: a moved run still speaks."""
+"""Text tokenizers, built from small files. Checkpoints contain these files, so a run works without the original."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer
 
 Files = dict[str, bytes]
-"""Small files of an original model by their relative names."""
+"""Small files of an original model, by relative name."""
 
 
 def read_files(folder: Path, names: Sequence[str]) -> Files:
-    """Those of the named files that exist."""
+    """Read those of the named files that exist."""
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """Put files back under their relative names.
+    """Write files under their relative names.
 
     Raises:
-        ValueError: If a name leads out of the folder; they may come from another's checkpoint.
+        ValueError: If a name leads out of the folder. Files may come from an untrusted checkpoint.
     """
     for name, content in files.items():
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -33,10 +33,10 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 class TextTokenizer:
-    """A fast tokenizer of the Hugging Face family: picklable, with a digest.
+    """A picklable Hugging Face fast tokenizer with a digest.
 
     Args:
-        definition: ``tokenizer.json``, as text.
+        definition: Content of ``tokenizer.json``.
     """
 
     def __init__(self, definition: str) -> None:
@@ -44,14 +44,14 @@ class TextTokenizer:
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], extra_tokens: Sequence[str] = ()) -> TextTokenizer:
-        """The tokenizer of a model's files.
+        """Build the tokenizer from the files of a model.
 
         Args:
             files: ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``, with their configs.
-            extra_tokens: Special tokens that are added behind, where they are missing.
+            extra_tokens: Special tokens to append if they are missing.
 
         Raises:
-            ValueError: If transformers cannot make a fast tokenizer of them.
+            ValueError: If transformers cannot build a fast tokenizer from the files.
         """
         from transformers import AutoTokenizer
 
@@ -61,9 +61,9 @@ class TextTokenizer:
                 made = AutoTokenizer.from_pretrained(folder, local_files_only=True)
                 made.add_special_tokens({"additional_special_tokens": list(extra_tokens)})
                 return cls(made.backend_tokenizer.to_str())
-            except Exception as error:  # tokenizers raises nothing narrower
+            except Exception as error:  # tokenizers raises plain exceptions
                 found, reason = ", ".join(sorted(files)) or "nothing", str(error).partition("\n")[0].rstrip(" :")
-                raise ValueError(f"no tokenizer can be made of {found}: {reason}") from error
+                raise ValueError(f"no tokenizer can be built from {found}: {reason}") from error
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -75,7 +75,7 @@ class TextTokenizer:
         return hashlib.sha256(self.definition.encode()).hexdigest()[:12]
 
     def __call__(self, text: str) -> list[int]:
-        """Ids of a text; special tokens written in it are recognised, none are added."""
+        """Ids of a text. Special tokens in the text are recognised; no others are added."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -83,10 +83,10 @@ class TextTokenizer:
         return int(self._tokenizer.get_vocab_size())
 
     def token_id(self, token: str) -> int:
-        """The id of one token.
+        """The id of a token.
 
         Raises:
-            ValueError: If the vocabulary lacks it.
+            ValueError: If the vocabulary does not have it.
         """
         found = self._tokenizer.token_to_id(token)
         if found is None:

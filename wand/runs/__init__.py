@@ -1,1 +1,1 @@
-"""Run folders: checkpoints, settings, exports."""
+"""Run folders: checkpoints, settings and exports."""

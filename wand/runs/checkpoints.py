@@ -1,4 +1,4 @@
-"""Finding and reading the checkpoints of runs. Everything is read with ``weights_only``."""
+"""Find and read the checkpoints of runs. All files are read with ``weights_only``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ ABOUT = "wand.json"  # describes an export, in its folder
 
 
 def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
-    """The checkpoint file that a user means.
+    """Find the checkpoint file for a path.
 
     Args:
-        path: A file, a run folder (its ``checkpoints/last.ckpt``), or ``last``: the newest checkpoint of all runs.
-        runs: Where run folders are.
+        path: A checkpoint file, a run folder (its ``checkpoints/last.ckpt``), or ``last`` (the newest checkpoint of all
+            runs).
+        runs: Folder that contains the run folders.
 
     Raises:
-        ValueError: If there is none; nothing ever starts silently from zero.
+        ValueError: If there is no checkpoint, so that nothing starts silently from zero.
     """
     if str(path) == LAST:
         found = sorted(runs.glob("*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
@@ -54,15 +55,15 @@ def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
 
 
 def run_folder(checkpoint: Path) -> Path | None:
-    """The run folder that a checkpoint file lies in, if it does."""
+    """The run folder that contains a checkpoint file; None if it is in no run folder."""
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A Lightning checkpoint of wand.
+    """Read a checkpoint.
 
     Raises:
-        ValueError: If the file is damaged, holds code, or is not one of wand's.
+        ValueError: If the file is damaged, contains code, or is not a checkpoint of wand.
     """
     file = find_checkpoint(path)
     try:
@@ -75,7 +76,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]:
-    """The student of a run with its weights, in eval mode, and the other settings of its `WandModule`."""
+    """Load the student of a run, in eval mode, and the settings of the run."""
     checkpoint = read_checkpoint(path)
     backbone = _build(checkpoint)
     weights = {
@@ -88,25 +89,25 @@ def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]
 
 
 def load_original(path: str | Path) -> Backbone:
-    """The model that a run began with, from its original weights, in eval mode.
+    """Load the model that a run started from, with its original weights, in eval mode.
 
     Raises:
-        ValueError: If the run began from random weights, or the original weights have changed since.
+        ValueError: If the run started from random weights, or the original weights have changed since.
     """
     checkpoint = read_checkpoint(path)
     original = checkpoint["hyper_parameters"]["pretrained"]
     if original is None:
-        raise ValueError(f"the run {path} began from random weights: there is no original model")
+        raise ValueError(f"the run {path} started from random weights: there is no original model")
     backbone = _build(checkpoint)
     backbone.pretrained = original
     if backbone.pretrained_digest() != checkpoint["wand"]["pretrained_digest"]:
-        raise ValueError(f"the original weights at {original!r} have changed since the run {path} began")
+        raise ValueError(f"the original weights at {original!r} have changed since the run {path} started")
     backbone.load_pretrained()
     return backbone.eval()
 
 
 def codec_of_run(path: str | Path) -> Codec | None:
-    """The codec that a run's config names (``data.codec``), where the adapter brings none of its own."""
+    """Build the codec that the config of a run names (``data.codec``); None if it names none."""
     folder = run_folder(find_checkpoint(path))
     if folder is None or not (folder / "config.yaml").is_file():
         return None
@@ -120,6 +121,6 @@ def codec_of_run(path: str | Path) -> Codec | None:
 
 
 def _build(checkpoint: dict[str, Any]) -> Backbone:
-    """The model that a checkpoint describes, with random weights."""
+    """Build the model that a checkpoint describes, with random weights."""
     files = {name: bytes(content.numpy()) for name, content in checkpoint["wand"].get("files", {}).items()}
     return build_backbone(checkpoint["hyper_parameters"]["backbone"], files)

@@ -1,4 +1,4 @@
-"""Students in their original's format: ``wand export``."""
+"""Export a student in the format of its original model: ``wand export``."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from wand.version import __version__
 
 CARD = "README.md"
 PREFIX_RULE = (
-    "Every step sees all columns of the prefix and the last `window` columns of the speech, its own included; columns "
-    "of the prefix see those before them."
+    "Every step sees all columns of the prefix and the last `window` columns of the speech, including its own. Columns "
+    "of the prefix see themselves and the columns before them."
 )
 _CARD = """# {name}, adapted to windowed attention
 
-Made by [WAND](https://arxiv.org/abs/2604.08558) from the original weights {original}: every step sees the whole prefix
-(text, reference) and a window of the speech (**{window}**). Its cache does not grow.
+Made by [WAND](https://arxiv.org/abs/2604.08558) from the original weights {original}. Every step sees the whole prefix
+(text, reference) and the newest part of the speech (**{window}**). The size of the cache is constant.
 
 ```python
 import wand
 
-model = wand.load("{folder}")  # its codec second, where the adapter brings none of its own
-(speech,) = model.generate("what is to be said", reference="voice.wav", reference_text="what is said in it")
+model = wand.load("{folder}")  # pass codec=... if the adapter provides no codec
+(speech,) = model.generate("The text to speak.", reference="voice.wav", reference_text="The transcript of voice.wav.")
 ```
 
-**Without its window** (the original's own program, or transformers' `generate` on these files as they are) this model
-runs in a regime that it was never trained for, and saves nothing.
+**Without the window** (in the program of the original model, or with transformers' `generate` on these files) the model
+runs in a way that it was not trained for, and saves no memory or time.
 
 | | |
 |---|---|
@@ -39,22 +39,22 @@ runs in a regime that it was never trained for, and saves nothing.
 | window | {window} |
 | training | {steps} steps; {settings} |
 | best checkpoint by | {monitor} |
-| files | the original's own format; `{about}` has the window, the prefix rule and digests |
+| files | the format of the original; `{about}` has the window, the prefix rule and digests |
 
 Licence: {licence}
 {table}"""
 
 
 def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) -> Backbone:
-    """Write a run's student as its original is published, with ``wand.json`` and a card.
+    """Write the student of a run in the format of its original model, with ``wand.json`` and a model card.
 
     Args:
-        checkpoint: Run folder (its best checkpoint), checkpoint file, or ``last``.
-        out: Folder to write.
-        dtype: Of the weights; the original's by default.
+        checkpoint: Run folder (uses its best checkpoint), checkpoint file, or ``last``.
+        out: Folder to write; must be new or empty.
+        dtype: The dtype of the weights; that of the original weights by default.
 
     Raises:
-        ValueError: If the folder holds something, or the run has no window.
+        ValueError: If the folder is not empty, or the run has no window.
     """
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty: give a new folder")
@@ -65,7 +65,7 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
     if window is None:
         raise ValueError(f"the run {checkpoint} has no window (model.window null): there is nothing to export")
     backbone.save_pretrained(out, dtype)
-    if isinstance(window, int):  # other programs know no windows by layer
+    if isinstance(window, int):  # other programs do not support windows by layer
         backbone.note_window(out, window)
     backbone.pretrained = str(out)
     about = {
@@ -83,7 +83,7 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
 
 
 def _training(checkpoint: dict[str, Any], settings: RunSettings) -> dict[str, Any]:
-    """What the student went through."""
+    """How the student was trained."""
     monitored = {
         state["monitor"]: float(state["best_model_score"])
         for state in checkpoint.get("callbacks", {}).values()

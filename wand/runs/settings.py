@@ -1,4 +1,4 @@
-"""Settings of a training run as a checkpoint records them."""
+"""Settings of a training run, as a checkpoint stores them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from wand.distillation.terms import LossTerms
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW with a linear warm-up, then a cosine to zero over the rest of the training.
+    """AdamW with a linear warm-up and then a cosine decay to zero.
 
     Args:
         learning_rate: Peak learning rate, after the warm-up (paper: 1e-5, for models of half a billion parameters).
-        weight_decay: Weight decay of matrices; vectors (norms, biases) have none.
-        warmup: Share of the training steps in which the learning rate rises, in ``[0, 1)``.
+        weight_decay: Weight decay of matrices. Vectors (norms, biases) have none.
+        warmup: Share of the training steps that are warm-up, in ``[0, 1)``.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -42,9 +42,9 @@ class RunSettings:
     """All settings of a `WandModule` except its backbone, as a checkpoint stores them.
 
     Args:
-        window: Final window W in speech columns, one for all layers or one for each; None is full attention.
+        window: Final window W in speech columns: one for all layers, or one for each. None is full attention.
         teacher: ``copy``, a run folder or checkpoint, or None.
-        gradient_checkpointing: Whether layers keep only their inputs and are computed again in the backward pass.
+        gradient_checkpointing: Whether layers store only their inputs and are recomputed in the backward pass.
         loss: Terms of the training loss.
         optimizer: Optimizer and learning rate schedule.
 
@@ -61,22 +61,22 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.teacher is None and self.loss.ce_weight == 0:
             raise ValueError(
-                "model.teacher is null and model.loss.ce_weight is 0: there is nothing to learn from; give one of them"
+                "model.teacher is null and model.loss.ce_weight is 0: there is nothing to learn from; set one of them"
             )
 
     def to_plain(self) -> dict[str, Any]:
-        """Nested dictionaries of plain values."""
+        """The settings as nested dictionaries of plain values."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        """The settings that `to_plain` or an older version of wand stored, whatever stands beside them."""
+        """Read what `to_plain` or an older version of wand stored. Ignores the keys ``backbone`` and ``pretrained``."""
         known = group_settings({name: values[name] for name in values if name not in ("backbone", "pretrained")})
         loss, optimizer = LossTerms(**known.pop("loss")), OptimizerSettings(**known.pop("optimizer"))
         return cls(**known, loss=loss, optimizer=optimizer)
 
 
-# Settings that stood directly under `model` in the first runs, and the group that each belongs to now.
+# Settings that were directly under `model` in the first runs, and their group today.
 GROUPED = {
     **dict.fromkeys(("ce_weight", "kd_weight", "skew", "temperature", "codebook_weights"), "loss"),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup"), "optimizer"),
@@ -84,7 +84,7 @@ GROUPED = {
 
 
 def group_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with those of `GROUPED` in their groups: what the first checkpoints store is translated."""
+    """Move the settings in `GROUPED` into their groups, for checkpoints of the first runs."""
     grouped: dict[str, Any] = {"loss": {}, "optimizer": {}}
     for name, value in values.items():
         if name in GROUPED:
@@ -95,7 +95,7 @@ def group_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names, as they are typed: ``{"loss.skew": 0.1, ...}``."""
+    """Flatten nested settings to dotted names: ``{"loss.skew": 0.1, ...}``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}

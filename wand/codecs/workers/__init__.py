@@ -1,1 +1,1 @@
-"""What a codec worker script imports: `serve`."""
+"""The module `serve`, which codec worker scripts import."""

@@ -1,7 +1,7 @@
-"""One side of a codec's worker: requests as JSON lines on stdin, answers on stdout.
+"""The worker side of the codec protocol: requests are JSON lines on stdin, answers are JSON lines on stdout.
 
-Runs in the environment of the released model: the standard library and numpy are all it needs. A script makes an object
-with methods (``encode``, ``decode``, ...) and calls `serve`; arrays arrive and leave as numpy arrays.
+This module runs in the environment of the released model and needs only the standard library and numpy. A script calls
+`serve` with a function that makes an object with methods (``encode``, ``decode``, ...). Arrays are numpy arrays.
 """
 
 import base64
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-# How an answer's line begins.
+# First characters of a line with an answer.
 ANSWER = '{"id":'
 
 
 def pack(value: Any) -> Any:
-    """Arrays as ``{"dtype", "shape", "data"}``, in dicts and lists too."""
+    """Convert arrays, also inside dicts, to ``{"dtype", "shape", "data"}``."""
     if isinstance(value, np.ndarray):
         little = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("<")))
         data = base64.b64encode(little.tobytes()).decode()
@@ -29,7 +29,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """The arrays of `pack`."""
+    """Convert the output of `pack` back to arrays."""
     if isinstance(value, dict) and set(value) == {"dtype", "shape", "data"}:
         flat = np.frombuffer(base64.b64decode(value["data"]), dtype=value["dtype"])
         return flat.reshape(value["shape"]).copy()
@@ -39,12 +39,13 @@ def unpack(value: Any) -> Any:
 
 
 def serve(make: Callable[[dict[str, Any]], Any]) -> None:
-    """Answer until stdin ends.
+    """Answer requests until stdin ends.
 
     Args:
-        make: Called once with the settings (a dict: release, repository, device); gives the object that answers.
+        make: Called once, with the settings (a dict with release, repository and device). Returns the object that
+            answers.
     """
-    # What upstream prints would be taken for an answer: stdout is kept for the protocol alone.
+    # Keep stdout for answers only, and send everything that upstream prints to stderr.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     settings = json.loads(sys.argv[1])
@@ -61,7 +62,7 @@ def serve(make: Callable[[dict[str, Any]], Any]) -> None:
                 del answer["made"]
             arguments = unpack(request.get("arguments", {}))
             answer["result"] = pack(getattr(codec, request["do"])(**arguments))
-        except Exception as error:  # told to the other side, which raises it
+        except Exception as error:  # sent to the parent process, which raises it
             reason = " ".join(str(error).split())
             answer["error"] = f"{type(error).__name__}: {reason}"
         print(json.dumps(answer), file=answers, flush=True)
