@@ -296,7 +296,7 @@ class EncodecLM(Backbone):
         expected = (self.sample_rate, self.frame_rate, self.shape.codebook_size)
         if spoken != expected:
             raise ValueError(
-                f"codec {self.shape.codec!r} has (Hz, frames/s, codes) {spoken}, the model was made for {expected}"
+                f"codec {self.shape.codec!r} has (Hz, frames/s, codes) {spoken}, but the model needs {expected}"
             )
         return codec
 

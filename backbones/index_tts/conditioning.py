@@ -87,7 +87,7 @@ class _RelativeAttention(nn.Module):
         key, value = self._heads(self.linear_k(hidden)), self._heads(self.linear_v(hidden))
         place = self._heads(self.linear_pos(positions)).expand_as(key)
         by_content, by_place = ((query + bias).transpose(1, 2) for bias in (self.pos_bias_u, self.pos_bias_v))
-        # (q + u) k + (q + v) p as one product of longer vectors.
+        # Compute (q + u) k + (q + v) p as one product of concatenated vectors.
         attended = functional.scaled_dot_product_attention(
             torch.cat([by_content, by_place], dim=-1),
             torch.cat([key, place], dim=-1),

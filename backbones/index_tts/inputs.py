@@ -75,7 +75,7 @@ class PieceTokenizer:
             from sentencepiece import SentencePieceProcessor
         except ImportError as error:
             raise ValueError(
-                "IndexTTS reads texts with sentencepiece, which is not installed: pip install sentencepiece, or "
+                "the tokenizer of IndexTTS needs sentencepiece, which is not installed: pip install sentencepiece, or "
                 "wand-tts[indextts]"
             ) from error
         try:
@@ -156,7 +156,7 @@ class IndexTTSArchitecture:
 class IndexTTSConditioner:
     """Turns a text into ids and a reference into a log-mel.
 
-    Texts are cleaned as upstream does, but numbers are not written as words; see `clean_text`.
+    Texts are normalised as upstream does, but numbers are not written as words; see `clean_text`.
 
     Args:
         shape: Shape of the model.
@@ -178,7 +178,7 @@ class IndexTTSConditioner:
         """``text [n + 2]``, with start and stop, and ``mel [F, 100]`` of the first 15 seconds of the reference.
 
         Raises:
-            ValueError: If the text is empty, too long or has unknown characters, or the reference has no sound.
+            ValueError: If the text is empty, too long or has unknown characters, or the reference has no audio.
         """
         ids = self._read(text)
         audio = reference.audio

@@ -75,7 +75,7 @@ class AttentionContext:
         return own.dense(query, key, value, scaling)
 
     def visible(self, columns: int, device: torch.device, layer: int = 0) -> Tensor:
-        """Which keys a query sees under the hard mask: bool ``[1 or B, S, S]``, queries by keys."""
+        """Bool ``[1 or B, S, S]``, queries by keys: whether a query sees a key under the hard mask."""
         return self._at(layer).visible(columns, device)
 
     def mask(self, columns: int, device: torch.device, bias_dtype: torch.dtype | None = None, layer: int = 0) -> Tensor:

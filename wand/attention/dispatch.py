@@ -31,7 +31,7 @@ def choose_kernel(query: Tensor, window: AttentionWindow, boundary: int, padded:
 
     Args:
         query: ``[B, H, S, D]``. Its device and dtype also matter.
-        window: The policy for speech columns.
+        window: Window of the layer.
         boundary: P, the column where speech starts.
         padded: Whether any row is padded.
     """

@@ -37,7 +37,7 @@ def make_program(
     """Make the mask of a batch.
 
     Args:
-        window: The policy for speech columns.
+        window: Window of the layer.
         boundary: P, the column where speech starts.
         starts: ``[B]`` first real column of every row; None when no row is padded.
         rows: B.

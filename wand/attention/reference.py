@@ -39,7 +39,7 @@ def reference_attention(
         query: ``[B, H, S, D]``.
         key: ``[B, G, S, D]``; head h reads key/value head ``h // (H / G)``.
         value: ``[B, G, S, D]``.
-        window: The policy for speech columns.
+        window: Window of the layer.
         boundary: P, the column where speech starts.
         starts: ``[B]`` first real column of every row.
         scaling: Factor of the logits; ``D ** -0.5`` by default.

@@ -21,7 +21,7 @@ class AttentionWindow:
 
     Args:
         size: Number of speech columns in view, including the query's own; None is full causal attention.
-        tau: Strength of the soft mask; None is the hard mask that inference uses.
+        tau: Strength of the soft mask; None is the hard mask, which inference uses.
 
     Raises:
         ValueError: If `size` is not positive, `tau` is negative, or `tau` is given without a window.

@@ -23,7 +23,7 @@ EMBEDDED = "embedded"
 
 
 class EncodecBase(Codec):
-    """EnCodec (Defossez et al., 2022) for mono audio, without segments and scales; subclasses choose the library.
+    """EnCodec (Defossez et al., 2022) for mono audio, without segments and scales. Each subclass uses one library.
 
     Attributes:
         model: The network. Its `encoder` and `decoder` map audio to embeddings and back, its `quantizer` maps

@@ -105,7 +105,7 @@ def _open(path: Path, sample_rate: int, network: dict[str, Any]) -> Any:
     first = next((state[name] for name in FIRST if name in state), None)
     codebooks = [tensor for name, tensor in state.items() if name.endswith("._codebook.embed")]
     if first is None or not codebooks:
-        raise ValueError(f"{path} does not hold weights of encodec.EncodecModel: give the .th file as it was published")
+        raise ValueError(f"{path} does not hold weights of encodec.EncodecModel: give the published .th file")
     if first.shape[1] != 1:
         raise segments_refused(str(path))
     size, dimension = codebooks[0].shape

@@ -115,7 +115,7 @@ class WorkerCodec(Codec):
         """Digest of the weights that determine the codes, or of your own script."""
         file = Path(str(self.settings["release"])) / self._weights if self._weights else self.script
         if not file.is_file():
-            raise ValueError(f"no {file.name} in {file.parent}: is data.codec's release the folder of the weights?")
+            raise ValueError(f"no {file.name} in {file.parent}: set release of data.codec to the folder of the weights")
         name = self.model if self._weights else self.script.stem
         return f"{name}-{file_digest(file)[:12]}"
 

@@ -1,1 +1,1 @@
-"""Decoding column by column with a cache that does not grow: cache, decoder, samplers, stop rules."""
+"""Decoding column by column with a cache of constant size: cache, decoder, samplers, stop rules."""

@@ -69,7 +69,7 @@ class PrefixWindowCache(Cache):
 
     Args:
         config: Configuration of the transformers decoder.
-        prefix_length: P, prefix columns, left padding included.
+        prefix_length: P, the number of prefix columns, including left padding.
         window: W, the number of speech columns in view, including the newest: one size for all layers, or one for each.
         batch_size: B.
         dtype: The dtype of keys and values.
@@ -288,7 +288,7 @@ class _RingLayer(CacheLayerMixin):
         """Do nothing: storage is allocated when the cache is created."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write ``[B, G, n, D]``: the whole prefix (n = P) into an empty cache, or one column (n = 1)."""
+        """Write keys and values ``[B, G, n, D]``: the whole prefix (n = P) if the cache is empty, else one column."""
         clock = self.clock
         columns = key_states.shape[2]
         if columns == 1 and clock.prefilled:

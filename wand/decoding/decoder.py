@@ -22,7 +22,7 @@ DecodingCache = PrefixWindowCache | FullCache
 
 
 class Decoder:
-    """A backbone under one window: `prefill` returns a cache, every `step` advances it by one column.
+    """Runs a backbone under one window: `prefill` returns a cache, and each `step` advances it by one column.
 
     A decoder does not change during a run, so runs may share it, in turns or from several threads.
 

@@ -233,7 +233,7 @@ class Engine:
     def _free(self) -> list[int]:
         return [row for row, speech in enumerate(self._speeches) if speech is None]
 
-    # -- beginnings ----------------------------------------------------------------------------------------------
+    # -- starting requests ---------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
         if not self._queue:
@@ -304,7 +304,7 @@ class Engine:
         speech.given += codes.shape[1]
         return Part(speech.ticket, codes)
 
-    # -- ends ----------------------------------------------------------------------------------------------------
+    # -- finished rows -------------------------------------------------------------------------------------------
 
     @property
     def _may_have_ended(self) -> bool:

@@ -42,7 +42,7 @@ class FullCache(DynamicCache):
     """Keeps every column, so its size and the time per step grow. All rows have the same position.
 
     Args:
-        prefix_length: P, prefix columns, left padding included.
+        prefix_length: P, the number of prefix columns, including left padding.
         starts: ``[B]`` first real column of every row; None when no row is padded.
     """
 

@@ -20,7 +20,7 @@ def capture(
         state: Returns all tensors that the halves change. The warm-up restores their values.
 
     Returns:
-        The two halves as replays of their graphs.
+        Functions that replay the graphs of the two halves.
     """
     # The device of the tensors may not be the current device.
     with torch.cuda.device(state()[0].device):

@@ -86,7 +86,7 @@ def check_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
             )
     for name in found:
         if name not in own:
-            raise ValueError(f"{path} holds another model: this model has no tensor {name!r}")
+            raise ValueError(f"{path} holds another model: its tensor {name!r} is unknown here")
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -113,7 +113,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The weight files of a model: one file, or the parts that an index names.
 
     Raises:
-        ValueError: If there are none, or a part is missing.
+        ValueError: If there are no weights, or a part is missing.
     """
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]

@@ -90,7 +90,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
-        """Plain values from which `from_architecture` builds this model with random weights."""
+        """Plain values from which `from_architecture` builds this model."""
 
     @abstractmethod
     def __init__(self, pretrained: str | None = None) -> None:
@@ -106,7 +106,7 @@ class Backbone(nn.Module, ABC):
         """Read the original weights from `pretrained`.
 
         Raises:
-            ValueError: If they are missing or do not fit.
+            ValueError: If the weights are missing or do not fit the model.
         """
 
     @abstractmethod
@@ -160,7 +160,7 @@ class Backbone(nn.Module, ABC):
     def use_files(self, files: Files) -> None:
         """Set `files` on a model rebuilt from a checkpoint, before the conditioner is used."""
         if files:
-            raise ValueError(f"{type(self).__name__} has no use for the files {', '.join(files)}")
+            raise ValueError(f"{type(self).__name__} uses no files, but was given {', '.join(files)}")
 
     def speech_bounds(self, batch: ConditionedBatch) -> tuple[Tensor, Tensor] | None:
         """Minimum and maximum number of speech columns ``[B]`` of each row; None if the model has no such rule.
@@ -298,7 +298,7 @@ class Backbone(nn.Module, ABC):
         if windows.smallest is not None and windows.smallest <= self.layout.flush_columns:
             raise ValueError(
                 f"window {windows.plain} must exceed the delay of {self.layout.flush_columns} columns: "
-                f"no step would see a whole frame"
+                f"otherwise no step sees a whole frame"
             )
         return windows.map(
             lambda one: one if one.size is None else AttentionWindow(self.layout.whole_frames(one.size), one.tau)

@@ -52,7 +52,7 @@ class ConditionedBatch:
     The logits of column P - 1 + i predict ``labels[:, i]``: the columns y_1 ... y_T, then the stop.
 
     Args:
-        conditioning: The adapter's tensors, batched by its conditioner.
+        conditioning: Tensors of the adapter, batched by its conditioner.
         prefix_length: P, the column where speech starts.
         prefix_lengths: ``[B]`` number of real prefix columns of each row.
         columns: Speech columns ``[B, T, K]``, right-padded.

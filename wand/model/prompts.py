@@ -230,7 +230,7 @@ class PromptConditioner:
         return {"ids": torch.cat(ids)}
 
     def global_codes(self, ids: Tensor) -> Tensor:
-        """The global codes among ids ``[L]`` of a prompt."""
+        """The global codes in the ids ``[L]`` of a prompt."""
         return torch.stack([(self._global_ids == token).nonzero()[0, 0] for token in ids if token in self._global_ids])
 
     def _written(self, text: str) -> str:

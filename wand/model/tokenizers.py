@@ -27,7 +27,7 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     """
     for name, content in files.items():
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"a file of the model is called {name!r}, which leads out of its folder: not written")
+            raise ValueError(f"the file name {name!r} of the model leads out of its folder: not written")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 

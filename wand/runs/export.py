@@ -30,7 +30,7 @@ model = wand.load("{folder}")  # pass codec=... if the adapter provides no codec
 (speech,) = model.generate("The text to speak.", reference="voice.wav", reference_text="The transcript of voice.wav.")
 ```
 
-**Without the window** (in the program of the original model, or with transformers' `generate` on these files) the model
+**Without its window** (in the program of the original model, or with transformers' `generate` on these files) the model
 runs in a way that it was not trained for, and saves no memory or time.
 
 | | |

@@ -97,5 +97,5 @@ def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Referenc
             f"{backbone.layout.rows_of_codes}"
         )
     if made_by and codec is not None and made_by != codec.fingerprint:
-        raise ValueError(f"{path} is a voice in another codec ({made_by}, not {codec.fingerprint}): save it anew")
+        raise ValueError(f"{path} is a voice in another codec ({made_by}, not {codec.fingerprint}): save it again")
     return voice
