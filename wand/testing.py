@@ -287,7 +287,7 @@ class BackboneContract:
 
     @torch.no_grad()
     def test_it_speaks_in_bfloat16(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
-        """Weights in half precision give about the same logits."""
+        """Weights in bfloat16 give about the same logits."""
         expected = backbone(batch, window)
         half = copy.deepcopy(backbone).to(torch.bfloat16)
         decoder, head = Decoder(half, window), half.speech_head()

@@ -16,8 +16,8 @@ class LossTerms:
         temperature: Softmax temperature of student and teacher in the divergence.
         divergence: ``skew_kl``, ``forward_kl``, ``reverse_kl``, ``jsd``, or the import path of a function of your own,
             ``package.module.function`` (see `wand.distillation.divergences`).
-        codebook_weights: One weight per codebook for its labels in the training loss; null gives all the same weight.
-            The first codebooks carry the words, and the last ones are hard to predict.
+        codebook_weights: One weight per codebook for its labels in the training loss; null weights all equally. The
+            first codebooks carry the words, the last ones are hard to predict.
 
     Raises:
         ValueError: If a setting is outside its range, or all weights are zero.

@@ -204,7 +204,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def columns_per_second(self) -> float:
-        """Speech columns of a second of speech."""
+        """Speech columns per second."""
         return self.frame_rate * self.layout.columns_per_frame
 
     def finish_init(self) -> None:

@@ -30,7 +30,7 @@ class Synthesizer:
     Args:
         backbone: The model, in eval mode.
         window: Its window.
-        codec: Its codec. Without one, the model speaks codes only.
+        codec: Its codec, for audio and for references from sound files. With None, the model speaks codes only.
         int8: Use int8 weights (CPU only). This is faster but changes the results slightly.
     """
 
@@ -48,13 +48,13 @@ class Synthesizer:
         """Read a voice from a sound file or a saved voice, for use in several calls.
 
         Args:
-            path: A sound file, or a file written by `wand.speech.voices.save_voice`.
+            path: A sound file, or a file written by `save_voice`.
             text: Transcript of the sound file, if known.
         """
         return open_voice(path, self.backbone, self.codec, text)
 
     def save_voice(self, path: str | Path, reference: Reference) -> None:
-        """Write a voice to a file that `read_voice`, `generate` and `stream` take in place of its sound.
+        """Save a voice, so that `read_voice`, `generate` and `stream` can use the file instead of a sound file.
 
         Args:
             path: File to write, named ``*.safetensors``.
