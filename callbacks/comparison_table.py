@@ -21,19 +21,18 @@ from wand.training.module import WandModule
 class ComparisonTable(Callback):
     """Runs a `ComparisonTest` at the end of a test, prints its table and writes it.
 
-    The run's folder ``test`` (``closing`` after a fit) gets ``table.json``, ``table.md``, all takes with what was heard
-    in them, sounds and spectrograms. Several processes share the sentences.
+    The run's folder ``test`` (``closing`` after a fit) gets ``table.json``, ``table.md``, all takes with their
+    transcripts, audio files and spectrograms. Several processes share the sentences.
 
     Args:
         recogniser: The speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that
             transformers opens (``openai/whisper-large-v3``), or null for a table without speech.
-        full: How much ``wand test`` does.
-        closing: How much the test at the end of a fit does.
-        rows: Sentences spoken side by side.
-        seconds: Lengths of speech at which the cache is counted.
-        columns: Speech columns after which a step is timed.
-        metrics: Metrics of your own (`wand.evaluation.metric.TestMetric`), each a further column; they need a
-            recogniser.
+        full: Size of the test that ``wand test`` runs.
+        closing: Size of the test at the end of a fit.
+        rows: Number of sentences that are spoken at once, as rows of a batch.
+        seconds: Speech lengths, in seconds, for the cache sizes.
+        columns: Speech lengths, in columns, for the step times.
+        metrics: Your own metrics, one further column each; they need a recogniser.
 
     Raises:
         ValueError: If two metrics have the same name.
@@ -61,15 +60,15 @@ class ComparisonTable(Callback):
 
     @property
     def size(self) -> TestSize:
-        """How much the present test does."""
+        """Size of the current test."""
         return self.closing if self.after_fit else self.full
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tell the module which systems to compare."""
         if self.metrics and self.recogniser is None:
             raise ValueError(
-                f"table.metrics {', '.join(metric.name for metric in self.metrics)} need speech, and without a "
-                f"recogniser nothing is spoken: give --recogniser, or leave the metrics out"
+                f"table.metrics {', '.join(metric.name for metric in self.metrics)} need speech, but nothing is spoken "
+                f"without a recogniser: give --recogniser, or remove the metrics"
             )
         if stage == "test":
             assert isinstance(pl_module, WandModule)
@@ -79,13 +78,13 @@ class ComparisonTable(Callback):
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure cost and speech, print and write."""
+        """Measure cost and speech, then print and write the table."""
         assert isinstance(pl_module, WandModule)
         data = getattr(trainer, "datamodule", None)
         assert isinstance(data, SpeechDataModule)
         codec = pl_module.backbone.find_codec()
         if self.recogniser is not None and codec is None:
-            rank_zero_warn(f"recogniser {self.recogniser} has nothing to hear: there is no codec (data.codec)")
+            rank_zero_warn(f"recogniser {self.recogniser} is not used: there is no codec to make audio (data.codec)")
         test = ComparisonTest(
             {system: pl_module.weights_of(system) for system in pl_module.systems},
             data.examples["test"],

@@ -1,4 +1,4 @@
-"""Speech of teacher and student at every validation: to listen to, and to choose the best checkpoint."""
+"""Speech of teacher and student at every validation, to listen to and to choose the best checkpoint."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ from wand.training.module import WandModule
 
 
 class SpeechLogger(Callback):
-    """Lets the student speak validation sentences under its final window.
+    """Synthesises validation sentences with the student under its final window.
 
-    With a recogniser, every validation logs ``val/cer``, by which the best checkpoint can be chosen; the first one also
-    logs the teacher's, ``val/teacher_cer``. ``val/speaking_share`` is the time for this as a share of training.
-    A few sentences are written as sound to TensorBoard and to the run's ``samples``: the recording and the teacher
-    once, the student at every validation. The recording has passed the codec, so it is the best a model can sound.
+    With a recogniser, every validation logs the student's error rate ``val/cer``, which can select the best checkpoint.
+    The first validation also logs the teacher's, ``val/teacher_cer``. ``val/speaking_share`` is the share of the
+    training time that this takes. A few sentences are written as audio to TensorBoard and to the run's folder
+    ``samples``: the recording and the teacher once, the student at every validation. The recording has passed through
+    the codec, so no model can sound better.
 
     Args:
         recogniser: Speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that transformers
-            opens (``openai/whisper-large-v3``), or null for sound only.
-        sentences: Number of validation sentences that the recogniser transcribes at each validation.
-        sounds: Number of validation sentences that are kept as sound.
+            opens (``openai/whisper-large-v3``), or null for audio only.
+        sentences: Number of sentences that the recogniser transcribes at each validation.
+        sounds: Number of sentences whose audio is saved.
         rows: Number of sentences that are spoken at once, as rows of a batch.
     """
 
@@ -57,7 +58,7 @@ class SpeechLogger(Callback):
         self._began, self._speaking = time.monotonic(), 0.0
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Speak, listen and log."""
+        """Synthesise, transcribe and log."""
         data = getattr(trainer, "datamodule", None)
         trial = trainer.fast_dev_run  # type: ignore[attr-defined]
         if trial or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
@@ -68,7 +69,7 @@ class SpeechLogger(Callback):
         begin = time.monotonic()
         codec = pl_module.backbone.find_codec()
         if codec is None:
-            return  # ready-made codes: nothing to be heard
+            return  # the corpus consists of codes, and without a codec there is no audio
         codec = codec.to(pl_module.device)
         self._voices = voices = self._voices or ReferenceVoices(data.source, codec)
         chosen = spread(data.examples["validation"], self.sentences if self.recogniser else self.sounds)

@@ -1,4 +1,4 @@
-"""Narrows the window of a `WandModule` while it trains."""
+"""The callback that narrows the attention window during training."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ DEFAULT_SCHEDULE = WindowSchedule()
 
 
 class WindowCurriculum(Callback):
-    """Sets the window of every training step from ``global_step / total_steps``; evaluation runs under the final one.
+    """Sets the window of every training step from ``global_step / total_steps``. Evaluation uses the final window.
 
-    The window is a pure function of the step, so a resumed run continues with the window that it would have had. The
-    stored state only serves to notice that a run is resumed under another schedule.
+    The window is a pure function of the step, so a resumed run gets the same windows as an uninterrupted one. The
+    stored state is only used to detect that a run is resumed under another schedule.
 
     Args:
-        schedule: First window (`start`, in speech columns) and first softness of the mask (`tau_start`), and how both
-            approach the final hard window; null trains under the final window from the first step on.
-        accept_change: Whether to resume a run whose stored schedule or number of steps is another one.
+        schedule: How the window narrows: from `start` speech columns with a soft mask (`tau_start`) to the final hard
+            window. Null uses the final window at every step.
+        accept_change: Whether to resume although the schedule or the number of steps has changed.
 
     Raises:
-        ValueError: If the schedule starts below the final window, or a resumed run would silently follow another one.
+        ValueError: If the schedule starts below the final window, or if a resumed run has another schedule.
     """
 
     def __init__(self, schedule: WindowSchedule | None = DEFAULT_SCHEDULE, accept_change: bool = False) -> None:
@@ -40,18 +40,20 @@ class WindowCurriculum(Callback):
         return "WindowCurriculum"
 
     def check(self, module: WandModule) -> None:
-        """Refuse a schedule that cannot reach the window of a module; before any work, where that is possible."""
+        """Refuse a schedule that cannot narrow to the final window of a module."""
         if self.schedule is not None:
             self.schedule.check(module.final_window)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a second curriculum and a schedule that cannot reach the window."""
+        """Refuse a second curriculum, and a schedule that cannot narrow to the final window."""
         if sum(isinstance(callback, WindowCurriculum) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
-            raise ValueError("two WindowCurriculum callbacks: it is always present, configure it under `curriculum:`")
+            raise ValueError(
+                "there are two WindowCurriculum callbacks, but one is always added: configure it under `curriculum:`"
+            )
         self.check(_wand(pl_module))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fix the number of steps; compare with what a checkpoint says."""
+        """Read the number of steps and compare the schedule with the one in the checkpoint."""
         self._total_steps = int(trainer.estimated_stepping_batches)
         changes = [f"{name} {old} is now {new}" for name, old, new in self._changes()]
         if changes and not self.accept_change:
@@ -62,16 +64,16 @@ class WindowCurriculum(Callback):
         self._apply(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """The window of this step, constant through its micro-batches."""
+        """Set the window of this step; it is the same for all its micro-batches."""
         self._apply(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Schedule and number of steps."""
+        """The schedule and the number of steps."""
         schedule = None if self.schedule is None else asdict(self.schedule)
         return {"version": 1, "total_steps": self._total_steps, "schedule": schedule}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep what the checkpoint says, for comparison."""
+        """Keep the state of the checkpoint for comparison."""
         self._stored = state_dict
 
     def _changes(self) -> list[tuple[str, Any, Any]]:

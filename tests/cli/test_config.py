@@ -43,4 +43,4 @@ def test_help_tells_what_settings_mean(workplace: Workplace, capsys: pytest.Capt
         main(["fit", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "speech columns a step sees at the end of training and in all use afterwards" in text
-    assert "First window (`start`, in speech columns) and first softness of the mask" in text
+    assert "How the window narrows: from `start` speech columns with a soft mask (`tau_start`)" in text

@@ -1,4 +1,4 @@
-"""The help of the training commands: wand's own settings first, Lightning's on request."""
+"""The help of the training commands: wand's own settings first, Lightning's only with `--help_all`."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ TITLES = {
     "checkpoint": "Best checkpoint (Lightning)",
     "last_checkpoint": "Last checkpoint (Lightning)",
 }
-# Sections whose settings are Lightning's own; only `--help_all` shows them.
+# Sections with Lightning's own settings; only `--help_all` shows them.
 LIGHTNING = ("trainer", "checkpoint", "last_checkpoint")
 # Texts of options that Lightning and jsonargparse add.
 TEXTS = {
-    "--config": "Config: a YAML file, or the name of a config that comes with wand. Later ones overrule earlier ones.",
-    "--print_config": "Print the config that results from all files and options, and exit.",
-    "--seed_everything": "Seed of all random numbers; `true` draws one, `false` sets none.",
-    "--ckpt_path": "Checkpoint to start from: a run folder (its last checkpoint), a checkpoint file, or `last` for the "
-    "newest run.",
-    "--weights_only": argparse.SUPPRESS,  # has no effect here, but stands in the configs of runs
+    "--config": "A YAML file, or the name of a config that comes with wand. Later configs override earlier ones.",
+    "--print_config": "Print the resulting config and exit.",
+    "--seed_everything": "Random seed; `true` draws one, `false` sets none.",
+    "--ckpt_path": "Checkpoint to start from: a run folder (its last one), a file, or `last` (the newest run).",
+    "--weights_only": argparse.SUPPRESS,  # has no effect, but the configs of runs contain it
 }
+CLASS_HELP = "Show the settings of this class and exit."
 
 
 class HelpAll(argparse._HelpAction):
-    """Prints the help with all sections and exits."""
+    """Print the help with all sections and exit."""
 
     def __call__(
         self,
@@ -54,7 +54,7 @@ class HelpAll(argparse._HelpAction):
 
 
 class HelpParser(LightningArgumentParser):
-    """A parser whose `--help` shows wand's own sections, and whose `--help_all` adds those of Lightning."""
+    """A parser whose `--help` shows wand's own sections. Its `--help_all` adds those of Lightning."""
 
     shows_all = False
 
@@ -63,15 +63,17 @@ class HelpParser(LightningArgumentParser):
         self.add_argument(
             "--help_all",
             action=HelpAll,
-            help="Show all settings, with those of Lightning's trainer and of the checkpoints, and exit.",
+            help="Show all settings, Lightning's included, and exit.",
         )
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """The help; its sections follow the order of `TITLES`, and those that are not named there come last."""
+        """Format the help. Sections come in the order of `TITLES`; other sections come last."""
         groups: dict[str, Any] = self.groups or {}
         self.usage = f"{self.prog.replace(' [options]', '')} [--config NAME] [options]"
         for action in self._actions:
             action.help = next((TEXTS[name] for name in action.option_strings if name in TEXTS), action.help)
+            if action.dest.endswith(".help"):
+                action.help = CLASS_HELP
             if action.dest in groups and not self.shows_all:  # reads the settings of one section from a file
                 action.help = argparse.SUPPRESS
         self._optionals.title = "Run"
@@ -86,7 +88,7 @@ class HelpParser(LightningArgumentParser):
 
 
 def title(name: str) -> str:
-    """Title of a section: ``table`` is "Test table", ``model.loss``, which has no title of its own, "Model: loss"."""
+    """Title of a section: "Test table" for ``table``; "Model: loss" for ``model.loss``, which is not in `TITLES`."""
     above, _, last = name.rpartition(".")
     words = last.replace("_", " ")
     return TITLES.get(name) or (f"{title(above)}: {words}" if above else words.capitalize())

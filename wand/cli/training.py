@@ -37,40 +37,40 @@ from wand.training.module import WandModule
 from wand.version import __version__
 
 DESCRIPTIONS = {
-    "fit": "Adapt a model: distil a full-attention teacher into a student that sees through a window.",
+    "fit": "Adapt a model: distil a full-attention teacher into a windowed student.",
     "validate": "Measure a run's student on the validation split, under its final window.",
-    "test": "Compare teacher, untrained windows and student on the test split; the table is written into the run.",
-    "prepare": "Make the training data of a config, as the first fit with the same options would.",
+    "test": "Compare teacher, untrained windows and student on the test split; the table goes into the run folder.",
+    "prepare": "Make the training data of a config. The first fit with the same options does the same.",
 }
 
 
 class WandCLI(LightningCLI):
-    """LightningCLI with a curriculum that is always there, run folders, and a user who wins over a checkpoint."""
+    """LightningCLI with a curriculum in every run, run folders, and options that override a checkpoint's settings."""
 
     preparing = False
     checkpoint_file: Path | None = None
     folder: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The sections that every run has."""
+        """Add the sections that every run has."""
         if self.preparing:
             parser.add_argument(
                 "--check",
                 action="store_true",
-                help="Read every byte of the shards that are there and name the damaged ones; encodes nothing.",
+                help="Check every byte of the existing shards and name the damaged ones. Makes no data.",
             )
         parser.add_argument(
             "--name",
             type=str,
             default="run",
-            help="Name of the run. Its folder is runs/NAME, or runs/NAME-2, ... if that exists.",
+            help="Name of the run. The folder is runs/NAME (or NAME-2, ... if it exists).",
         )
         parser.add_argument(
             "--recogniser",
             type=str | None,
             default=None,
             help="Speech recogniser for the error rates: `embedded` (for the speech of wand.demo), a folder or name "
-            "that transformers opens (openai/whisper-large-v3), or null for no error rates.",
+            "that transformers opens (openai/whisper-large-v3), or null for none.",
         )
         parser.add_lightning_class_args(WindowCurriculum, "curriculum")
         parser.add_lightning_class_args(SpeechLogger, "speech")
@@ -98,14 +98,14 @@ class WandCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Commands, and the arguments of the trainer's methods that are not the user's."""
+        """Commands, and the arguments of the trainer's methods that are not options."""
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: a checkpoint never overrules what the user typed (its run's config is read before the flags)."""
+        """Do nothing: a checkpoint never overrides what the user typed. Its run's config is read before the options."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the trainer its run folder, TensorBoard logger and precision, where the user has not."""
+        """Give the trainer its run folder, TensorBoard logger and precision, unless the user has set them."""
         settings = self._get(self.config_init, "trainer")
         self._check_settings()
         self.folder = self._choose_folder(bool(settings["fast_dev_run"]))
@@ -113,7 +113,7 @@ class WandCLI(LightningCLI):
             kwargs["default_root_dir"] = str(self.folder)
         if self.subcommand != "fit":
             kwargs["logger"] = False
-            self.save_config_callback = None  # the run's config.yaml is that of its fit
+            self.save_config_callback = None  # the run folder keeps the config.yaml of its fit
         elif settings["logger"] is None and self.folder is not None:
             if find_spec("tensorboard") is None:
                 raise ValueError("tensorboard is not installed: pip install tensorboard, or --trainer.logger false")
@@ -128,7 +128,7 @@ class WandCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _check_settings(self) -> None:
-        """Errors that need no data come before the data, and before a run folder, are made."""
+        """Raise the errors that need no data, before data and a run folder are made."""
         self._get(self.config_init, "curriculum").check(self.model)
         monitor = self._get(self.config_init, "checkpoint").monitor
         if (recogniser := self._get(self.config_init, "recogniser")) is not None:
@@ -137,22 +137,23 @@ class WandCLI(LightningCLI):
         if self.subcommand == "fit" and monitor == "val/cer" and recogniser is None:
             raise ValueError(
                 "checkpoint.monitor val/cer needs a recogniser: pass --recogniser embedded (for the speech of "
-                "wand.demo), or the name of a model of transformers"
+                "wand.demo) or the name of a speech recognition model that transformers opens"
             )
         if needs_teacher and self.model.settings.teacher is None:
             raise ValueError(
-                f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: monitor val/ce, mode min"
+                f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: set checkpoint.monitor "
+                f"val/ce and checkpoint.mode min"
             )
 
     def _choose_folder(self, trial: bool) -> Path | None:
-        """The folder of the checkpoint's run, else a new one for a fit; a trial run leaves nothing behind."""
+        """The folder of the checkpoint's run, or a new folder for a fit. A trial run (fast_dev_run) gets none."""
         folder = None if self.checkpoint_file is None else run_folder(self.checkpoint_file)
         if self.subcommand != "fit" or trial:
             return folder
         return folder or new_run_folder(self._get(self.config, "name"))
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; checkpoints hold tensors and plain values only."""
+        """Train. Checkpoints contain only tensors and plain values."""
         self.trainer.fit(**{**kwargs, "weights_only": True})
 
     def validate(self, **kwargs: Any) -> None:
@@ -164,7 +165,7 @@ class WandCLI(LightningCLI):
         self.trainer.test(**{**kwargs, "weights_only": True, "verbose": False})
 
     def after_fit(self) -> None:
-        """Keep where the run stands; close with the test split's table and what to try next."""
+        """Save the last checkpoint, test the best one, and print what to try next."""
         if self.folder is None:
             return
         self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
@@ -178,7 +179,7 @@ class WandCLI(LightningCLI):
 
 
 def default_precision(accelerator: str) -> str:
-    """``bf16-mixed`` where the machine computes in bfloat16, else ``32-true``."""
+    """``bf16-mixed`` if the hardware supports bfloat16, else ``32-true``."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
@@ -198,9 +199,9 @@ The run is in {run}. Next:
 
 
 def _quiet() -> None:
-    """Drop what Lightning says that is no news here: the teacher is in eval mode on purpose."""
+    """Silence warnings of Lightning that do not apply here: the teacher, for example, is in eval mode on purpose."""
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
-    # The datamodule carries the loader's place.
+    # The datamodule stores the position of the loader.
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
@@ -209,17 +210,17 @@ def _quiet() -> None:
 
 
 def main(command: str, arguments: list[str]) -> WandCLI:
-    """Run one of the trainer's commands, or build everything that ``fit`` would run (``prepare``).
+    """Run one of the trainer's commands; ``prepare`` only builds what ``fit`` would run.
 
     Args:
         command: ``fit``, ``validate``, ``test``, or ``prepare``.
-        arguments: Its options.
+        arguments: Options of the command.
     """
     runs = command != "prepare"
     settled, checkpoint = settle_arguments(arguments)
     _quiet()
     for name in known_backbones():
-        find_backbone(name)  # imported, an adapter can be named without its module
+        find_backbone(name)  # after the import, an adapter can be named without its module
 
     class Bound(WandCLI):
         preparing = not runs

@@ -1,4 +1,4 @@
-"""The LightningDataModule: a corpus, its cache, and the loaders of every split."""
+"""The LightningDataModule: a corpus, its cache, and the data loader of every split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wand.model.backbone import Backbone
 
 @runtime_checkable
 class ConditionedModule(Protocol):
-    """What a LightningModule must have for `SpeechDataModule` to make its batches.
+    """What a LightningModule must have so that `SpeechDataModule` can make its batches.
 
     Attributes:
         backbone: The model whose conditioner, layout and codec make the batches.
@@ -40,27 +40,27 @@ def default_cache_dir() -> Path:
 
 
 class SpeechDataModule(LightningDataModule):
-    """Prepares a corpus once (cached, restartable, shared by runs) and batches it by length.
+    """Prepares a corpus once and batches it by length. Preparation is cached, restartable and shared by runs.
 
-    The shards of a split are opened when a stage needs it; their rows are read when a batch is made.
+    The shards of a split are opened when a stage needs them. Their rows are read when a batch is made.
 
     Args:
-        source: The corpus: `wand.data.sources.corpora.LibriTTS` or another (docs/data.md).
-        batch_size: Most utterances in the batch of one step and device.
-        columns_per_batch: Most columns in the batch of one step and device: prefix and speech of all utterances,
-            padding included. Short utterances then come in larger batches than long ones, so raise `batch_size` as
-            well; null sets no bound.
-        seed: Seed of the order of batches.
-        cache_dir: Folder for prepared speech; ``$WAND_CACHE`` or the user's cache folder by default.
-        workers: Processes that make, read and encode the sound during preparation.
-        codec: The model's codec, where the adapter brings none of its own (`wand.codecs.worker.WorkerCodec`).
-        max_seconds: Longer recordings are left out.
+        source: The speech corpus (docs/data.md lists the classes).
+        batch_size: Largest number of utterances in a batch, per device.
+        columns_per_batch: Largest number of columns in a batch, per device: prefix and speech of all utterances,
+            padding included. Short utterances then come in larger batches, so raise `batch_size` as well. Null sets
+            no limit.
+        seed: Seed for the order of batches.
+        cache_dir: Folder for prepared speech. Null is ``$WAND_CACHE``, or else the user's cache folder.
+        workers: Number of processes that load and encode the audio during preparation.
+        codec: The model's codec, if its adapter has none (`wand.codecs.worker.WorkerCodec`).
+        max_seconds: Longest recording to use, in seconds; longer ones are left out.
 
     Attributes:
-        examples: The utterances of every split that has been set up; each is read when it is asked for.
+        examples: The utterances of every split that has been set up. Each is read from disk on access.
 
     Raises:
-        ValueError: If the batch size or the columns are not positive.
+        ValueError: If `batch_size` or `columns_per_batch` is not positive.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SpeechDataModule(LightningDataModule):
     @property
     def _module(self) -> ConditionedModule:
         module = self.trainer.lightning_module if self.trainer else None
-        assert isinstance(module, ConditionedModule), "the batches are made for a module with a backbone and a window"
+        assert isinstance(module, ConditionedModule), "batches need a module with a backbone and a final window"
         return module
 
     def prepare_data(self) -> None:
@@ -121,13 +121,13 @@ class SpeechDataModule(LightningDataModule):
             backbone.codec = self.codec
 
     def setup(self, stage: str) -> None:
-        """Open the shards of the splits that a stage needs; no row is read."""
+        """Open the shards of the splits that a stage needs. No row is read yet."""
         assert self.trainer is not None
         self._give_codec(self._module.backbone)
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         missing = [split for split in needed.get(stage, ()) if split not in self.examples]
         if missing:
-            # The fingerprint takes a look at the whole corpus, so one process takes it for all.
+            # The fingerprint depends on the whole corpus, so one process computes it for all.
             own = None if self._cache is None else self._cache.fingerprint
             fingerprint = self.trainer.strategy.broadcast(own)
             assert fingerprint is not None, "prepare_data comes before setup"
@@ -155,17 +155,17 @@ class SpeechDataModule(LightningDataModule):
         if window is not None and window >= longest:
             rank_zero_warn(
                 f"model.window {window} is not smaller than the longest utterance ({longest} columns): it hides "
-                f"nothing, the student can only equal the teacher"
+                f"nothing, so the student sees as much as the teacher"
             )
 
     @property
     def train_loader(self) -> BatchLoader:
-        """The loader of the fit that was set up last."""
-        assert self._train_loader is not None, "set up for no fit"
+        """The training loader; `setup` for the stage ``fit`` makes it."""
+        assert self._train_loader is not None, "setup was not called for a fit"
         return self._train_loader
 
     def train_dataloader(self) -> BatchLoader:
-        """Batches in an order that changes by epoch; goes on where a checkpoint left it."""
+        """Training batches in a new order every epoch; a resumed run continues where its checkpoint stopped."""
         if self._progress is not None:
             self.train_loader.resume(self._progress)
         return self.train_loader
@@ -179,15 +179,15 @@ class SpeechDataModule(LightningDataModule):
         return self._loader("test", shuffle=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The place of training in its data: batches that were trained on, not those that were made beyond them.
+        """The training position in the data. It counts batches that were trained on, not those that were prefetched.
 
-        Not left to the loader: Lightning makes it before it reads a checkpoint, to count the steps of an epoch, and
-        then forgets to hand it its state.
+        The datamodule keeps this state because Lightning creates the loader before it reads a checkpoint (to count
+        the steps of an epoch) and does not restore the loader's state afterwards.
         """
         return {} if self._train_loader is None else self._train_loader.progress()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a place, now or when the loader is made."""
+        """Continue from a stored position, now or when the loader is made."""
         self._progress = state_dict
         if self._train_loader is not None:
             self._train_loader.resume(state_dict)

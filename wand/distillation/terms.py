@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The training loss, ``ce_weight * CE + kd_weight * KD`` (WAND, section 2). KD is a divergence from the teacher.
+    """The training loss ``ce_weight * CE + kd_weight * KD`` (WAND, section 2). KD is a divergence from the teacher.
 
     Args:
         ce_weight: Weight of the cross-entropy against the recorded speech.
         kd_weight: Weight of the divergence from the teacher (lambda in the paper).
-        skew: Share of the teacher in the mixture of the skew KL, in ``[0, 1)``. With 0 it is the plain KL divergence.
+        skew: Share of the teacher in the mixture of the skew KL, in ``[0, 1)``; 0 gives the plain KL divergence.
         temperature: Softmax temperature of student and teacher in the divergence.
-        divergence: ``skew_kl``, ``forward_kl``, ``reverse_kl``, ``jsd``, or the import path of a function of your own,
-            ``package.module.function`` (see `wand.distillation.divergences`).
-        codebook_weights: One weight per codebook for its labels in the training loss; null weights all equally. The
-            first codebooks carry the words, the last ones are hard to predict.
+        divergence: Name of the divergence: skew_kl, forward_kl, reverse_kl or jsd, or the import path of your own
+            function (see `wand.distillation.divergences`).
+        codebook_weights: One loss weight per codebook; null weights all equally. The first codebooks carry the words,
+            the last ones are hard to predict.
 
     Raises:
-        ValueError: If a setting is outside its range, or all weights are zero.
+        ValueError: If a setting is out of range or all weights are zero.
     """
 
     ce_weight: float = 1.0
@@ -34,7 +34,7 @@ class LossTerms:
         if min(self.ce_weight, self.kd_weight) < 0 or self.ce_weight == self.kd_weight == 0:
             raise ValueError(
                 f"model.loss.ce_weight {self.ce_weight} and model.loss.kd_weight {self.kd_weight} leave nothing to "
-                f"learn from: neither may be negative, and one must be positive"
+                f"learn from: neither may be negative and at least one must be positive"
             )
         if not 0 <= self.skew < 1:
             raise ValueError(f"model.loss.skew {self.skew} is outside [0, 1): it is the teacher's share in the mixture")
@@ -43,5 +43,5 @@ class LossTerms:
         weights = self.codebook_weights
         if weights is not None and (not weights or min(weights) < 0 or sum(weights) == 0):
             raise ValueError(
-                f"model.loss.codebook_weights {weights}: no weight may be negative, and one must be positive"
+                f"model.loss.codebook_weights {weights}: no weight may be negative and at least one must be positive"
             )

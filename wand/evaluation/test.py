@@ -1,4 +1,4 @@
-"""The test of several systems on prepared sentences. It needs no Trainer."""
+"""The test that compares several systems on prepared sentences. It needs no Trainer."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ RECORDED = "recorded"
 
 @dataclass(frozen=True)
 class TestSize:
-    """How much a test does.
+    """Size of a test.
 
     Args:
-        sentences: Sentences that are spoken, evenly spread over the test split; null takes all.
-        seeds: Takes of every sentence.
-        windows: Further window sizes for the untrained weights; these systems speak every sentence once.
-        student_full: Whether the student is also run without its window.
-        sounds: Sentences of which every system's sound is written.
-        pictures: Sentences of which spectrograms are drawn.
+        sentences: Number of sentences to speak, spread evenly over the split; null is all.
+        seeds: Number of takes of every sentence, each with its own seed.
+        windows: Further window sizes, in columns, for the untrained weights. They speak every sentence once.
+        student_full: Whether the student is also tested without its window.
+        sounds: Number of sentences whose audio is saved, for every system.
+        pictures: Number of sentences whose spectrograms are drawn.
     """
 
-    __test__ = False  # not a class of tests, whatever pytest makes of its name
+    __test__ = False  # tells pytest that this is not a class of tests
 
     sentences: int | None = None
     seeds: int = 2
@@ -60,13 +60,13 @@ CLOSING = TestSize(sentences=30, seeds=1, windows=(), student_full=False, sounds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Speeches:
-    """What the systems of a test said.
+    """The speech of the systems in a test.
 
     Args:
         takes: All takes, by the system's name.
-        sounds: Sounds ``[N]`` of the `kept` sentences, by the system's name; ``recorded`` are the recordings.
-        kept: Sentences whose sounds were kept.
-        sample_rate: Of the sounds, in Hz.
+        sounds: Audio ``[N]`` of the `kept` sentences, by the system's name; ``recorded`` has the recordings.
+        kept: Sentences whose audio was kept.
+        sample_rate: Sample rate of the audio, in Hz.
     """
 
     takes: dict[str, list[Take]]
@@ -76,24 +76,26 @@ class Speeches:
 
 
 class ComparisonTest:
-    """Compares systems: how they predict recorded speech, how what they say is understood, what a step costs.
+    """Compares systems by their prediction of recorded speech, the error rate of their own speech, and their cost.
 
-    Several processes share the batches and the sentences, and each gets the whole result.
+    Several processes share the batches and the sentences. Each gets the whole result.
 
     Args:
-        systems: The systems and what gives the model that each runs, in eval mode, all on one device. ``teacher``,
-            ``untrained`` and ``student`` together tell what the student has won back. The first system's model makes
-            the recorded sounds; costs are those of the last system's model under every window.
+        systems: The systems, each with the function that gives its model (in eval mode, all on one device). If
+            ``teacher``, ``untrained`` and ``student`` are all there, the result says what the student has won back.
+            The first system's model decodes the recordings. The last system's model is used to measure the cost of
+            every window.
         examples: The prepared sentences of the test split.
-        size: How much is done.
-        codec: The codec of the models; None if nothing is to be spoken.
-        recogniser: Transcribes the speech; None if nothing is to be spoken.
-        metrics: Further metrics of what is spoken.
-        voice: Gives the voice of an example, for codecs whose codes leave it out.
-        trained: Speakers of the training split; CER of others is counted apart. None counts all together.
-        rows: Sentences spoken side by side.
-        seconds: Lengths of speech at which the cache is counted.
-        columns: Speech columns after which a step is timed.
+        size: Size of the test.
+        codec: The codec of the models; None to speak nothing.
+        recogniser: Transcribes the speech; None to speak nothing.
+        metrics: Further metrics of the spoken sentences.
+        voice: Gives the voice of an example, for codecs whose codes do not contain it.
+        trained: Speakers of the training split. The CER of other speakers is reported separately; None reports all
+            together.
+        rows: Number of sentences that are spoken at once, as rows of a batch.
+        seconds: Speech lengths, in seconds, for which the cache size is computed.
+        columns: Speech lengths, in columns, after which a step is timed.
 
     Raises:
         ValueError: If two metrics have the same name.
@@ -129,13 +131,13 @@ class ComparisonTest:
 
     @torch.inference_mode()
     def run(self, batches: Iterable[ConditionedBatch]) -> tuple[TestResult, Speeches | None]:
-        """The whole test.
+        """Run the whole test.
 
         Args:
-            batches: The recorded sentences as batches; those of this process, if there are several.
+            batches: Batches of the recorded sentences; with several processes, the batches of this one.
 
         Returns:
-            The result, and what was spoken (None without a codec or a recogniser).
+            The result, and the speech (None without a codec or a recogniser).
         """
         prediction = PredictionTest(self.systems)
         with progress("recorded speech", None, "batches", shown=_is_first()) as shown:
@@ -145,18 +147,18 @@ class ComparisonTest:
         return self.complete(prediction.means())
 
     def complete(self, means: Mapping[str, Mapping[str, float]]) -> tuple[TestResult, Speeches | None]:
-        """What is left to do once recorded speech has been measured: cost and speech.
+        """Measure cost and speech, after the prediction of recorded speech has been measured.
 
         Args:
-            means: What `PredictionTest.means` gave.
+            means: The result of `PredictionTest.means`.
 
         Returns:
-            As `run`.
+            The same as `run`.
         """
         rows = self._measure_cost(means)
         result = TestResult(rows, won_back_codes(rows), tuple(MetricColumn.of(metric) for metric in self.metrics))
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # nobody speaks while steps are timed
+            torch.distributed.barrier()  # no process may speak while steps are timed
         if self.codec is None or self.recogniser is None:
             return result, None
         speeches = self._speak(self.codec, self.recogniser)
@@ -250,7 +252,7 @@ class ComparisonTest:
 
 
 def won_back_codes(rows: Sequence[Row]) -> dict[str, WonBack]:
-    """Share of what the untrained window lost on recorded speech that the student has won back, by measure."""
+    """What the student has won back on recorded speech, as a share of the untrained window's loss, by measure."""
     by_name = {row.system.name: row for row in rows}
     if not {"teacher", "untrained", "student"} <= by_name.keys():
         return {}

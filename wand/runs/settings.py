@@ -11,15 +11,15 @@ from wand.distillation.terms import LossTerms
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW with a linear warm-up and then a cosine decay to zero.
+    """AdamW with a linear warm-up, then a cosine decay to zero over the rest of the training.
 
     Args:
         learning_rate: Peak learning rate, after the warm-up (paper: 1e-5, for models of half a billion parameters).
-        weight_decay: Weight decay of matrices. Vectors (norms, biases) have none.
-        warmup: Share of the training steps that are warm-up, in ``[0, 1)``.
+        weight_decay: Weight decay of matrices; vectors (norms, biases) have none.
+        warmup: Length of the warm-up as a share of the training steps, in ``[0, 1)``.
 
     Raises:
-        ValueError: If a setting is outside its range.
+        ValueError: If a setting is out of range.
     """
 
     learning_rate: float = 1e-5
@@ -45,11 +45,11 @@ class RunSettings:
         window: Final window W in speech columns: one for all layers, or one for each. None is full attention.
         teacher: ``copy``, a run folder or checkpoint, or None.
         gradient_checkpointing: Whether layers store only their inputs and are recomputed in the backward pass.
-        loss: Terms of the training loss.
-        optimizer: Optimizer and learning rate schedule.
+        loss: Settings of the training loss.
+        optimizer: Settings of the optimizer and the learning rate schedule.
 
     Raises:
-        ValueError: If there is no teacher and the cross-entropy has no weight.
+        ValueError: If there is no teacher and the weight of the cross-entropy is 0.
     """
 
     window: int | list[int] | None = 32
@@ -61,7 +61,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.teacher is None and self.loss.ce_weight == 0:
             raise ValueError(
-                "model.teacher is null and model.loss.ce_weight is 0: there is nothing to learn from; set one of them"
+                "model.teacher is null and model.loss.ce_weight is 0, so there is nothing to learn from: set one of "
+                "them"
             )
 
     def to_plain(self) -> dict[str, Any]:
@@ -70,13 +71,13 @@ class RunSettings:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_plain` or an older version of wand stored. Ignores the keys ``backbone`` and ``pretrained``."""
+        """Read settings that `to_plain` or an older version of wand stored; `backbone` and `pretrained` are ignored."""
         known = group_settings({name: values[name] for name in values if name not in ("backbone", "pretrained")})
         loss, optimizer = LossTerms(**known.pop("loss")), OptimizerSettings(**known.pop("optimizer"))
         return cls(**known, loss=loss, optimizer=optimizer)
 
 
-# Settings that were directly under `model` in the first runs, and their group today.
+# Settings that were directly under `model` in the first runs, and the group where each is now.
 GROUPED = {
     **dict.fromkeys(("ce_weight", "kd_weight", "skew", "temperature", "codebook_weights"), "loss"),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup"), "optimizer"),
@@ -84,7 +85,7 @@ GROUPED = {
 
 
 def group_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Move the settings in `GROUPED` into their groups, for checkpoints of the first runs."""
+    """Move the settings named in `GROUPED` into their groups, as the first checkpoints stored them ungrouped."""
     grouped: dict[str, Any] = {"loss": {}, "optimizer": {}}
     for name, value in values.items():
         if name in GROUPED:
@@ -95,7 +96,7 @@ def group_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to dotted names: ``{"loss.skew": 0.1, ...}``."""
+    """Flatten nested settings to the dotted names that users type: ``{"loss.skew": 0.1, ...}``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}

@@ -1,7 +1,7 @@
 """The window curriculum as pure functions of the share of training done (WAND, section 2).
 
-W falls from W_start to W on a cosine, tau rises from soft to hard by log interpolation. Nothing here keeps state:
-the same step always gives the same window, which is what makes a resumed run equal to an undisturbed one.
+W falls from W_start to W on a cosine. tau rises from soft to hard by log interpolation. Nothing here keeps state: the
+same step always gives the same window, so a resumed run equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ GRANULARITY = 8
 
 @dataclass(frozen=True)
 class WindowSchedule:
-    """How the window of training approaches the final one: its first size and its first softness.
+    """How the training window narrows to the final window, and how its mask changes from soft to hard.
 
     Args:
-        start: W_start, size of the window at the first step, in speech columns (paper: 128).
-        tau_start: tau at the first step, subtracted from the logits outside the window; a small tau lets gradients flow
-            outside the window (the paper gives no value).
+        start: W_start, the window size at the first step, in speech columns (paper: 128).
+        tau_start: tau at the first step. tau is subtracted from the logits outside the window, so a small tau lets
+            gradients flow from there (the paper gives no value).
         tau_end: tau at the end of the soft phase (the paper gives no value).
-        hard_from: tau from which on the mask is hard, as in inference.
-        final_share: Share of the training steps, at the end, that run under exactly the final window with a hard mask.
+        hard_from: The mask is hard, as in inference, once tau reaches this value.
+        final_share: Share of the training steps, at the end, that run under the final window with a hard mask, in
+            ``[0, 1)``.
 
     Raises:
-        ValueError: On a start or an end of tau that is not positive, a falling tau, or a share outside [0, 1).
+        ValueError: If `start` or `tau_start` is not positive, tau falls, or `final_share` is outside [0, 1).
     """
 
     start: int = 128
@@ -55,7 +56,7 @@ class WindowSchedule:
             )
 
     def check(self, windows: Windows) -> None:
-        """Refuse a final window that this schedule cannot reach by narrowing.
+        """Check that this schedule can narrow to the final window.
 
         Raises:
             ValueError: If the final window is larger than the first.
@@ -63,11 +64,11 @@ class WindowSchedule:
         if windows.largest is not None and self.start < windows.largest:
             raise ValueError(
                 f"curriculum.start {self.start} is smaller than the final window {windows.largest}: "
-                f"the window narrows, give start >= {windows.largest}"
+                f"the window can only narrow, so give start >= {windows.largest}"
             )
 
     def at(self, step: int, total_steps: int, windows: Windows) -> Windows:
-        """The windows in force at a training step; each layer narrows to its own.
+        """The windows at a training step. Each layer narrows to its own final window.
 
         Args:
             step: Optimiser steps done.
@@ -90,7 +91,7 @@ class WindowSchedule:
 
 
 def schedule_progress(step: int, total_steps: int, final_share: float) -> float:
-    """How far the narrowing has come, 0 to 1; 1 throughout the last `final_share` of the steps."""
+    """Progress of the narrowing, from 0 to 1; it is 1 during the last `final_share` of the steps."""
     narrowing = max(1, math.floor(total_steps * (1 - final_share)))
     return min(1.0, max(0.0, step / narrowing))
 
@@ -102,5 +103,5 @@ def size_at(progress: float, start: int, end: int) -> int:
 
 
 def tau_at(progress: float, start: float, end: float) -> float:
-    """tau(t), interpolated between its ends on a log scale."""
+    """tau(t), interpolated between `start` and `end` on a log scale."""
     return start * (end / start) ** progress

@@ -1,4 +1,4 @@
-"""WandModule: a windowed student, its full-attention teacher, the loss between them. No line knows a model."""
+"""WandModule trains a windowed student against its full-attention teacher. It works with every backbone."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ DEFAULT_OPTIMIZER = OptimizerSettings()
 class WandModule(LightningModule):
     """Adapts a pretrained model to windowed attention by distilling its full-attention teacher (WAND, section 2).
 
-    Training runs under `window`, which `WindowCurriculum` sets every step; validation, test and synthesis always run
+    Training runs under `window`, which `WindowCurriculum` sets at every step. Validation, test and synthesis always run
     under the final hard window.
 
     Args:
         backbone: The model to adapt.
         window: Final window W: how many speech columns a step sees at the end of training and in all use afterwards.
-            One size for all layers, one for each, or a `WindowPolicy` that chooses them. Null is full attention.
-        teacher: ``copy`` (the original weights, frozen), ``self`` (the student without its adapters), a run folder or
-            checkpoint of wand, or null for none.
-        gradient_checkpointing: Keep only the inputs of layers and compute the rest again in the backward pass: about a
-            third more time for a fraction of the memory.
-        loss: Terms of the training loss.
-        optimizer: Optimizer and learning rate schedule.
+            One size for all layers, a list with one size per layer, or a `WindowPolicy`. Null is full attention.
+        teacher: The teacher: ``copy`` (a frozen copy of the original weights), ``self`` (the student without its
+            adapters), a run folder or checkpoint of wand, or null for no teacher.
+        gradient_checkpointing: Whether to store only each layer's input and recompute the rest in the backward pass.
+            This takes about a third more time and a fraction of the memory.
+        loss: Settings of the training loss.
+        optimizer: Settings of the optimizer and the learning rate schedule.
 
     Raises:
-        ValueError: If a setting is outside its range, or does not fit the backbone.
+        ValueError: If a setting is out of range or does not fit the backbone.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class WandModule(LightningModule):
         self.final_window = backbone.windows(window)
         if isinstance(window, int) and self.final_window.plain != window:
             whole = self.final_window.plain
-            rank_zero_warn(f"model.window {window} is raised to {whole}: whole frames of this model's columns")
+            rank_zero_warn(f"model.window {window} is raised to {whole}, a whole number of this model's frames")
         self.settings = RunSettings(self.final_window.plain, teacher, gradient_checkpointing, loss, optimizer)
         _check_layout(self.settings, backbone.layout)
         _check_divergence(loss)
-        # Plain values only: the checkpoint rebuilds the module from them, without the original weights.
+        # Plain values only, so that the checkpoint can rebuild the module without the original weights.
         self._set_hparams({"backbone": backbone.spec(), "pretrained": backbone.pretrained, **self.settings.to_plain()})
         self.backbone = backbone
         if gradient_checkpointing:
@@ -78,29 +78,29 @@ class WandModule(LightningModule):
         self.teacher: Teacher = SelfTeacher(backbone) if teacher == SELF else NoTeacher(backbone)
         self._original_loaded = False
         self.window: Windows = self.final_window
-        self.strict_loading = False  # the teacher is in no checkpoint; on_load_checkpoint checks the rest
+        self.strict_loading = False  # checkpoints do not contain the teacher; on_load_checkpoint checks the rest
         self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
-        # What a test compares; ComparisonTable may ask for more.
+        # The systems that a test compares; ComparisonTable may replace them.
         self.systems = compared_systems(self.final_window, with_teacher=teacher is not None)
         self.test_means: dict[str, dict[str, float]] = {}
         self._prediction: PredictionTest | None = None
 
     def weights_of(self, system: ComparedSystem) -> Weights:
-        """Gives the model that a row of the table runs, inside a ``with`` block."""
+        """Return the function that opens a ``with`` block and gives the model of a system."""
         return (lambda: nullcontext(self.backbone)) if system.weights == "student" else self.teacher.weights
 
     # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Read the original weights and make the teacher of them, before any checkpoint is loaded."""
+        """Load the original weights and build the teacher from them, before any checkpoint is loaded."""
         if self.backbone.pretrained is not None and not self._original_loaded:
             self.backbone.load_pretrained()
-            self._original_loaded = True  # a test after a fit must not undo it
+            self._original_loaded = True  # a test after a fit must not overwrite the trained weights
         if self.settings.teacher is not None and isinstance(self.teacher, NoTeacher):
             if self.backbone.pretrained is None and self.settings.teacher == COPY:
                 raise ValueError(
                     "model.teacher is `copy`, but the backbone has no pretrained weights to copy: set "
-                    "backbone.pretrained, or model.teacher null"
+                    "backbone.pretrained, or set model.teacher to null"
                 )
             self.teacher = build_teacher(self.settings.teacher, self.backbone)
 
@@ -111,14 +111,14 @@ class WandModule(LightningModule):
             return
         if mesh["tensor_parallel"].size() > 1:
             raise ValueError(
-                f"trainer.strategy.tensor_parallel_size {mesh['tensor_parallel'].size()}: models are sharded by data "
-                f"parallelism only; set it to 1 and data_parallel_size to the number of processes"
+                f"trainer.strategy.tensor_parallel_size {mesh['tensor_parallel'].size()} is not supported: set it to 1 "
+                f"and data_parallel_size to the number of processes"
             )
         self.teacher.parallelize(mesh["data_parallel"])
         self.backbone.parallelize(mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what a resumed run needs beside the weights."""
+        """Store what a resumed run needs besides the weights."""
         checkpoint["wand"] = {
             "pretrained_digest": None if self.backbone.pretrained is None else self.backbone.pretrained_digest(),
             "rng_state": torch.get_rng_state(),
@@ -129,14 +129,14 @@ class WandModule(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint is of this model, and that only the teacher is missing."""
+        """Check that the checkpoint belongs to this model and that only the teacher is missing."""
         saved, own = checkpoint["hyper_parameters"]["backbone"], self.backbone.spec()
         if saved != own:
             raise ValueError(f"the checkpoint holds another backbone: {describe_difference(saved, own)}")
         keys = set(self.state_dict())
         if keys != set(checkpoint["state_dict"]):
             difference = sorted(keys ^ set(checkpoint["state_dict"]))
-            raise ValueError(f"the checkpoint does not fit the model, beginning with the tensor {difference[0]!r}")
+            raise ValueError(f"the checkpoint does not fit the model: only one has the tensor {difference[0]!r}")
         stored = checkpoint["hyper_parameters"]
         before = flat_settings(RunSettings.from_plain(stored).to_plain())
         before["backbone.init_args.pretrained"] = stored["pretrained"]
@@ -145,26 +145,26 @@ class WandModule(LightningModule):
         for name, now in present.items():
             if before[name] != now:
                 rank_zero_warn(
-                    f"model.{name} was {before[name]} in the checkpoint and is {now} now: what you gave wins"
+                    f"model.{name} was {before[name]} in the checkpoint and is {now} now: the new value is used"
                 )
         extra = checkpoint.get("wand", {})
         digest = extra.get("pretrained_digest")
         if digest is not None and self.backbone.pretrained is not None and digest != self.backbone.pretrained_digest():
             raise ValueError(
-                f"the original weights at {self.backbone.pretrained!r} have changed since this run began: the "
-                f"teacher would be another; restore them or start a new run"
+                f"the original weights at {self.backbone.pretrained!r} have changed since this run began, so the "
+                f"teacher would be different: restore them or start a new run"
             )
         if "rng_state" in extra:
             torch.set_rng_state(extra["rng_state"].cpu())
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **kwargs: Any) -> Self:  # type: ignore[override]
-        """The student of a run, from the checkpoint alone: no original weights, no further argument.
+        """Load the student of a run. Only the checkpoint is needed, not the original weights.
 
         Args:
             checkpoint_path: Checkpoint file, run folder, or ``last``.
-            map_location: Where to put it.
-            **kwargs: Settings to override.
+            map_location: Device for the module.
+            **kwargs: Settings that replace those of the run.
         """
         backbone, settings = load_backbone_and_settings(checkpoint_path)
         return cls(backbone, **{**vars(settings), **kwargs}).to(map_location)
@@ -174,7 +174,7 @@ class WandModule(LightningModule):
     def training_step(self, batch: ConditionedBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, normalised by its labels on all ranks."""
         importance = self._label_weights(batch.labels)
-        # A mean over ranks (DDP's of gradients, Lightning's of logs) of sums scaled like this is exact.
+        # With this scale, the mean over ranks (of gradients in DDP, of logs in Lightning) is exact.
         scale = self.trainer.world_size / self._sum_over_ranks(importance.sum()).clamp(min=1)
         expected = self.teacher.head_input(batch)
         student = self.backbone.head_input(batch, self.window)
@@ -195,14 +195,14 @@ class WandModule(LightningModule):
         return valid if weights is None else valid * torch.tensor(weights, device=labels.device)
 
     def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
-        """Log the window in force, and tau while the mask is soft."""
+        """Log the current window, and tau while the mask is soft."""
         if self.window.largest is not None:
             self.log("train/window", float(self.window.largest), prog_bar=True)
             if self.window.tau is not None:
                 self.log("train/tau", self.window.tau)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the learning rate, and the norm of the gradient before clipping."""
+        """Log the learning rate and the gradient norm before clipping."""
         grads = [p.grad for p in self.backbone.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(grads))
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
@@ -220,11 +220,11 @@ class WandModule(LightningModule):
         self.log_dict({f"val/{name}": value.float() for name, value in means.items()}, prog_bar=True)
 
     def on_test_start(self) -> None:
-        """Begin to measure every system of the table."""
+        """Start the measurement of every system."""
         self._prediction = PredictionTest({system: self.weights_of(system) for system in self.systems})
 
     def test_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
-        """Token metrics of every system."""
+        """Update the token metrics of every system."""
         assert self._prediction is not None
         self._prediction.update(batch)
 
@@ -236,7 +236,7 @@ class WandModule(LightningModule):
             self.log_dict({f"test/{name}/{metric}": value for metric, value in means.items()})
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimizer and its learning rate schedule, advanced at every step."""
+        """The optimizer and its learning rate schedule, which advances at every step."""
         total = int(self.trainer.estimated_stepping_batches)
         optimizer, schedule = make_optimizer(self.backbone.parameters(), self.settings.optimizer, total)
         scheduler = LRSchedulerConfigType(scheduler=schedule, interval="step")
@@ -247,14 +247,14 @@ class WandModule(LightningModule):
 
 
 def masked_share(lengths: Tensor, window: Windows) -> Tensor:
-    """Share of label columns whose query sees less than the teacher's: those beyond the smallest window."""
+    """Share of label columns that see less than the teacher does, because they lie beyond the smallest window."""
     if window.smallest is None:
         return torch.zeros((), device=lengths.device)
     return (lengths - window.smallest).clamp(min=0).sum() / (lengths + 1).sum()
 
 
 def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
-    """The first thing in which two backbone specs differ."""
+    """Name the first difference between two backbone specs."""
     if saved["class_path"] != own["class_path"]:
         return f"{saved['class_path']}, not {own['class_path']}"
     for key, value in saved["architecture"].items():
@@ -266,7 +266,10 @@ def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
 def _check_layout(settings: RunSettings, layout: ColumnLayout) -> None:
     weights = settings.loss.codebook_weights
     if weights is not None and len(weights) != layout.num_codebooks:
-        raise ValueError(f"model.loss.codebook_weights {weights} are not {layout.num_codebooks} weights")
+        raise ValueError(
+            f"model.loss.codebook_weights {weights} has {len(weights)} values, but this model needs "
+            f"{layout.num_codebooks} weights, one per codebook"
+        )
 
 
 def _check_divergence(loss: LossTerms) -> None:
