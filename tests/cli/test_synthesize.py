@@ -34,7 +34,7 @@ def test_speaks(run: Workplace, options: list[str], tmp_path: Path, capsys: pyte
     assert 0 < soundfile.info(out).duration <= 0.5
     captured = capsys.readouterr()
     assert "length bound" in captured.out or "stop token" in captured.out
-    assert ("untrained regime" in captured.err) == (options == ["--window", "full"])
+    assert ("not with full attention" in captured.err) == (options == ["--window", "full"])
 
 
 def test_texts_of_a_file_and_the_same_seed_speak_the_same(run: Workplace, tmp_path: Path) -> None:

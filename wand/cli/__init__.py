@@ -1,4 +1,4 @@
-"""The `wand` command: a light dispatcher. Nothing heavy is imported before a command needs it."""
+"""The `wand` command. It dispatches to a subcommand and imports only what that subcommand needs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from wand.version import __version__
 
 USAGE = f"""wand {__version__}: windowed attention for pretrained autoregressive text-to-speech models
 
-usage: wand COMMAND [options]          wand COMMAND --help tells a command's options
+usage: wand COMMAND [options]          wand COMMAND --help lists the options of a command
 
 commands:
-  prepare      make a config's training data: wand prepare --config FILE
-  fit          adapt a model:            wand fit --config quickstart
-  validate     measure a run on its validation split
+  prepare      make the training data of a config:  wand prepare --config FILE
+  fit          adapt a model:                       wand fit --config quickstart
+  validate     measure a run on the validation split
   test         compare teacher, untrained window and student on the test split
-  synthesize   speak:                    wand synthesize "some text" --ckpt_path RUN --reference voice.wav --out out.wav
-  benchmark    time, memory and FLOPs of a step: wand benchmark --ckpt_path RUN, or --shape cosyvoice2
-  export       write a student as its original is published: wand export --ckpt_path RUN --out FOLDER
+  synthesize   speak a text:                        wand synthesize "some text" --reference voice.wav --out out.wav
+  benchmark    measure time, memory and FLOPs of a decoding step: wand benchmark --shape cosyvoice2
+  export       write a student in the format of its original model: wand export --ckpt_path RUN --out FOLDER
   backbones    list the models that can be adapted
 
---ckpt_path takes a run folder, a checkpoint file, or `last`. Errors are one line; WAND_TRACEBACK=1 shows their place.
+--ckpt_path takes a run folder, a checkpoint file, or `last` (the newest run).
+Errors are printed in one line. Set WAND_TRACEBACK=1 to see the traceback.
 """
 
 TRAINING = ("fit", "validate", "test")
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0, or 2 after an error that is the user's to mend.
+        Exit status: 0, or 2 after an error that the user can fix.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"wand {__version__}")
         return 0
     _warn_of_namesake()
-    # A user's own adapters and callbacks lie where the command is given, as with ``python -m``.
+    # Import a user's own adapters and callbacks from the current folder, as ``python -m`` does.
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -83,18 +84,18 @@ def _run(command: str, rest: list[str]) -> int:
             print(f"{name:20} {module}")
     else:
         known = ", ".join((*TRAINING, "prepare", "synthesize", "benchmark", "export", "backbones"))
-        raise ValueError(f"unknown command {command!r}: known are {known}")
+        raise ValueError(f"unknown command {command!r}: the commands are {known}")
     return 0
 
 
 def _warn_of_namesake() -> None:
-    """ImageMagick's binding, `Wand` on the package index, has the same import name."""
+    """Warn if ImageMagick's binding `Wand` is installed, which has the same import name."""
     try:
         distribution("Wand")
     except PackageNotFoundError:
         return
     print(
-        "wand: warning: ImageMagick's binding `Wand` is installed here too and has the same import name; "
-        "one of the two will break: use separate environments",
+        "wand: warning: ImageMagick's binding `Wand` is also installed and has the same import name, so one of the "
+        "two will break: use separate environments",
         file=sys.stderr,
     )

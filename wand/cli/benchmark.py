@@ -1,4 +1,4 @@
-"""`wand benchmark`: what a step costs under full attention and under the window."""
+"""`wand benchmark`: the cost of a decoding step under full attention and under the window."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from wand.console.tables import show_table
 from wand.model.backbone import Backbone
 
 DTYPES = ("float32", "bfloat16")
-# Where neither model nor user say otherwise: about two seconds of reference and a sentence.
+# Defaults if neither model nor user sets them. The prefix is about two seconds of reference and a sentence.
 PREFIX, WINDOW = 192, 32
-# Seconds that the systems of one point of the curve may take together.
+# Time limit, in seconds, for all systems at one point of the curve.
 CURVE_BUDGET = 4.0
 
 
@@ -31,37 +31,47 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the command."""
     parser = argparse.ArgumentParser(
         prog="wand benchmark",
-        description="Time, memory and FLOPs of a decoding step, full attention and window in one run, taking turns. "
-        "With --shape it needs nothing but torch and transformers.",
+        description="Measure time, memory and FLOPs of a decoding step. Steps with full attention and with the window "
+        "alternate in one run. --shape needs only torch and transformers.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--shape", choices=sorted(SHAPES), help="a released model's dimensions, with random weights")
-    what.add_argument("--ckpt_path", help="run folder, checkpoint file, or `last`: the student of a run")
-    what.add_argument("--paper", action="store_true", help="the paper's efficiency figures, computed; measures nothing")
+    what.add_argument("--shape", choices=sorted(SHAPES), help="measure a released model's size, with random weights")
+    what.add_argument(
+        "--ckpt_path", help="measure the student of a run: a run folder, a checkpoint file, or `last` (the newest run)"
+    )
+    what.add_argument("--paper", action="store_true", help="compute the paper's efficiency figures; measure nothing")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="dtype of weights and cache (default: float32)"
     )
-    parser.add_argument("--int8", action="store_true", help="also the lean body with int8 weights (on a CPU)")
+    parser.add_argument("--int8", action="store_true", help="also measure int8 weights (lean body, CPU only)")
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
-        help="where to measure (default: %(default)s)",
+        help="torch device (default: %(default)s)",
     )
-    parser.add_argument("--threads", type=int, help="threads of a CPU (default: as many as torch takes)")
+    parser.add_argument("--threads", type=int, help="number of CPU threads (default: torch's own choice)")
     parser.add_argument(
         "--seconds",
         type=float,
         nargs="+",
         default=[10, 60, 600],
-        help="lengths of speech before the step (default: 10 60 600)",
+        help="seconds of speech before the measured step (default: 10 60 600)",
+    )
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="batch sizes (default: 1 8 64)")
+    parser.add_argument(
+        "--prefix",
+        type=int,
+        help="number of prefix columns (default: the paper's with --shape, 192 with --ckpt_path)",
     )
     parser.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 8, 64], help="voices side by side (default: 1 8 64)"
+        "--window",
+        type=int,
+        help="window size in speech columns (default: the paper's with --shape, the run's with --ckpt_path)",
     )
-    parser.add_argument("--prefix", type=int, help="prefix columns (default: as in the paper's figures, else 192)")
-    parser.add_argument("--window", type=int, help="columns in view (default: the run's, or the paper's)")
-    parser.add_argument("--repeats", type=int, default=20, help="steps timed at most (default: 20)")
-    parser.add_argument("--out", type=Path, help="folder of results (default: RUN/benchmark, or runs/benchmark-SHAPE)")
+    parser.add_argument("--repeats", type=int, default=20, help="largest number of timed steps (default: 20)")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the results (default: RUN/benchmark, or runs/benchmark-SHAPE)"
+    )
     options = parser.parse_args(arguments)
     for name in ("threads", "prefix", "window", "repeats"):
         value = getattr(options, name)
@@ -71,7 +81,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if wrong := [value for value in getattr(options, name) if value <= 0]:
             raise ValueError(f"--{name} {wrong[0]:g} is not positive")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {options.device}: there is no GPU here, or torch was built without CUDA; give cpu")
+        raise ValueError(f"--device {options.device}: torch finds no GPU, or was built without CUDA; use --device cpu")
     return options
 
 
@@ -131,7 +141,7 @@ def run(
 
 
 def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int, int, Path]:
-    """Name, model, codec, P, W and folder of what is to be measured."""
+    """Open the model to measure: its name, model, codec, P, W and the folder for the results."""
     dtype = getattr(torch, options.dtype)
     if options.shape is not None:
         shape = SHAPES[options.shape]
@@ -139,7 +149,7 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
         prefix, window = options.prefix or shape.prefix, options.window or shape.window
         folder = options.out or Path("runs") / f"benchmark-{options.shape}"
         return f"{shape.title} (random weights)", backbone, None, prefix, window, folder
-    # Here, since shapes alone need torch and transformers only.
+    # Imported here because --shape must work with only torch and transformers.
     from wand.runs.checkpoints import codec_of_run, find_checkpoint, load_backbone_and_settings, run_folder
 
     student, settings = load_backbone_and_settings(options.ckpt_path)
@@ -149,7 +159,7 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
     beside = run_folder(checkpoint) or checkpoint.parent
     trained = options.window or settings.window
     if isinstance(trained, list):
-        raise ValueError(f"the windows of this run differ by layer ({trained}): give one with --window")
+        raise ValueError(f"the windows of this run differ by layer ({trained}): give one size with --window")
     return (
         f"{type(student).__name__} of {beside}",
         student.to(options.device, dtype).requires_grad_(False),

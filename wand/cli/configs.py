@@ -1,4 +1,4 @@
-"""What a user means by ``--config NAME`` and ``--ckpt_path RUN``, settled before any parser sees it."""
+"""Replaces ``--config NAME`` and ``--ckpt_path RUN`` by file paths before the arguments are parsed."""
 
 from __future__ import annotations
 
@@ -20,27 +20,30 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_config(name: str) -> str:
-    """A config file: the path as given, or a shipped file by its name.
+    """The path of a config: `name` itself if it is a file, else the config of that name that comes with wand.
 
     Raises:
-        ValueError: If there is neither; names the shipped ones.
+        ValueError: If there is neither; the message lists the configs that come with wand.
     """
     if Path(name).is_file():
         return name
     shipped = shipped_configs()
     if name in shipped:
         return str(shipped[name])
-    raise ValueError(f"no config {name!r}: give a file, or one of {', '.join(shipped)}")
+    raise ValueError(f"there is no config {name!r}: give a YAML file, or one of {', '.join(shipped)}")
 
 
 def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
-    """Arguments with real files in them, and the checkpoint that they name.
+    """Replace names by file paths in the arguments, and find the checkpoint.
 
-    A checkpoint brings its run's config along, unless another one is given. A config with names of an older version
-    becomes the text of its translation, which the parser takes like a file.
+    With ``--ckpt_path`` and no ``--config``, the config of the checkpoint's run is added. A config with names of an
+    older version is replaced by the text of its translation, which the parser takes like a file.
+
+    Returns:
+        The new arguments, and the checkpoint file (None without ``--ckpt_path``).
 
     Raises:
-        ValueError: If a file or checkpoint is missing, or an option has a name of an older version.
+        ValueError: If a file or checkpoint is missing, or an option has its name from an older version.
     """
     settled: list[str] = []
     checkpoint: Path | None = None
@@ -64,26 +67,26 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
         folder = run_folder(checkpoint)
         config = None if folder is None else folder / "config.yaml"
         if config is None or not config.is_file():
-            raise ValueError(f"{checkpoint} lies in no run folder with a config.yaml: give --config as well")
+            raise ValueError(f"{checkpoint} is not in a run folder with a config.yaml: give --config as well")
         settled = ["--config", _in_current_names(str(config)), *settled]
     return settled, checkpoint
 
 
 def _in_current_names(file: str) -> str:
-    """The file's name, or the text of its translation if it has names of an older version."""
+    """Return the file's name, or the text of its translation if it has names of an older version."""
     config, translated = read_config(file)
     return OmegaConf.to_yaml(config) if translated else file
 
 
 def _refuse_old_option(option: str) -> None:
-    """Say how a setting is called now, where an option of the first version is used."""
+    """Refuse an option of the first version and give its new name."""
     name = option.removeprefix("--model.")
     if name != option and name in GROUPED:
         raise ValueError(f"the command line: model.{name} is now model.{GROUPED[name]}.{name}")
 
 
 def new_run_folder(name: str, runs: Path = RUNS) -> Path:
-    """``runs/<name>``, or ``runs/<name>-2`` ...: a run never overwrites another. Rank 0 makes it, and alone writes."""
+    """``runs/<name>``, or ``runs/<name>-2`` ... so that no run overwrites another. Only rank 0 makes and writes it."""
     folder = (runs / name).absolute()
     if getattr(rank_zero_only, "rank", 0) != 0:
         return folder

@@ -1,4 +1,4 @@
-"""`wand export`: a run's student in its original's format."""
+"""`wand export`: write a run's student in the format of its original model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(arguments: list[str]) -> None:
-    """Write the folder and say what lies in it."""
+    """Write the folder and list its files."""
     parser = argparse.ArgumentParser(
         prog="wand export",
-        description="Write a run's student as its original is published, with wand.json and a card: a folder that the "
-        "original's programs open, and `wand.load` with its window.",
+        description="Write a run's student in the published format of its original model, with wand.json and a model "
+        "card. The original's own programs can open the folder; `wand.load` also applies the window.",
     )
     parser.add_argument(
-        "--ckpt_path", required=True, help="run folder (its best checkpoint), checkpoint file, or `last`"
+        "--ckpt_path", required=True, help="run folder (its best checkpoint), checkpoint file, or `last` (newest run)"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it must be new or empty")
-    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as the original's)")
+    parser.add_argument("--dtype", choices=DTYPES, help="dtype of the weights (default: the original's)")
     options = parser.parse_args(arguments)
     export(options.ckpt_path, options.out, None if options.dtype is None else getattr(torch, options.dtype))
     console = Console()

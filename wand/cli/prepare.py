@@ -1,4 +1,4 @@
-"""`wand prepare`: the training data of a config, made and reported before any training."""
+"""`wand prepare`: make the training data of a config before any training, and report on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wand.data.prepare import ShardCache
 
 
 def main(arguments: list[str]) -> ShardCache:
-    """Make the shards that a fit with the same options would make (or check them), and say where they are."""
+    """Make (or check) the shards that a fit with the same options uses, and print their folder."""
     cli = build("prepare", arguments)
     data, backbone = cli.datamodule, cli.model.backbone
     assert isinstance(data, SpeechDataModule)

@@ -28,45 +28,51 @@ DTYPES = ("float32", "bfloat16", "float16")
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the command."""
     parser = argparse.ArgumentParser(prog="wand synthesize", description="Speak texts in the voice of a reference.")
-    parser.add_argument("text", nargs="*", help="texts to speak; each becomes one sound")
-    parser.add_argument("--file", type=Path, help="a file with one text a line, beside or instead of texts given here")
+    parser.add_argument("text", nargs="*", help="texts to speak; each gives one sound file")
+    parser.add_argument("--file", type=Path, help="text file with one text per line, spoken after the texts given here")
     parser.add_argument(
-        "--ckpt_path", default=LAST, help="run folder (its last checkpoint), checkpoint file, or `last` (the default)"
+        "--ckpt_path",
+        default=LAST,
+        help="run folder (its last checkpoint), checkpoint file, or `last` (newest run; default: last)",
     )
     parser.add_argument(
         "--reference",
         type=Path,
         required=True,
-        help="sound file of the voice to be cloned, or a saved voice",
+        help="sound file of the voice to clone, or a voice saved with --save_voice",
     )
     parser.add_argument(
-        "--save_voice", type=Path, help="file (*.safetensors) to save the voice in, to be given as --reference later"
+        "--save_voice", type=Path, help="save the voice in this file (*.safetensors), for later use as --reference"
     )
-    parser.add_argument("--reference_text", help="what is said in the reference, for models that continue it")
-    parser.add_argument("--speaker", help="name of the voice, for models that know voices by name")
+    parser.add_argument("--reference_text", help="transcript of the reference, for models that use it")
+    parser.add_argument("--speaker", help="name of the speaker, for models with named voices")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("out.wav"),
-        help="sound file to write; several texts become out-001.wav, out-002.wav, ...",
+        help="sound file to write; several texts give out-001.wav, out-002.wav, ... (default: out.wav)",
     )
     parser.add_argument(
-        "--system", choices=("student", "teacher"), default="student", help="who speaks (default: student)"
+        "--system", choices=("student", "teacher"), default="student", help="model that speaks (default: student)"
     )
     parser.add_argument(
         "--window",
-        help="columns in view, or `full`; default: the run's window for the student, full for the teacher",
+        help="window size in speech columns, or `full` (default: the run's window for the student, full for the "
+        "teacher)",
     )
     parser.add_argument(
-        "--max_seconds", type=float, default=30.0, help="longest speech of a text, of a part with --split (default: 30)"
+        "--max_seconds",
+        type=float,
+        default=30.0,
+        help="longest speech of a text, or of a part with --split, in seconds (default: 30)",
     )
     parser.add_argument(
         "--split",
         action="store_true",
-        help="speak long texts in parts, cut at the ends of sentences (default: a text is one pass, however long)",
+        help="split long texts between sentences and speak the parts (default: speak each text in one pass)",
     )
     parser.add_argument(
-        "--int8", action="store_true", help="multiply by int8 weights, on a CPU: faster, not quite the same numbers"
+        "--int8", action="store_true", help="use int8 weights (CPU only): faster, with slightly different results"
     )
     parser.add_argument(
         "--dtype",
@@ -74,25 +80,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default="float32",
         help="dtype of the weights; bfloat16 halves their memory (default: float32)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="text i draws with seed + i (default: 0)")
-    parser.add_argument("--temperature", type=float, help="0 is greedy (default: the model's own)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed; text i uses seed + i (default: 0)")
     parser.add_argument(
-        "--top_k", type=int, help="draw among the k most likely tokens; 0 is all (default: the model's own)"
+        "--temperature", type=float, help="sampling temperature; 0 is greedy (default: the model's own)"
+    )
+    parser.add_argument(
+        "--top_k", type=int, help="sample from the k most likely tokens; 0 is all (default: the model's own)"
     )
     parser.add_argument(
         "--top_p",
         type=float,
-        help="draw among the most likely tokens that reach p (default: the model's own)",
+        help="sample from the most likely tokens whose probabilities add up to p (default: the model's own)",
     )
     parser.add_argument(
         "--repetition_penalty",
         type=float,
-        help="above 1 makes spoken tokens less likely (default: the model's own)",
+        help="above 1 makes tokens that were spoken already less likely (default: the model's own)",
     )
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
-        help="where to run (default: %(default)s)",
+        help="torch device (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 
@@ -134,7 +142,7 @@ def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:
     if options.system == "teacher":
         teacher = settings.teacher
         if teacher is None:
-            raise ValueError(f"the run {options.ckpt_path} has no teacher: leave --system away")
+            raise ValueError(f"the run {options.ckpt_path} has no teacher: leave out --system teacher")
         original = teacher in (COPY, SELF)
         backbone = load_original(options.ckpt_path) if original else load_backbone_and_settings(teacher)[0]
         default = None
@@ -143,8 +151,7 @@ def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:
     size = default if options.window is None else _window(options.window)
     if options.system == "student" and size is None and trained is not None:
         Console(stderr=True).print(
-            f"[yellow]warning:[/] this student was trained with a window of {trained}; full attention is an "
-            f"untrained regime for it"
+            f"[yellow]warning:[/] this student was trained with a window of {trained}, not with full attention"
         )
     return backbone, backbone.windows(size)
 
@@ -153,7 +160,7 @@ def _window(text: str) -> int | None:
     if text == "full":
         return None
     if not text.lstrip("-").isdigit():
-        raise ValueError(f"--window {text!r} is neither a number of columns nor `full`")
+        raise ValueError(f"--window {text!r}: give a number of speech columns, or `full`")
     return int(text)
 
 
@@ -166,7 +173,7 @@ def _read_texts(file: Path | None) -> list[str]:
     if file is None:
         return []
     if not file.is_file():
-        raise ValueError(f"no file of texts at {file}")
+        raise ValueError(f"--file {file} does not exist: give a text file with one text per line")
     return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
