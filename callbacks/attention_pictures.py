@@ -1,4 +1,4 @@
-"""The attention mask in force and the window schedule, as pictures in TensorBoard."""
+"""Pictures of the current attention mask and the window schedule in TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AttentionPictures(Callback):
-    """Draws the mask whenever the window has changed at a validation, and the whole schedule once.
+    """Draws the whole schedule once, and the mask at every validation at which the window has changed.
 
     Args:
         prefix: Prefix columns of the drawn example.
@@ -36,7 +36,7 @@ class AttentionPictures(Callback):
         self._draw(trainer, pl_module, schedule=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the mask that training is at."""
+        """Draw the current training mask."""
         if not trainer.sanity_checking and trainer.state.fn == TrainerFn.FITTING:
             self._draw(trainer, pl_module)
 

@@ -1,4 +1,4 @@
-"""Estimates before a fit how much memory a step will take."""
+"""An estimate, before a fit, of the memory that a step takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wand.training.module import WandModule
 
 
 class MemoryEstimate(Callback):
-    """Prints the memory of the largest step, counted from its shapes, and warns where the device has less.
+    """Prints the memory of the largest step, computed from its shapes, and warns if the device has less.
 
     It also prints the share of padding in the batches of the first epoch.
     """
@@ -41,6 +41,6 @@ class MemoryEstimate(Callback):
         device = pl_module.device
         if device.type == "cuda" and counted.total > (has := torch.cuda.get_device_properties(device).total_memory):
             rank_zero_warn(
-                f"{device} has {has / 2**30:.1f} GiB, less than a step takes: lower data.columns_per_batch or "
-                f"data.batch_size, or set model.gradient_checkpointing true"
+                f"{device} has {has / 2**30:.1f} GiB, which is less than a step takes: lower data.columns_per_batch "
+                f"or data.batch_size, or set model.gradient_checkpointing to true"
             )

@@ -1,4 +1,4 @@
-"""Progress of a fit, a validation or a test where there is no terminal to draw a bar in."""
+"""Progress lines for a fit, a validation or a test without a terminal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from wand.console.progress import ProgressLines
 
-# What a line of a fit shows beside the step, by the name under which it is logged to the progress bar.
+# Figures that a line of a fit shows after the step, by their names in the progress bar.
 SHOWN = {"loss": "loss {:.4g}", "train/window": "window {:.0f}"}
 
 
 class PlainProgress(ProgressBar):
     """Prints a plain line now and then: step, number of steps, loss, window and time left.
 
-    `wand fit`, `wand validate` and `wand test` use it in place of Lightning's bar where standard output is no terminal.
+    `wand fit`, `wand validate` and `wand test` use it instead of Lightning's bar if standard output is not a terminal.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class PlainProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Print a line if one is due; figures are read from the device only then."""
+        """Print a line if one is due. Figures are read from the device only then."""
         if self._enabled and self._fit is not None and self._fit.due:
             figures = trainer.progress_bar_metrics
             shown = [text.format(figures[name]) for name, text in SHOWN.items() if name in figures]

@@ -1,4 +1,4 @@
-"""How fast training goes and how much memory it takes."""
+"""The speed and memory of training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from wand.model.batch import ConditionedBatch
 class ThroughputLogger(Callback):
     """Logs speed, padding and memory.
 
-    ``train/columns_per_second`` (prefix and speech columns with their padding, all ranks), ``train/padding`` (its share
-    of them, of this rank), ``train/memory_gib`` (peak).
+    ``train/columns_per_second`` counts prefix and speech columns of all ranks, padding included. ``train/padding`` is
+    the share of padding in the columns of this rank. ``train/memory_gib`` is the peak memory.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class ThroughputLogger(Callback):
         self._columns, self._real, self._since = 0, [], time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation is not training: forget the interval it falls into."""
+        """Drop the current interval, because validation takes part of its time."""
         self._columns = -1
 
     def on_train_batch_end(
@@ -45,12 +45,12 @@ class ThroughputLogger(Callback):
         batch: ConditionedBatch,
         batch_idx: int,
     ) -> None:
-        """Count; log at the trainer's interval."""
+        """Count the columns, and log at the trainer's interval."""
         if self._columns < 0:
             self._start()
             return
         self._columns += len(batch) * (batch.prefix_length + batch.columns.shape[1])
-        # Not asked for before it is logged: the device need not wait.
+        # Kept as a tensor until it is logged, to avoid a device sync.
         self._real.append(batch.prefix_lengths.sum() + batch.lengths.sum())
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = self._columns * trainer.world_size / (time.perf_counter() - self._since)
@@ -61,7 +61,7 @@ class ThroughputLogger(Callback):
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Peak of what the device's allocator, or on a CPU the process, has held, in GiB."""
+    """Peak memory of the device's allocator, or of the process on a CPU, in GiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     unit = 1 if sys.platform == "darwin" else 2**10

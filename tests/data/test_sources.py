@@ -124,13 +124,13 @@ def test_a_manifest_of_codes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 2 is no JSON"),
+        ("{", "line 2 is not valid JSON"),
         ({"audio": "a.wav"}, "line 2 has no text"),
         ({"text": "a"}, "neither audio nor codes"),
-        ({"text": "a", "audio": "a.wav", "voice": "x"}, "line 2 has voice: known are id, text"),
-        ({"text": "a", "audio": "a.wav", "split": "dev"}, "'dev' is none of train"),
-        ({"text": "a", "audio": "a.wav", "id": "line-1"}, "another line's already"),
-        ({"text": "a", "audio": "a.wav", "reference": "nobody"}, "'nobody' of 'line-2' is no line's id"),
+        ({"text": "a", "audio": "a.wav", "voice": "x"}, "line 2 has unknown keys voice: known are id, text"),
+        ({"text": "a", "audio": "a.wav", "split": "dev"}, "'dev' is not one of train"),
+        ({"text": "a", "audio": "a.wav", "id": "line-1"}, "another line already has the id 'line-1'"),
+        ({"text": "a", "audio": "a.wav", "reference": "nobody"}, "'nobody' of 'line-2' is not the id of any line"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, line: Any, message: str) -> None:

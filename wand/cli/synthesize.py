@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> list[Speech]:
     options = parse(arguments)
     texts = [*options.text, *_read_texts(options.file)]
     if not texts:
-        raise ValueError("nothing to speak: give a text, or --file with one text a line")
+        raise ValueError("nothing to speak: give a text, or --file with one text per line")
     backbone, window = _load_system(options)
     backbone = backbone.to(options.device, getattr(torch, options.dtype)).eval()
     backbone.codec = codec_of_run(options.ckpt_path)

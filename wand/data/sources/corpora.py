@@ -1,4 +1,4 @@
-"""Corpora of sound files: LibriTTS, LJSpeech, and what they share."""
+"""Corpora of sound files: LibriTTS, LJSpeech, and their common base class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wand.files.audio import read_audio
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One utterance, its split, and its sound file, if it has one."""
+    """One utterance, its split, and its sound file (None if it has none)."""
 
     utterance: Utterance
     split: str
@@ -25,17 +25,17 @@ class Recording:
 
 
 class FileCorpus(ABC):
-    """Utterances in sound files; subclasses say which.
+    """Base class of corpora whose utterances are sound files; a subclass lists them.
 
     Attributes:
-        sample_rate: Rate at which files are given, in Hz, whatever theirs is.
+        sample_rate: Sample rate of `audio`, in Hz. Files with another rate are resampled.
     """
 
     sample_rate: int = 24_000
 
     @abstractmethod
     def list_recordings(self) -> list[Recording]:
-        """All recordings, in an order that stays."""
+        """All recordings, always in the same order."""
 
     @cached_property
     def recordings(self) -> dict[str, Recording]:
@@ -47,15 +47,15 @@ class FileCorpus(ABC):
         found: dict[str, Recording] = {}
         for recording in self.list_recordings():
             if recording.utterance.id in found:
-                raise ValueError(f"two utterances are called {recording.utterance.id!r}: ids must be unique")
+                raise ValueError(f"two utterances have the id {recording.utterance.id!r}: ids must be unique")
             found[recording.utterance.id] = recording
         if not found:
-            raise ValueError(f"{type(self).__name__} holds no utterance: is this its folder?")
+            raise ValueError(f"{type(self).__name__} holds no utterance: check the path of data.source")
         return found
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of texts, speakers, splits, and names and sizes of files."""
+        """Digest of texts, speakers, splits, file names and file sizes."""
         digest = hashlib.sha256()
         for recording in self.recordings.values():
             path = recording.path
@@ -70,7 +70,7 @@ class FileCorpus(ABC):
         return [recording.utterance for recording in self.recordings.values() if recording.split == split]
 
     def audio(self, utterance: Utterance) -> Tensor:
-        """The sound of one utterance: float32 ``[N]`` at `sample_rate`."""
+        """The audio of one utterance: float32 ``[N]`` at `sample_rate`."""
         path = self.recordings[utterance.id].path
         if path is None:
             raise ValueError(f"utterance {utterance.id!r} has no sound file")
@@ -78,14 +78,14 @@ class FileCorpus(ABC):
 
 
 class LibriTTS(FileCorpus):
-    """LibriTTS as it is unpacked: ``SUBSET/SPEAKER/CHAPTER/NAME.wav`` beside ``NAME.normalized.txt``.
+    """LibriTTS in its original folders: ``SUBSET/SPEAKER/CHAPTER/NAME.wav`` with ``NAME.normalized.txt``.
 
     Args:
-        root: Folder that holds the subsets.
+        root: Folder that contains the subsets.
         train: Subsets to train on (paper: train-clean-100).
-        validation: Subsets to validate on; where none of them is there, a share of the training's utterances.
-        test: As `validation`.
-        held_out_share: That share.
+        validation: Subsets to validate on. If none of them exists, a share of the training utterances is held out.
+        test: Subsets to test on. If none of them exists, a share of the training utterances is held out.
+        held_out_share: Share of the training utterances that is held out for a split without subsets.
     """
 
     def __init__(
@@ -101,10 +101,12 @@ class LibriTTS(FileCorpus):
         self.held_out_share = held_out_share
 
     def list_recordings(self) -> list[Recording]:
-        """Sorted by subset, speaker and name."""
+        """All recordings, sorted by subset, speaker and name."""
         for subset in self.subsets["train"]:
             if not (self.root / subset).is_dir():
-                raise ValueError(f"no LibriTTS subset at {self.root / subset}: data.source root is its parent folder")
+                raise ValueError(
+                    f"no LibriTTS subset at {self.root / subset}: set `root` of data.source to its parent folder"
+                )
         there = {split: [s for s in names if (self.root / s).is_dir()] for split, names in self.subsets.items()}
         shares = [0.0 if there[split] else self.held_out_share for split in ("validation", "test")]
         found = []
@@ -120,10 +122,10 @@ class LibriTTS(FileCorpus):
 
 
 class LJSpeech(FileCorpus):
-    """LJSpeech as it is unpacked: ``metadata.csv`` and ``wavs/``; one speaker.
+    """LJSpeech in its original folder with ``metadata.csv`` and ``wavs/``. It has one speaker.
 
     Args:
-        root: Its folder.
+        root: The folder of the corpus.
         validation_share: Share of the utterances to validate on.
         test_share: Share of the utterances to test on.
     """
@@ -133,10 +135,10 @@ class LJSpeech(FileCorpus):
         self.shares = (validation_share, test_share)
 
     def list_recordings(self) -> list[Recording]:
-        """In the order of ``metadata.csv``; the normalised text where there is one."""
+        """All recordings in the order of ``metadata.csv``, with the normalised text if there is one."""
         table = self.root / "metadata.csv"
         if not table.is_file():
-            raise ValueError(f"no LJSpeech at {self.root}: it should hold metadata.csv and wavs/")
+            raise ValueError(f"no LJSpeech at {self.root}: the folder must contain metadata.csv and wavs/")
         with table.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE) if row]
         return [

@@ -1,4 +1,4 @@
-"""A corpus of Lhotse's: whatever its recipes prepare."""
+"""A corpus that Lhotse's recipes have prepared."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from wand.files.audio import resample
 
 
 class LhotseCorpus:
-    """The cuts of a Lhotse CutSet, one supervision each.
+    """The cuts of a Lhotse CutSet; each must have exactly one supervision.
 
     Args:
-        cuts: A file that ``CutSet.from_file`` opens.
+        cuts: Path of a file that ``CutSet.from_file`` opens.
         validation_share: Share of the cuts to validate on.
         test_share: Share of the cuts to test on.
 
     Raises:
-        ValueError: If lhotse is not installed, or there is no such file.
+        ValueError: If lhotse is not installed or the file does not exist.
     """
 
     sample_rate: int = 24_000
@@ -34,7 +34,7 @@ class LhotseCorpus:
         if find_spec("lhotse") is None:
             raise ValueError('LhotseCorpus needs lhotse: pip install "wand-tts[lhotse]"')
         if not Path(cuts).is_file():
-            raise ValueError(f"no cuts at {cuts}")
+            raise ValueError(f"no file of Lhotse cuts at {cuts}")
         self.path = cuts
         self.shares = (validation_share, test_share)
 
@@ -43,16 +43,16 @@ class LhotseCorpus:
         """The cuts by id.
 
         Raises:
-            ValueError: If the file holds none, or a cut has not one supervision.
+            ValueError: If the file cannot be read as cuts, or a cut does not have exactly one supervision.
         """
         try:
             found = {cut.id: cut for cut in import_module("lhotse").CutSet.from_file(self.path)}
-        except Exception as error:  # whatever its readers raise
+        except Exception as error:  # lhotse's readers may raise anything
             raise ValueError(f"{self.path} holds no cuts of lhotse: {error}".partition("\n")[0]) from error
         for name, cut in found.items():
             if (count := len(cut.supervisions)) != 1:
                 raise ValueError(
-                    f"the cut {name!r} of {self.path} has {count} supervisions, not one: cut them apart with "
+                    f"the cut {name!r} of {self.path} has {count} supervisions, not one: split the cuts with "
                     f"CutSet.trim_to_supervisions"
                 )
         return found
@@ -74,10 +74,10 @@ class LhotseCorpus:
         ]
 
     def audio(self, utterance: Utterance) -> Tensor:
-        """The sound of one utterance: float32 ``[N]``; channels are averaged."""
+        """The audio of one utterance: float32 ``[N]``. Channels are averaged."""
         cut = self.cuts[utterance.id]
         try:
             sound = torch.from_numpy(cut.load_audio()).float().mean(0)
-        except Exception as error:  # whatever its backends raise
-            raise ValueError(f"the sound of cut {cut.id!r} cannot be read: {error}".partition("\n")[0]) from error
+        except Exception as error:  # lhotse's audio backends may raise anything
+            raise ValueError(f"the audio of cut {cut.id!r} cannot be read: {error}".partition("\n")[0]) from error
         return resample(sound, cut.sampling_rate, self.sample_rate)

@@ -1,4 +1,4 @@
-"""A corpus as a list of lines: texts with sound files, or with codes that are there already."""
+"""A corpus listed in a JSONL file: texts with sound files or with ready-made codes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ KEYS = ("id", "text", "audio", "speaker", "reference", "split", "codes", "global
 
 
 class ManifestCorpus(FileCorpus):
-    """A JSONL file, one utterance a line.
+    """A corpus in a JSONL file with one utterance per line.
 
-    ``text`` and ``audio`` (a path, relative to the manifest), or ``codes`` (rows of numbers, or the path of an
-    ``.npy``) where the speech has been through the model's codec already; beside them perhaps ``id``, ``speaker``,
-    ``reference`` (the id of another line), ``split``, and ``global_codes`` of the voice.
+    Every line needs ``text``, and either ``audio`` (a path relative to the manifest) or, if the speech is already
+    encoded with the model's codec, ``codes`` (rows of numbers, or the path of an ``.npy`` file). Optional keys are
+    ``id``, ``speaker``, ``reference`` (the id of another line), ``split``, and ``global_codes`` (codes of the voice).
 
     Args:
-        path: The manifest.
-        validation_share: Share of the lines without a split to validate on.
-        test_share: Share of the lines without a split to test on.
+        path: Path of the manifest.
+        validation_share: Share of the lines without ``split`` to validate on.
+        test_share: Share of the lines without ``split`` to test on.
     """
 
     def __init__(self, path: str, validation_share: float = 0.01, test_share: float = 0.01) -> None:
@@ -40,7 +40,7 @@ class ManifestCorpus(FileCorpus):
         """The lines by the id of their utterance.
 
         Raises:
-            ValueError: Names the line that cannot be used.
+            ValueError: If a line cannot be used; the message names the line.
         """
         if not self.path.is_file():
             raise ValueError(f"no manifest at {self.path}")
@@ -51,27 +51,27 @@ class ManifestCorpus(FileCorpus):
             line = self._read(text, number)
             name = str(line.get("id", f"line-{number}"))
             if name in found:
-                raise ValueError(f"{self.path}, line {number}: the id {name!r} is another line's already")
+                raise ValueError(f"{self.path}, line {number}: another line already has the id {name!r}")
             found[name] = line
         for name, line in found.items():
             if (reference := line.get("reference")) is not None and str(reference) not in found:
-                raise ValueError(f"{self.path}: the reference {reference!r} of {name!r} is no line's id")
+                raise ValueError(f"{self.path}: the reference {reference!r} of {name!r} is not the id of any line")
         return found
 
     def _read(self, text: str, number: int) -> dict[str, Any]:
         try:
             line = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{self.path}, line {number} is no JSON: {error}") from error
+            raise ValueError(f"{self.path}, line {number} is not valid JSON: {error}") from error
         if not isinstance(line, dict) or not isinstance(line.get("text"), str):
             raise ValueError(f"{self.path}, line {number} has no text")
         if unknown := set(line) - {*KEYS}:
             names = ", ".join(sorted(unknown))
-            raise ValueError(f"{self.path}, line {number} has {names}: known are {', '.join(KEYS)}")
+            raise ValueError(f"{self.path}, line {number} has unknown keys {names}: known are {', '.join(KEYS)}")
         if "audio" not in line and "codes" not in line:
             raise ValueError(f"{self.path}, line {number} has neither audio nor codes")
         if line.get("split", "train") not in SPLITS:
-            raise ValueError(f"{self.path}, line {number}: split {line['split']!r} is none of {', '.join(SPLITS)}")
+            raise ValueError(f"{self.path}, line {number}: split {line['split']!r} is not one of {', '.join(SPLITS)}")
         return line
 
     @property
@@ -80,7 +80,7 @@ class ManifestCorpus(FileCorpus):
         return all("codes" in line for line in self.lines.values())
 
     def list_recordings(self) -> list[Recording]:
-        """In the order of the lines."""
+        """All recordings in the order of the lines."""
         return [
             Recording(
                 Utterance(
@@ -97,14 +97,14 @@ class ManifestCorpus(FileCorpus):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the lines, and of names and sizes of files."""
+        """Digest of the lines, file names and file sizes."""
         codes = [line.get("codes") for line in self.lines.values()]
         sizes = [(self.path.parent / c).stat().st_size for c in codes if isinstance(c, str)] if self.coded else []
         parts = (super().fingerprint, json.dumps(list(self.lines.values())), sizes)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def codes(self, utterance: Utterance) -> SpeechCodes:
-        """The codes of one utterance ``[K, F]``; a plain list is one codebook's."""
+        """The codes of one utterance, ``[K, F]``. A flat list has the codes of a single codebook."""
         line = self.lines[utterance.id]
         spoken = self._numbers(line["codes"], utterance.id)
         voice = line.get("global_codes")

@@ -1,4 +1,4 @@
-"""What speech a corpus holds: the smallest interface that preparation needs."""
+"""The interface of a corpus, as preparation needs it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Utterance:
 
     Args:
         id: Unique name within the corpus.
-        text: What is said.
-        speaker: Who says it; references are drawn from the same speaker.
-        reference: Id of the utterance that is its reference; one of the same speaker by default.
+        text: The words that are said.
+        speaker: Name of the speaker. References are chosen from the same speaker.
+        reference: Id of the utterance to use as reference. None chooses another utterance of the same speaker.
     """
 
     id: str
@@ -30,11 +30,11 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechCodes:
-    """An utterance in the model's own codec.
+    """An utterance encoded with the model's codec.
 
     Args:
-        codes: ``[K, F]``.
-        global_codes: ``[G]`` of the voice as a whole, in codecs that part it from the speech.
+        codes: Codes of the speech, ``[K, F]``.
+        global_codes: Codes of the voice, ``[G]``, for codecs that encode it separately.
     """
 
     codes: Tensor
@@ -43,7 +43,7 @@ class SpeechCodes:
 
 @runtime_checkable
 class SpeechSource(Protocol):
-    """A corpus: utterances by split, and the sound of each. Must be picklable (worker processes use it)."""
+    """A corpus: utterances by split, and the audio of each. It must be picklable, because worker processes use it."""
 
     sample_rate: int
 
@@ -57,17 +57,17 @@ class SpeechSource(Protocol):
         ...
 
     def audio(self, utterance: Utterance) -> Tensor:
-        """The sound of one utterance: float32 ``[N]`` at `sample_rate`, the same on every call.
+        """The audio of one utterance: float32 ``[N]`` at `sample_rate`, the same on every call.
 
         Raises:
-            ValueError: If there is none; the utterance is then left out.
+            ValueError: If it cannot be read; the utterance is then left out.
         """
         ...
 
 
 @runtime_checkable
 class CodedSource(SpeechSource, Protocol):
-    """A corpus that has been through the model's codec already, so that none is needed."""
+    """A corpus that contains codes of the model's codec, so that no codec is needed (if `coded` is true)."""
 
     coded: bool
 
@@ -81,7 +81,7 @@ class CodedSource(SpeechSource, Protocol):
 
 
 def split_by_name(name: str, validation_share: float, test_share: float) -> str:
-    """The split to which a name belongs, whatever else is in the corpus."""
+    """The split of a name. It depends on the name alone, not on the rest of the corpus."""
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
     if place < validation_share:
         return "validation"

@@ -1,6 +1,6 @@
-"""Training data from the teacher: texts in, the original full-attention model's own speech out.
+"""Training data from the teacher: the original full-attention model speaks given texts.
 
-Neither a corpus of speech nor, where the prompts bring codes, the model's codec is needed.
+This needs no corpus of speech. If the prompts contain codes, it needs no codec either.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ NO_CODES = SpeechCodes(torch.zeros(1, 0, dtype=torch.long))
 
 
 class TeacherSamples:
-    """Texts, spoken by the original model itself in the voices of prompts.
+    """Texts that the original model speaks in the voices of prompts.
 
     Args:
-        texts: A file, one text a line.
-        prompts: A corpus whose utterances are the voices; those of all its splits.
+        texts: Path of a file with one text per line.
+        prompts: A corpus whose utterances give the voices. All its splits are used.
         validation_share: Share of the texts to validate on.
         test_share: Share of the texts to test on.
-        rows: Texts spoken side by side.
-        seed: Of the choice of prompts and of what is drawn.
+        rows: Number of texts that are spoken at once, as rows of a batch.
+        seed: Seed for the choice of prompts and for sampling.
 
     Raises:
-        ValueError: If there is no such file, or no text in it.
+        ValueError: If the file does not exist or contains no text.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TeacherSamples:
             raise ValueError(f"no file of texts at {texts}")
         self.texts = [line.strip() for line in Path(texts).read_text(encoding="utf-8").splitlines() if line.strip()]
         if not self.texts:
-            raise ValueError(f"no text in {texts}: it should hold one a line")
+            raise ValueError(f"no text in {texts}: the file must have one text per line")
         self.prompts = prompts
         self.shares = (validation_share, test_share)
         self.rows = rows
@@ -70,7 +70,7 @@ class TeacherSamples:
 
     @property
     def coded(self) -> bool:
-        """Whether the prompts bring codes."""
+        """Whether the prompts contain codes."""
         return is_coded(self.prompts)
 
     @cached_property
@@ -97,11 +97,11 @@ class TeacherSamples:
         return found
 
     def audio(self, utterance: Utterance) -> Tensor:
-        """The sound of a prompt; what the model says is codes."""
+        """The audio of the prompt. The model's own speech exists only as codes."""
         return self.prompts.audio(self._prompt(utterance))
 
     def codes(self, utterance: Utterance) -> SpeechCodes:
-        """The codes of a prompt."""
+        """The codes of the prompt."""
         own: SpeechCodes = self.prompts.codes(self._prompt(utterance))  # type: ignore[attr-defined]
         return own
 
@@ -110,13 +110,13 @@ class TeacherSamples:
 
 
 class TeacherSpeech:
-    """The original model, speaking.
+    """Speaks texts with the original model.
 
     Args:
         source: Texts and prompts.
-        backbone: The model to be adapted; its original weights are read into another.
-        codec: Of the prompts; None where they bring codes, or the model needs none.
-        max_seconds: Longest speech allowed.
+        backbone: The model to be adapted. Its original weights are loaded into a second model.
+        codec: Codec for the prompts; None if they contain codes or the model needs none.
+        max_seconds: Longest speech allowed, in seconds.
 
     Raises:
         ValueError: If the model has no original weights.
@@ -124,7 +124,7 @@ class TeacherSpeech:
 
     def __init__(self, source: TeacherSamples, backbone: Backbone, codec: Codec | None, max_seconds: float) -> None:
         if backbone.pretrained is None:
-            raise ValueError("TeacherSamples are spoken by the original model: set backbone.pretrained")
+            raise ValueError("TeacherSamples needs the original model: set backbone.pretrained")
         self.source = source
         self.max_seconds = max_seconds
         self.codec = codec
