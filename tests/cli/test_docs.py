@@ -132,7 +132,7 @@ def test_the_commands_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     for program, *command in (prepare, check):
         assert program == "wand"
         assert main([*command, *SMALL]) == 0
-    assert "are sound" in capsys.readouterr().out
+    assert "are undamaged" in capsys.readouterr().out
 
 
 def test_what_the_table_says_of_the_configs() -> None:

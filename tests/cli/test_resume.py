@@ -68,7 +68,7 @@ def test_another_number_of_steps_is_refused_unless_accepted(run: Workplace, caps
 
 def test_another_order_of_data_is_refused(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--ckpt_path", "last", "--data.seed=1", "--trainer.max_epochs=2"]) == 2
-    assert "batches were others" in capsys.readouterr().err
+    assert "batches differ from those of the saved run" in capsys.readouterr().err
 
 
 def test_last_without_any_run_fails(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -343,5 +343,5 @@ def test_a_bound_of_columns_is_of_its_ranks():
     state = loader(batch_size=4, columns=100).progress()
     loader(batch_size=4, columns=100).resume(state)
     for changed in ({"columns": 50, "batch_size": 2, "world": 2}, {"columns": 100, "batch_size": 2, "world": 2}):
-        with pytest.raises(ValueError, match="batches were others"):
+        with pytest.raises(ValueError, match="batches differ from those of the saved run"):
             loader(**changed).resume(state)

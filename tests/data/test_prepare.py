@@ -180,7 +180,7 @@ def test_a_check_reads_every_byte(lm, tmp_path, capsys):
     cache = prepare(source, lm, tmp_path, workers=0)
     source.asked.clear()
     check_cache(cache)
-    assert "5 shards with 8 utterances are sound" in capsys.readouterr().out
+    assert "5 shards with 8 utterances are undamaged" in capsys.readouterr().out
     damage(cache.shard("train", 1), -1)
     cache.shard("validation", 0).write_bytes(b"")
     cache.shard("test", 0).unlink()

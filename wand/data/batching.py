@@ -1,8 +1,8 @@
-"""Which utterances make a batch, in which order: a pure function of lengths, seed and epoch.
+"""The utterances of every batch and their order, as a pure function of lengths, seed and epoch.
 
-A batch is padded on both sides of the boundary, to its longest prefix and to its longest speech. Utterances are put
-into buckets by both lengths, once for a run; every epoch draws new batches from each bucket. Every epoch has the same
-number of batches, so the number of steps of a run is known before it begins.
+A batch is padded to its longest prefix and to its longest speech. Utterances are sorted into buckets by both lengths
+once per run, and every epoch draws new batches from each bucket. Every epoch has the same number of batches, so the
+number of steps of a run is known before it begins.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from wand.distillation.losses import IGNORE
 from wand.model.batch import ConditionedBatch, Conditioner, make_batch
 from wand.model.columns import ColumnLayout
 
-# A bucket that would waste no more than this on padding is not divided: fewer buckets allow more different batches.
+# A bucket with at most this share of padding is not divided further: fewer buckets allow more different batches.
 PADDING = 0.07
-# Batches that are collated before the training step asks for them.
+# Number of batches that are collated in advance.
 AHEAD = 2
 
 Indices = npt.NDArray[np.int32]
-"""``[N]`` numbers of utterances."""
+"""Indices of utterances, ``[N]``."""
 
 
 class Length(NamedTuple):
-    """Columns of an utterance, or of the longest on each side of the boundary.
+    """The number of prefix and speech columns of an utterance, or the largest of each in several utterances.
 
     Args:
         prefix: Columns of the conditioning.
@@ -48,18 +48,18 @@ class Length(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchBounds:
-    """The largest batch that a rank takes at a step.
+    """The largest batch of a rank at a step.
 
     Args:
-        utterances: Rows.
-        columns: Prefix and speech columns of all rows, padding included; None sets no bound.
+        utterances: Largest number of rows.
+        columns: Largest number of prefix and speech columns of all rows, padding included; None sets no limit.
     """
 
     utterances: int
     columns: int | None = None
 
     def rows(self, longest: Length) -> int:
-        """Rows of a batch that is padded to some lengths; one, however long it is."""
+        """Largest number of rows for a batch that is padded to these lengths; at least one."""
         if self.columns is None:
             return self.utterances
         return max(1, min(self.utterances, self.columns // sum(longest)))
@@ -67,12 +67,12 @@ class BatchBounds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bucket:
-    """Utterances of similar lengths, of which batches are drawn.
+    """Utterances of similar lengths, from which batches are drawn.
 
     Args:
         indices: The utterances.
         longest: The longest prefix and the longest speech among them.
-        batches: Number of batches, of all ranks together; their sizes differ by one at most.
+        batches: Number of batches, for all ranks together. Their sizes differ by at most one.
     """
 
     indices: Indices
@@ -80,31 +80,31 @@ class Bucket:
     batches: int
 
     def cut(self, order: Indices) -> list[Indices]:
-        """The utterances in some order as batches."""
+        """Cut the utterances, in the given order, into batches."""
         ends = [len(order) * i // self.batches for i in range(self.batches + 1)]
         return [order[start:end] for start, end in pairwise(ends)]
 
     def rows(self, world: int) -> int:
-        """Rows of a rank in the largest batch."""
+        """Number of rows per rank in the largest batch."""
         return -(-len(self.indices) // (self.batches * world))
 
 
 def longest_of(lengths: npt.NDArray[np.integer]) -> Length:
-    """The longest prefix and the longest speech of lengths ``[N, 2]``."""
+    """The longest prefix and the longest speech in lengths ``[N, 2]``."""
     prefix, speech = lengths.max(axis=0).tolist()
     return Length(prefix, speech)
 
 
 def padding_share(lengths: npt.NDArray[np.integer]) -> float:
-    """Share of padding where all are padded to the longest on each side."""
+    """Share of padding if all utterances are padded to the longest prefix and the longest speech."""
     return 1 - int(lengths.sum(dtype=np.int64)) / (len(lengths) * sum(longest_of(lengths)))
 
 
 def make_buckets(lengths: npt.ArrayLike, bounds: BatchBounds, world: int = 1) -> list[Bucket]:
-    """Halve the utterances, by the side on which they differ more, until padding is small or a half is no batch.
+    """Halve the utterances, by the length in which they differ more, until padding is small or a half is below a batch.
 
     Args:
-        lengths: ``[N, 2]``, prefix and speech columns of every utterance.
+        lengths: Prefix and speech columns of every utterance, ``[N, 2]``.
         bounds: The largest batch of a rank.
         world: Number of ranks.
     """
@@ -115,7 +115,7 @@ def make_buckets(lengths: npt.ArrayLike, bounds: BatchBounds, world: int = 1) ->
         own = columns[indices]
         longest = longest_of(own)
         step = bounds.rows(longest) * world
-        # Whole batches go to the first half, so that only the last bucket ends in a smaller one.
+        # The first half gets whole batches, so that only the last bucket can end with a smaller batch.
         half = -(-len(indices) // (2 * step)) * step
         if half >= len(indices) or padding_share(own) <= PADDING:
             buckets.append(Bucket(indices, longest, -(-len(indices) // step)))
@@ -131,13 +131,13 @@ def make_buckets(lengths: npt.ArrayLike, bounds: BatchBounds, world: int = 1) ->
 
 
 def plan_epoch(buckets: Sequence[Bucket], seed: int, epoch: int, shuffle: bool = True) -> list[Indices]:
-    """Batches of utterance indices, for all ranks together; every utterance once.
+    """The batches of an epoch for all ranks together, with every utterance once.
 
     Args:
-        buckets: The buckets that `make_buckets` made.
-        seed: Seed of the order.
-        epoch: Number of the epoch; every epoch has its own order.
-        shuffle: False goes through the buckets as they are, the same in every epoch.
+        buckets: The result of `make_buckets`.
+        seed: Seed for the order.
+        epoch: Number of the epoch. Every epoch has its own order.
+        shuffle: Whether to shuffle. False keeps the order of the buckets in every epoch.
     """
     if not shuffle:
         return [batch for bucket in buckets for batch in bucket.cut(bucket.indices)]
@@ -151,7 +151,7 @@ def plan_epoch(buckets: Sequence[Bucket], seed: int, epoch: int, shuffle: bool =
 
 
 def digest_of(lengths: npt.NDArray[np.integer]) -> int:
-    """CRC32 of lengths ``[N, 2]`` as Python prints a list of pairs, computed part by part."""
+    """CRC32 of lengths ``[N, 2]``, printed as a Python list of pairs; it is computed in parts."""
     digest = crc32(b"[")
     for start in range(0, len(lengths), 2**14):
         pairs = str([tuple(pair) for pair in lengths[start : start + 2**14].tolist()])[1:-1]
@@ -160,27 +160,27 @@ def digest_of(lengths: npt.NDArray[np.integer]) -> int:
 
 
 class BatchLoader:
-    """An iterable of `ConditionedBatch` whose place can be saved and restored in the middle of an epoch.
+    """An iterable of `ConditionedBatch` whose position can be saved and restored in the middle of an epoch.
 
-    Every rank takes its share of each global batch (rank r the utterances r, r + world, ...), so that n processes with
-    `batch_size` see the same utterances at a step as one process with n times as many. Where a batch cannot give every
-    rank an utterance, the ranks left over repeat one without its labels: all do the same number of steps, and nothing
-    counts twice.
+    Every rank takes its share of each global batch: rank r takes the utterances r, r + world, ... So n processes with
+    `batch_size` see the same utterances at a step as one process with n times that size. If a batch has fewer
+    utterances than there are ranks, the remaining ranks repeat one without its labels. All ranks then do the same
+    number of steps, and no utterance counts twice.
 
-    Batches are read and collated in another thread, `AHEAD` of the training step. The place of the loader is that of
-    the batches that were given, whatever has been made beyond them.
+    Another thread reads and collates `AHEAD` batches in advance. The saved position counts only batches that were
+    given to the caller.
 
     Args:
         examples: All utterances of the split.
-        lengths: ``[N, 2]``, prefix and speech columns of every utterance.
+        lengths: Prefix and speech columns of every utterance, ``[N, 2]``.
         conditioner: The backbone's conditioner.
         layout: The backbone's layout.
         bounds: The largest batch of a rank.
-        seed: Seed of the order.
-        shuffle: Whether the order changes by epoch.
-        rank: Number of this process.
+        seed: Seed for the order.
+        shuffle: Whether every epoch has a new order.
+        rank: Rank of this process.
         world: Number of processes.
-        device: Device to which the batches will be copied; where it is a GPU, they are made in pinned memory.
+        device: Device to which the batches will be copied. For a GPU, they are made in pinned memory.
     """
 
     def __init__(
@@ -217,13 +217,13 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[ConditionedBatch]:
         if self.given > 0 and not self._restored:
-            # The last epoch was left early.
+            # The caller left the last epoch early.
             self.epoch, self.given = self.epoch + 1, 0
         self._restored = False
         plan = self._plan(self.epoch)
         start = self.given
         for index, batch in enumerate(prefetch(self._make, plan[start:], AHEAD), start):
-            # Nobody asks again after the last batch: with it, the next epoch begins.
+            # The caller may stop after the last batch, so the next epoch begins with it.
             last = index + 1 == len(plan)
             self.epoch, self.given = (self.epoch + 1, 0) if last else (self.epoch, index + 1)
             yield batch
@@ -241,37 +241,37 @@ class BatchLoader:
         batch = self.collate(indices)
         if self.device.type != "cuda":
             return batch
-        # A new thread would pin through the first GPU, whatever the rank's own is.
+        # A new thread would otherwise pin memory through the first GPU instead of this rank's GPU.
         with torch.cuda.device(self.device):
             return batch.pin_memory()
 
     def largest(self) -> tuple[int, Length]:
-        """Rows of the largest batch that a rank may be given in any epoch, and what they are padded to."""
+        """Number of rows of the largest batch that a rank can get in any epoch, and the lengths it is padded to."""
         shapes = [(bucket.rows(self.world), bucket.longest) for bucket in self.buckets]
         return max(shapes, key=lambda shape: shape[0] * sum(shape[1]))
 
     def padding(self) -> float:
-        """Share of the columns of all ranks that is padding, in the first epoch."""
+        """Share of padding in the columns of all ranks, in the first epoch."""
         shares = [batch[rank :: self.world] for batch in self._plan(0) for rank in range(self.world)]
         padded = sum(len(share) * sum(longest_of(self.lengths[share])) for share in shares if len(share))
         return 1 - int(self.lengths.sum(dtype=np.int64)) / padded
 
     def progress(self) -> dict[str, int]:
-        """Where the loader stands: epoch, and batches given in it."""
+        """The position of the loader: the epoch and the number of batches given in it."""
         return {"epoch": self.epoch, "given": self.given, **self._identity}
 
     def resume(self, state: dict[str, int]) -> None:
-        """Continue from a `progress`.
+        """Continue from a saved `progress`.
 
         Raises:
-            ValueError: If the corpus, its seed or the batches are others than those of the saved run.
+            ValueError: If the corpus, the seed or the batches differ from those of the saved run.
         """
         changed = [
             f"{name} {state.get(name)}, now {own}" for name, own in self._identity.items() if state.get(name) != own
         ]
         if changed:
             raise ValueError(
-                f"the run's batches were others ({'; '.join(changed)}): "
+                f"the batches differ from those of the saved run ({'; '.join(changed)}): "
                 f"resume with the run's own data and data settings"
             )
         self.epoch, self.given = state["epoch"], state["given"]
@@ -279,7 +279,7 @@ class BatchLoader:
 
     @cached_property
     def _identity(self) -> dict[str, int]:
-        """What the plan is made of; ranks matter only where each has its own bound of columns."""
+        """Everything that determines the batches. The number of ranks matters only with a limit on columns."""
         columns = self.bounds.columns
         return {
             "seed": self.seed,

@@ -1,4 +1,4 @@
-"""Whether every byte of a cache is as it was written."""
+"""The check of a cache: whether every byte is as it was written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wand.data.sources.source import SPLITS
 
 
 def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
-    """Read all shards, print a line for every damaged one, and a summary.
+    """Read all shards, then print a line for every damaged shard and a summary.
 
     Args:
         cache: The cache.
@@ -36,7 +36,7 @@ def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
             checked.advance()
     if damaged:
         raise ValueError(
-            f"{damaged} of {len(files)} shards in {cache.folder} are damaged: delete them, and `wand prepare` makes "
-            f"them again"
+            f"{damaged} of {len(files)} shards in {cache.folder} are damaged: delete them and run `wand prepare` to "
+            f"make them again"
         )
-    Console().print(f"{len(files)} shards with {utterances} utterances are sound", highlight=False)
+    Console().print(f"{len(files)} shards with {utterances} utterances are undamaged", highlight=False)

@@ -1,4 +1,4 @@
-"""From one utterance to its codes and its example, or to the reason why it is left out."""
+"""Turns one utterance into its codes and its example, or into the reason why it is left out."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from wand.files.audio import resample
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioner
 
-# Shorter recordings are noises and breaths, in seconds.
+# Shortest recording to use, in seconds. Shorter ones are noises and breaths.
 SHORTEST = 0.3
 
 
 def is_coded(source: SpeechSource) -> bool:
-    """Whether a corpus brings codes, so that no codec is needed."""
+    """Whether a corpus contains codes, so that no codec is needed."""
     return isinstance(source, CodedSource) and source.coded
 
 
 def check_length(
     utterance: Utterance, own: SpeechCodes, backbone: Backbone, max_seconds: float
 ) -> SpeechCodes | Refusal:
-    """Refuse what is too short or too long."""
+    """Refuse an utterance that is too short or too long."""
     frames = own.codes.shape[1]
     seconds, columns = frames / backbone.frame_rate, backbone.layout.columns_of(frames)
     if seconds < SHORTEST:
@@ -41,14 +41,14 @@ def check_length(
         )
     if backbone.max_speech_tokens is not None and columns > backbone.max_speech_tokens:
         bound = backbone.max_speech_tokens
-        return Refusal(utterance.id, "too long", f"it takes {columns} columns, the model has {bound} positions")
+        return Refusal(utterance.id, "too long", f"it takes {columns} columns, but the model has {bound} positions")
     return own
 
 
 def make_example(
     utterance: Utterance, codes: Tensor, source: str, reference: Reference, conditioner: Conditioner
 ) -> Example | Refusal:
-    """Condition one utterance."""
+    """Make the example of one utterance, with its conditioning."""
     try:
         conditioning = conditioner(utterance.text, reference)
     except ValueError as error:
@@ -57,11 +57,11 @@ def make_example(
 
 
 class Encoder:
-    """From an utterance to its codes; what the worker processes run.
+    """Turns an utterance into codes. Worker processes run it.
 
     Args:
         source: The corpus.
-        codec: The codec; None where the corpus brings codes.
+        codec: The codec; None if the corpus contains codes.
     """
 
     def __init__(self, source: SpeechSource, codec: Codec | None) -> None:
@@ -69,10 +69,10 @@ class Encoder:
         self.codec = codec
 
     def __call__(self, utterance: Utterance) -> SpeechCodes | Refusal:
-        """Its codes, or why there are none.
+        """The codes of an utterance, or the reason why there are none.
 
         Raises:
-            CodecUnavailable: If that is not the utterance's fault.
+            CodecUnavailable: If the codec failed for a reason other than the utterance.
         """
         try:
             if self.codec is None:
@@ -98,7 +98,7 @@ def _start_worker(encoder: Encoder) -> None:
 
 
 def _encode(utterance: Utterance) -> Refusal | list[np.ndarray | None]:
-    # Arrays, not tensors: those would travel through shared memory, one open file each.
+    # Arrays instead of tensors, because every tensor would take an open file of shared memory.
     own = _encoder(utterance)
     if isinstance(own, Refusal):
         return own
@@ -118,10 +118,10 @@ Encode = Callable[[Sequence[Utterance]], Iterable[SpeechCodes | Refusal]]
 
 @contextmanager
 def encoders(encoder: Encoder, workers: int) -> Iterator[Encode]:
-    """A function from utterances to their codes, in order, made by worker processes (or here, if there are none)."""
+    """Give a function from utterances to their codes, in order. Worker processes run it; with 0 workers it runs here."""
     if workers == 0:
         yield lambda utterances: map(encoder, utterances)
         return
-    # Spawned, not forked: torch's threads do not survive a fork.
+    # Spawned instead of forked, because torch's threads do not survive a fork.
     with get_context("spawn").Pool(workers, initializer=_start_worker, initargs=(encoder,)) as pool:
         yield lambda utterances: map(_received, pool.imap(_encode, utterances, chunksize=8))

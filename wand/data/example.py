@@ -1,4 +1,4 @@
-"""One prepared utterance, or the reason why there is none."""
+"""A prepared utterance, or the reason why an utterance was left out."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Refusal:
 
     Args:
         id: Name of the utterance.
-        why: The reason in a few words, the same for all utterances of a kind.
-        detail: The whole reason.
+        why: The kind of reason in a few words, for counting.
+        detail: The full reason.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Batches are made while the last one is trained on."""
+"""Makes the next batches in a thread during a training step."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Made = TypeVar("Made")
 
 
 def prefetch(make: Callable[[Item], Made], items: Iterable[Item], ahead: int) -> Iterator[Made]:
-    """``map(make, items)``, made in a thread, some items ahead of the caller.
+    """``map(make, items)`` in a thread that runs some items ahead of the caller.
 
     A thread is enough: a batch takes a few milliseconds, and a training step leaves the interpreter free while its
     kernels run. Worker processes would have to send every tensor back through shared memory, which containers limit.
 
     Args:
-        make: Makes one item; runs in one other thread, in order.
-        items: What to make them of.
-        ahead: How many are made before the caller asks for them.
+        make: The function. It runs in one other thread, on the items in order.
+        items: The arguments of `make`.
+        ahead: Number of results that are made in advance.
 
     Raises:
-        Exception: What `make` raised, when its item is asked for.
+        Exception: An exception of `make` is raised when the caller takes that result.
     """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wand-prefetch")
     waiting: deque[Future[Made]] = deque()

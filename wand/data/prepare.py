@@ -1,7 +1,7 @@
-"""From a corpus to shards: speech to codes, text and references to conditioning.
+"""Preparation turns a corpus into shards: speech becomes codes, text and references become conditioning.
 
-Deterministic and restartable: shard i always covers the same utterances, one that is sound is not made again, and a
-lock lets several runs share one cache. Utterances that cannot be used are left out and reported.
+It is deterministic and restartable. Shard i always covers the same utterances, an undamaged shard is not made again,
+and a lock lets several runs share one cache. Utterances that cannot be used are left out and reported.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class ShardCache:
     """The shards of one corpus for one conditioner and codec: ``root/<fingerprint>/<split>-00000.safetensors``.
 
     Args:
-        folder: Where they are.
-        fingerprint: Digest of everything that determines them.
+        folder: Folder of the shards.
+        fingerprint: Digest of everything that determines the shards.
     """
 
     folder: Path
@@ -66,15 +66,15 @@ class ShardCache:
         return [self.shard(split, i) for i in range(-(-utterances // UTTERANCES_PER_SHARD))]
 
     def finished(self) -> dict[str, int]:
-        """Utterances of every split whose preparation has ended, those that were left out included."""
+        """Number of utterances of every split that is prepared completely; utterances left out count too."""
         try:
             found = json.loads((self.folder / FINISHED).read_text())
             return {split: int(count) for split, count in found.items()}
         except (OSError, ValueError, AttributeError, TypeError):
-            return {}  # it is written anew by the next preparation
+            return {}  # the next preparation writes it again
 
     def finish(self, utterances: dict[str, int]) -> None:
-        """Note that the preparation of some splits has ended."""
+        """Record that some splits are prepared completely."""
         partial = self.folder / f".{FINISHED}.partial"
         partial.write_text(json.dumps({**self.finished(), **utterances}))
         os.replace(partial, self.folder / FINISHED)
@@ -83,7 +83,7 @@ class ShardCache:
         """All shard files of a split.
 
         Raises:
-            ValueError: If the preparation of the split has not ended.
+            ValueError: If the split is not prepared completely.
         """
         finished = self.finished()
         if split not in finished:
@@ -91,7 +91,7 @@ class ShardCache:
         return self.shards(split, finished[split])
 
     def holds(self, path: Path) -> bool:
-        """Whether a shard is there, with a sound index."""
+        """Whether a shard exists and its index is undamaged."""
         try:
             Shard(path, self.fingerprint)
         except ValueError:
@@ -99,16 +99,16 @@ class ShardCache:
         return True
 
     def is_complete(self, splits: Sequence[str]) -> bool:
-        """Whether all shards of some splits are there."""
+        """Whether all shards of some splits exist."""
         finished = self.finished()
         return all(split in finished and all(map(self.holds, self.files(split))) for split in splits)
 
 
 def codec_for(source: SpeechSource, backbone: Backbone) -> Codec | None:
-    """The codec that a preparation needs; None where codes are there, or not needed.
+    """The codec that a preparation needs; None if the corpus contains codes, or none are needed.
 
     Raises:
-        ValueError: If it is needed and not at hand.
+        ValueError: If a codec is needed but not available.
     """
     if is_coded(source) or (isinstance(source, TeacherSamples) and not backbone.reads_references):
         return None
@@ -116,7 +116,7 @@ def codec_for(source: SpeechSource, backbone: Backbone) -> Codec | None:
 
 
 def shard_cache(source: SpeechSource, backbone: Backbone, root: Path, max_seconds: float = 30.0) -> ShardCache:
-    """The cache of a corpus for a backbone, made or not."""
+    """The cache of a corpus for a backbone, whether or not it exists yet."""
     codec = codec_for(source, backbone)
     fingerprint = cache_fingerprint(source, backbone.conditioner, codec, max_seconds)
     if isinstance(source, TeacherSamples):
@@ -132,21 +132,21 @@ def prepare(
     splits: Sequence[str] = SPLITS,
     max_seconds: float = 30.0,
 ) -> ShardCache:
-    """Make all shards that are not there yet, or whose index is damaged.
+    """Make all shards that are missing or whose index is damaged.
 
     Args:
         source: The corpus.
         backbone: The model whose conditioner and codec to use.
         root: Folder of all caches.
-        workers: Processes that make or read the sound and encode it; 0 does it here.
+        workers: Number of processes that load and encode the audio; 0 does it in this process.
         splits: The splits to prepare.
-        max_seconds: Longer recordings are left out.
+        max_seconds: Longest recording to use, in seconds; longer ones are left out.
 
     Raises:
         ValueError: If no utterance of a split can be used, the disk is full, or the cache cannot be written.
     """
     cache = shard_cache(source, backbone, root, max_seconds)
-    if cache.is_complete(splits):  # no lock: the folder may be read-only
+    if cache.is_complete(splits):  # without a lock, because the folder may be read-only
         return cache
     try:
         cache.folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def _complete(
     for split in splits:
         utterances = source.utterances(split)
         if not utterances:
-            raise ValueError(f"the corpus has no utterance to use for {split}: give it some, or a larger share")
+            raise ValueError(f"the corpus has no utterance for {split}: add some, or give this split a larger share")
         counts[split] = len(utterances)
         parts = [utterances[i : i + UTTERANCES_PER_SHARD] for i in range(0, len(utterances), UTTERANCES_PER_SHARD)]
         todo += zip(cache.shards(split, len(utterances)), parts, strict=True)
@@ -195,7 +195,7 @@ class ShardMaker:
         source: The corpus.
         backbone: The model whose conditioner and codec to use.
         fingerprint: Fingerprint of the cache.
-        max_seconds: Longer recordings are left out.
+        max_seconds: Longest recording to use, in seconds.
     """
 
     def __init__(self, source: SpeechSource, backbone: Backbone, fingerprint: str, max_seconds: float) -> None:
@@ -207,7 +207,7 @@ class ShardMaker:
         self.encoder = Encoder(source, self.codec)
 
     def make(self, todo: Sequence[tuple[Path, list[Utterance]]], workers: int) -> None:
-        """Make shards one after another, their utterances side by side."""
+        """Make shards one after another; the utterances of a shard are encoded in parallel."""
         with progress("preparing speech", sum(len(part) for _, part in todo), "utterances") as made_so_far:
             if isinstance(self.source, TeacherSamples):
                 speech = TeacherSpeech(self.source, self.backbone, self.codec, self.max_seconds)
@@ -245,7 +245,7 @@ class ShardMaker:
                 yield make_example(utterance, own.codes, *reference, self.backbone.conditioner)
 
     def _references(self, kept: list[tuple[Utterance, SpeechCodes]]) -> list[tuple[str, Reference] | Refusal]:
-        """The reference of every utterance, and whose it is."""
+        """The reference of every utterance, with the id of the utterance that it was taken from."""
         utterances = [utterance for utterance, _ in kept]
         frames = [own.codes.shape[1] for _, own in kept]
         if self.backbone.cut_references:
@@ -263,7 +263,7 @@ class ShardMaker:
                     reference, own = self._elsewhere(named)
                 else:
                     reference, own = kept[chosen if named is None else places[named]]
-                # What is to be said must not be in the prefix: a lone utterance gives its voice, not its words.
+                # The prefix must not contain the target text. An utterance that is its own reference gives no text.
                 words = None if reference.id == utterances[i].id else reference.text
                 made.append((reference.id, self._whole(reference, own, words)))
             except ValueError as error:
@@ -277,7 +277,7 @@ class ShardMaker:
         return Reference(own.codes, audio, words, own.global_codes, utterance.speaker)
 
     def _elsewhere(self, name: str) -> tuple[Utterance, SpeechCodes]:
-        """An utterance of another shard."""
+        """A reference utterance that is not in this shard, and its codes."""
         if name not in self._by_id:
             raise ValueError(f"the corpus has no utterance {name!r} to refer to")
         own = self.encoder(self._by_id[name])

@@ -1,4 +1,4 @@
-"""Which utterance is the reference of which: a pure function of the utterances."""
+"""The choice of a reference for every utterance, as a pure function of the utterances."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Sequence
 
 from wand.data.sources.source import Utterance
 
-# Whole references of this length are preferred, in seconds; longer ones cost prefix columns and tell little more.
+# Preferred length of whole references, in seconds. Longer ones cost prefix columns and add little information.
 SHORTEST, LONGEST = 2.0, 10.0
 
 
 def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], keep: int = 110) -> list[tuple[int, int]]:
-    """For every utterance another one of its speaker, and the frame where the reference begins.
+    """For every utterance, choose another utterance of its speaker and the frame where the reference begins.
 
-    The choice depends on the utterance alone, so that a cache made again is the same. A speaker with a single
-    utterance refers to it.
+    The choice is deterministic, so preparing the cache again gives the same result. A speaker with a single utterance
+    uses that utterance.
 
     Args:
-        utterances: Of one shard.
-        frames: Of each.
-        keep: A reference begins so that at least this many frames follow, where there are so many.
+        utterances: The utterances of one shard.
+        frames: Length of each utterance, in frames.
+        keep: A reference keeps at least this many frames after its beginning, if the utterance has that many.
     """
     by_speaker = defaultdict(list)
     for i, utterance in enumerate(utterances):
@@ -36,11 +36,13 @@ def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], ke
 
 
 def choose_whole_references(utterances: Sequence[Utterance], seconds: Sequence[float]) -> list[int]:
-    """For every utterance another one of its speaker, of a fitting length where there is one; itself if it is alone.
+    """For every utterance, choose another whole utterance of its speaker, if possible of the preferred length.
+
+    A speaker with a single utterance uses that utterance.
 
     Args:
-        utterances: Of one shard.
-        seconds: How long each lasts.
+        utterances: The utterances of one shard.
+        seconds: Duration of each utterance.
     """
     by_speaker = defaultdict(list)
     for i, utterance in enumerate(utterances):
@@ -49,7 +51,7 @@ def choose_whole_references(utterances: Sequence[Utterance], seconds: Sequence[f
     for i, utterance in enumerate(utterances):
         others = [j for j in by_speaker[utterance.speaker] if j != i]
         fitting = [j for j in others if SHORTEST <= seconds[j] <= LONGEST]
-        # Too long is worse than too short: it is in the prefix of every step.
+        # A reference that is too long is worse than one that is too short, because it is in the prefix of every step.
         short = [j for j in others if seconds[j] <= LONGEST]
         chosen.append(random.Random(utterance.id).choice(fitting or short or others or [i]))
     return chosen

@@ -1,4 +1,4 @@
-"""What a preparation made, and what it left out."""
+"""The report of a preparation: what it made and what it left out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFUSED = "refused.jsonl"
 
 
 def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_rate: float) -> None:
-    """Print utterances and hours by split; list what was left out in ``refused.jsonl`` beside the shards.
+    """Print utterances and hours by split, and list the utterances left out in ``refused.jsonl`` beside the shards.
 
     Args:
         folder: Folder of the cache.
@@ -26,7 +26,7 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
         frame_rate: Frames of codes per second.
 
     Raises:
-        ValueError: If nothing of a split could be used.
+        ValueError: If no utterance of a split could be used.
     """
     utterances: Counter[str] = Counter()
     frames: Counter[str] = Counter()
@@ -43,12 +43,12 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
     unusable = [split for split, count in utterances.items() if count == 0]
     for path in shards:
         if path.name.rsplit("-", 1)[0] in unusable:
-            path.unlink()  # to be made again once the corpus is mended
+            path.unlink()  # so that it is made again when the corpus has been fixed
     if unusable:
         first = next(refusal for split, refusal in refused if split == unusable[0])
         raise ValueError(
-            f"no utterance of {unusable[0]} can be used; the first, {first.id!r}: {first.detail} "
-            f"(all in {folder / REFUSED})"
+            f"no utterance of {unusable[0]} can be used; the first is {first.id!r}: {first.detail} "
+            f"(see {folder / REFUSED} for all)"
         )
 
 

@@ -1,9 +1,9 @@
-"""Prepared utterances on disk: files with a checked index, whose rows are read when they are asked for.
+"""Prepared utterances on disk: files with a checked index, whose rows are read on demand.
 
-A shard is a safetensors file, so other tools can open it. Every tensor in it holds bytes:
+A shard is a safetensors file, so other tools can open it. Every tensor in it contains bytes:
 
 ====================  ==============================================================================================
-header                JSON: where each tensor lies; its metadata holds `FORMAT`, the fingerprint and the fields
+header                JSON: the place of each tensor; its metadata has `FORMAT`, the fingerprint and the fields
 ``index``             one record per utterance (`record_type`): lengths, dtypes, CRC32
 ``words``             JSON ``[id, text, speaker, reference]`` of every utterance, one after another
 ``refused``           JSON ``[[id, why, detail], ...]`` of the utterances that were left out
@@ -11,14 +11,15 @@ header                JSON: where each tensor lies; its metadata holds `FORMAT`,
 ``rows``              the tensors of every utterance, one utterance after another
 ====================  ==============================================================================================
 
-Opening a shard checks everything up to the checksum and keeps the index alone. Reading a row checks its CRC32.
+Opening a shard checks everything up to the checksum and keeps only the index in memory. Reading a row checks its CRC32.
 
-Rows are read from the file, not through a memory map. Both share the system's page cache between processes, but the
-pages of a map count as memory of the process that touched them, and a map turns a truncated file or a failing disk
-into SIGBUS, where a read gives an error that names the shard. No file stays open: a corpus has thousands of shards.
+Rows are read from the file and not through a memory map. Both share the system's page cache between processes. But the
+pages of a map count as memory of the process that touched them, and a truncated file or a failing disk raises SIGBUS
+under a map, while a read gives an error that names the shard. No file stays open, because a corpus has thousands of
+shards.
 
-The file is written here rather than by `safetensors.torch.save_file`, which writes metadata in random order (the same
-utterances shall give the same bytes) and lets nobody but its owner read the file.
+`safetensors.torch.save_file` is not used: it writes metadata in random order (the same utterances must give the same
+bytes), and only the owner can read its files.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ import torch
 FORMAT = "3"
 TENSORS = ("index", "words", "refused", "checksum", "rows")
 
-# The index stores a dtype as its place in this tuple: append only.
+# The index stores a dtype as its position in this tuple, so only append to it.
 DTYPES = (
     torch.bool,
     torch.uint8,
@@ -56,14 +57,14 @@ NARROW = (torch.int8, torch.int16, torch.int32)
 
 
 class Field(NamedTuple):
-    """One tensor of an utterance, ``[L, *inner]``; L differs from utterance to utterance.
+    """One tensor of an utterance, ``[L, *inner]``. L differs between utterances.
 
-    The fields are the tensors of the conditioning, then the codes as ``[F, K]``.
+    The fields are the tensors of the conditioning, followed by the codes as ``[F, K]``.
 
     Args:
-        name: Name in the conditioning; ``codes`` for the codes.
-        dtype: Place in `DTYPES` of the dtype that the tensor has in memory.
-        inner: Its dimensions after the first.
+        name: Name in the conditioning, or ``codes``.
+        dtype: Position in `DTYPES` of the tensor's dtype in memory.
+        inner: The dimensions after the first.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Field(NamedTuple):
 
 
 def record_type(fields: int) -> np.dtype[np.void]:
-    """What the index says about an utterance of some number of fields."""
+    """The dtype of an index record, for utterances with this number of fields."""
     return np.dtype(
         [
             ("row_end", "<u8"),  # bytes of `rows` up to the end of this utterance
@@ -80,7 +81,7 @@ def record_type(fields: int) -> np.dtype[np.void]:
             ("crc32", "<u4"),  # of the words, then of the row
             ("prefix", "<u4"),  # prefix columns that the conditioning takes
             ("lengths", "<u4", (fields,)),
-            ("dtypes", "u1", (fields,)),  # as stored: integers are narrowed where their values allow
+            ("dtypes", "u1", (fields,)),  # on disk: integers are stored in a narrower dtype if their values fit
         ]
     )
 
@@ -91,7 +92,7 @@ def to_json(value: Any) -> bytes:
 
 
 def make_header(about: dict[str, str], sizes: dict[str, int]) -> bytes:
-    """The beginning of a safetensors file whose tensors are bytes."""
+    """The header of a safetensors file whose tensors are bytes."""
     entries: dict[str, Any] = {"__metadata__": about}
     begin = 0
     for name, size in sizes.items():
@@ -104,12 +105,12 @@ def make_header(about: dict[str, str], sizes: dict[str, int]) -> bytes:
 
 @lru_cache(maxsize=64)
 def parse_fields(text: str) -> tuple[Field, ...]:
-    """The fields as the metadata names them; the shards of a corpus share one tuple."""
+    """Parse the fields in the metadata. The shards of a corpus share one tuple."""
     return tuple(Field(name, dtype, tuple(inner)) for name, dtype, inner in json.loads(text))
 
 
 def read_head(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]], bytes]:
-    """Metadata, the place of every tensor in the file, and the checked bytes before the checksum.
+    """Read the metadata, the place of every tensor in the file, and the bytes that the checksum covers.
 
     Raises:
         ValueError: If the file cannot be read, is damaged, or has another format.
@@ -154,23 +155,21 @@ def _parse_header(header: bytes) -> tuple[dict[str, str], dict[str, tuple[int, i
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[FileIO]:
-    """An open shard; whatever goes wrong with its file is a `ValueError` that names it."""
+    """Open a shard for reading. Errors of the file become a `ValueError` that names it."""
     try:
         with path.open("rb", buffering=0) as file:
             yield file
     except OSError as error:
-        raise ValueError(
-            f"shard {path} cannot be read ({error.strerror}): delete what is left and run again"
-        ) from error
+        raise ValueError(f"shard {path} cannot be read ({error.strerror}): delete it and run again") from error
 
 
 def read_between(file: FileIO, origin: int, begin: int, end: int) -> bytearray:
-    """Bytes of a part of the file that begins at `origin`; fewer where the file ends before."""
+    """Read the bytes from `begin` to `end`, counted from `origin`; fewer if the file ends earlier."""
     content = bytearray(end - begin)
     file.seek(origin + begin)
     return content[: file.readinto(content)]
 
 
 def damaged(path: Path, what: str) -> ValueError:
-    """The error that stops a run."""
+    """The error for a damaged shard."""
     return ValueError(f"shard {path} is damaged ({what}): delete it and run again")

@@ -1,4 +1,4 @@
-"""Shards: files of prepared utterances, whose rows are read when they are asked for (`wand.data.shard_format`)."""
+"""Shards: files of prepared utterances, whose rows are read on demand (`wand.data.shard_format`)."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def write_shard(
 
     Args:
         path: Final name of the shard.
-        examples: The utterances; none where all were refused.
-        fingerprint: Digest of source, conditioner and codec; `Shard` refuses a file with another one.
-        prefix_columns: Prefix columns that a conditioning takes (`Conditioner.length`).
+        examples: The utterances; empty if all were refused.
+        fingerprint: Digest of source, conditioner and codec. `Shard` refuses a file with another one.
+        prefix_columns: Gives the number of prefix columns of a conditioning (`Conditioner.length`).
         refused: The utterances that were left out.
 
     Raises:
@@ -85,7 +85,9 @@ def write_shard(
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         if error.errno == errno.ENOSPC:
-            raise ValueError(f"no space left for {path}: free some, or set --data.cache_dir to another disk") from error
+            raise ValueError(
+                f"no space left for {path}: free some space, or set --data.cache_dir to another disk"
+            ) from error
         raise
 
 
@@ -97,17 +99,17 @@ def write_file(path: Path, parts: Iterable[bytes | bytearray]) -> None:
 
 
 class Shard(Sequence[Example]):
-    """The utterances of one file; its index is in memory, its rows are read on demand.
+    """The utterances of one file. The index is in memory, the rows are read on demand.
 
     Args:
         path: The file.
-        fingerprint: Digest of source, conditioner and codec for which it must have been made.
+        fingerprint: Expected digest of source, conditioner and codec.
 
     Attributes:
-        records: What the index says, one `record_type` per utterance.
+        records: The index, with one `record_type` per utterance.
 
     Raises:
-        ValueError: If the file cannot be read, its index is damaged, or it was made for something else.
+        ValueError: If the file cannot be read, its index is damaged, or its fingerprint is another one.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
@@ -157,17 +159,17 @@ class Shard(Sequence[Example]):
                 self._read(file, number)
 
     def refusals(self) -> list[Refusal]:
-        """What was left out when the shard was made."""
+        """The utterances that were left out when the shard was made."""
         _, places, head = read_head(self.path)
         return [Refusal(*parts) for parts in json.loads(head[slice(*places["refused"])])]
 
     @property
     def frames(self) -> npt.NDArray[np.uint32]:
-        """``[N]`` frames of codes of every utterance."""
+        """Number of code frames of every utterance, ``[N]``."""
         return self.records["lengths"][:, -1:].reshape(-1)
 
     def _read(self, file: FileIO, number: int) -> tuple[bytearray, bytearray]:
-        """Words and tensors of one utterance, checked."""
+        """Read the words and tensors of one utterance and check their CRC32."""
         record = self.records[number]
         words = read_between(file, self._words_begin, self._begin("words_end", number), int(record["words_end"]))
         row = read_between(file, self._rows_begin, self._begin("row_end", number), int(record["row_end"]))
@@ -185,7 +187,7 @@ class Shard(Sequence[Example]):
         for field, length, place in zip(self.fields, record["lengths"].tolist(), record["dtypes"], strict=True):
             dtype = DTYPES[place]
             end = begin + length * math.prod(field.inner) * dtype.itemsize
-            # A copy of the part begins at an address that suits every dtype; an empty buffer is refused by torch.
+            # The slice is a copy, so it is aligned for every dtype. torch refuses an empty buffer.
             flat = torch.frombuffer(row[begin:end], dtype=dtype) if end > begin else torch.empty(0, dtype=dtype)
             tensors.append(flat.view(length, *field.inner).to(DTYPES[field.dtype]))
             begin = end
@@ -197,10 +199,10 @@ class ShardedExamples(Sequence[Example]):
 
     Args:
         files: The shards.
-        fingerprint: Digest of source, conditioner and codec for which they must have been made.
+        fingerprint: Expected digest of source, conditioner and codec.
 
     Raises:
-        ValueError: If one cannot be read, its index is damaged, or it was made for something else.
+        ValueError: If a file cannot be read, its index is damaged, or its fingerprint is another one.
     """
 
     def __init__(self, files: Iterable[Path], fingerprint: str) -> None:
@@ -227,7 +229,7 @@ class ShardedExamples(Sequence[Example]):
         return self._shards[place][number - int(self._ends[place])]
 
     def lengths(self, layout: ColumnLayout) -> npt.NDArray[np.int32]:
-        """``[N, 2]``: prefix columns and speech columns of every utterance; no row is read.
+        """Prefix columns and speech columns of every utterance, ``[N, 2]``. No row is read.
 
         Args:
             layout: How codes become columns.
@@ -255,7 +257,7 @@ def _fields(example: Example) -> list[Field]:
 
 
 def _narrowed(tensor: Tensor) -> Tensor:
-    """Integers in the smallest type that holds them; most of them are codes and characters."""
+    """Convert integers to the smallest dtype that holds their values; most of them are codes and characters."""
     if tensor.dtype not in (torch.int32, torch.int64) or tensor.numel() == 0:
         return tensor
     low, high = (int(bound) for bound in tensor.aminmax())

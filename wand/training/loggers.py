@@ -1,4 +1,4 @@
-"""Finding the logger that takes pictures and sound."""
+"""Finds the logger that accepts pictures and audio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def tensorboard(trainer: Trainer) -> SummaryWriter | None:
-    """The run's TensorBoard writer, or None where there is none."""
+    """The run's TensorBoard writer, or None if it has none."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             return logger.experiment

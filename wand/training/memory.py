@@ -1,4 +1,4 @@
-"""What a training step keeps in memory, counted from shapes before the first one runs."""
+"""The memory of a training step, computed from shapes before the first step runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from transformers import PretrainedConfig
 from wand.distillation.chunked import chunk_rows
 from wand.model.backbone import Backbone
 
-# Tensors of a chunk's logits that live at once: of both models, their logarithms, their probabilities, the mixture,
-# two on the way to the sum, this chunk's gradient and the last one's.
+# Number of tensors with the size of a chunk's logits that exist at once: 2 logits, 2 logarithms, 2 probabilities, the
+# mixture, 2 intermediate results of the sum, and the gradients of this chunk and the previous one.
 CHUNK_TENSORS = 11
 
 
@@ -19,12 +19,13 @@ class StepMemory:
     """Bytes of one training step on one device.
 
     Args:
-        weights: The student's masters, and their copies in bfloat16 under mixed precision.
-        gradients: Of what is trained.
+        weights: The student's float32 weights, and their bfloat16 copies under mixed precision.
+        gradients: Gradients of the trained parameters.
         optimiser: The two moments of AdamW.
-        teacher: Its weights, and their copies.
-        activations: What the layers keep for the way back.
-        losses: A chunk of both models' logits, what is made of it, and the gradients of the head and its input.
+        teacher: The teacher's weights and their copies.
+        activations: What the layers store for the backward pass.
+        losses: The logits of both models for one chunk, the tensors computed from them, and the gradients of the head
+            and its input.
     """
 
     weights: int
@@ -36,7 +37,7 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts."""
         return sum(vars(self).values())
 
     def __str__(self) -> str:
@@ -55,16 +56,16 @@ def step_memory(
     checkpointing: bool = False,
     device: str = "cpu",
 ) -> StepMemory:
-    """Count the memory of a step in which a teacher looks on; a fifth more or less is normal.
+    """Estimate the memory of a training step. The real value may differ by a fifth.
 
     Args:
-        backbone: The student; on the meta device its shapes are enough.
+        backbone: The student. Only its shapes are used, so it may be on the meta device.
         rows: B.
         columns: P + T.
         labels: T + 1.
         mixed: Whether layers compute in bfloat16.
-        with_teacher: Whether there is a teacher.
-        checkpointing: Whether layers keep their inputs only.
+        with_teacher: Whether there is a teacher with its own weights.
+        checkpointing: Whether layers store only their inputs.
         device: Type of the device.
     """
     count = sum(parameter.numel() for parameter in backbone.parameters())
@@ -88,24 +89,24 @@ def step_memory(
 
 
 def loss_bytes(logits: int, width: int, rows: int, mixed: bool, device: str) -> int:
-    """What the fused losses hold at their peak: `wand.distillation.chunked`.
+    """Peak memory of the fused losses (`wand.distillation.chunked`), in bytes.
 
     Args:
-        logits: K * V, of a row.
+        logits: K * V, the number of logits per row.
         width: D.
-        rows: With labels.
+        rows: Number of rows with labels.
         mixed: Whether the heads are multiplied in bfloat16.
         device: Type of the device.
     """
     chunk = min(rows, chunk_rows(logits, device))
     gradients = 4 * width * (rows + logits)
     heads = 4 * width * logits if mixed else 0  # both of them in bfloat16
-    # The way back makes the gradients once more, scaled.
+    # The backward pass makes a second, scaled copy of the gradients.
     return gradients + max(heads + 4 * CHUNK_TENSORS * chunk * logits, gradients)
 
 
 def layer_bytes(config: PretrainedConfig, mixed: bool) -> int:
-    """About what a decoder layer keeps of one column: norms and residuals in float32, the rest as it computes."""
+    """About how many bytes a decoder layer stores per column: norms and residuals in float32, the rest as computed."""
     width = config.hidden_size
     heads = config.num_attention_heads
     pairs = getattr(config, "num_key_value_heads", None) or heads

@@ -1,4 +1,4 @@
-"""The optimizer of a training: AdamW with a warm-up and a cosine."""
+"""The optimizer: AdamW with a warm-up and a cosine decay."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from wand.runs.settings import OptimizerSettings
 def make_optimizer(
     parameters: Iterable[Parameter], settings: OptimizerSettings, total_steps: int
 ) -> tuple[AdamW, LambdaLR]:
-    """AdamW over what is trained, and its learning rate schedule, to be advanced at every step.
+    """AdamW over the trained parameters, and its learning rate schedule, which must be advanced at every step.
 
     Args:
-        parameters: All parameters of a model; those without gradients are left out.
+        parameters: All parameters of a model. Those without gradients are left out.
         settings: Learning rate, weight decay and warm-up.
         total_steps: Steps of the whole training.
     """
@@ -33,7 +33,7 @@ def make_optimizer(
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
-    """Share of the peak learning rate at a step: linear rise over `warmup` steps, cosine to 0 at `total`."""
+    """Factor of the peak learning rate at a step: a linear rise over `warmup` steps, then a cosine to 0 at `total`."""
     if step < warmup:
         return (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))

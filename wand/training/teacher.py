@@ -1,6 +1,6 @@
 """The teacher: the full-attention model that the windowed student imitates.
 
-Whatever it is made of, it runs in eval mode, its weights are never trained, and no checkpoint holds it.
+Every kind of teacher runs in eval mode. Its weights are never trained, and checkpoints do not contain it.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ SELF = "self"
 
 
 class Teacher(ABC):
-    """What a student imitates.
+    """The model that a student imitates.
 
     Attributes:
-        shares_weights: Whether the teacher's weights are those of the student: they take no memory of their own, and
-            are the teacher's only inside `weights`.
+        shares_weights: Whether the teacher uses the weights of the student. They then take no extra memory and act as
+            the teacher only inside `weights`.
     """
 
     shares_weights = True
 
     @abstractmethod
     def weights(self) -> AbstractContextManager[Backbone]:
-        """The teacher as a model that can be run inside the ``with`` block.
+        """Give the teacher's model, which may be run inside the ``with`` block.
 
-        Without a teacher this is the student, the only model there is.
+        Without a teacher this is the student.
         """
 
     def head_input(self, batch: ConditionedBatch) -> HeadInput | None:
-        """The teacher's prediction under full attention, without gradients; None without a teacher."""
+        """The teacher's prediction under full attention, without gradients. None without a teacher."""
         with torch.no_grad(), self.weights() as backbone:
             return backbone.head_input(batch, AttentionWindow())
 
     def parallelize(self, mesh: DeviceMesh) -> None:
-        """Shard the weights that are the teacher's own over the ranks of a mesh."""
+        """Shard the teacher's own weights, if it has any, over the ranks of a mesh."""
         return
 
 
 class NoTeacher(Teacher):
-    """The student learns from the recorded speech alone.
+    """No teacher: the student learns only from the recorded speech.
 
     Args:
         student: The model that is trained.
@@ -72,10 +72,10 @@ class NoTeacher(Teacher):
 
 
 class FrozenTeacher(nn.Module, Teacher):
-    """A model of its own.
+    """A separate, frozen model.
 
     Args:
-        backbone: Becomes frozen.
+        backbone: The model. It is frozen in place.
     """
 
     shares_weights = False
@@ -100,19 +100,19 @@ class FrozenTeacher(nn.Module, Teacher):
 
 
 def _keep_nothing(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
-    """State-dict hook of a module that is in no checkpoint."""
+    """State-dict hook that keeps a module out of checkpoints."""
     for key in [key for key in state if key.startswith(prefix)]:
         del state[key]
 
 
 class SelfTeacher(Teacher):
-    """The student itself, with its adapters (such as LoRA) switched off.
+    """The student itself with its adapters (such as LoRA) switched off.
 
     Args:
-        student: Its weights apart from the adapters are not trained.
+        student: A model in which only the adapters are trained.
 
     Raises:
-        ValueError: If the student has no adapters: the teacher would change with every step.
+        ValueError: If the student has no adapters, because the teacher would then change with every step.
     """
 
     def __init__(self, student: Backbone) -> None:
@@ -134,17 +134,17 @@ class SelfTeacher(Teacher):
 
 
 def build_teacher(teacher: str | None, student: Backbone) -> Teacher:
-    """The teacher of a student that holds its original weights.
+    """Build the teacher of a student that still has its original weights.
 
     Args:
-        teacher: ``copy`` for a frozen copy of the student as it is now; ``self`` for the student without its adapters;
-            a run folder or checkpoint file of wand, whose student is to teach (made with the same codec and
-            vocabulary); or None.
+        teacher: ``copy`` for a frozen copy of the student as it is now, ``self`` for the student without its adapters,
+            a run folder or checkpoint file of wand whose student becomes the teacher (it must have the same codec and
+            vocabulary), or None.
         student: The model to be adapted.
 
     Raises:
-        ValueError: If the checkpoint speaks other codes than the student, or a student that is to teach itself has no
-            adapters.
+        ValueError: If the checkpoint has other codes than the student, or if `teacher` is ``self`` and the student has
+            no adapters.
     """
     if teacher is None:
         return NoTeacher(student)
@@ -158,7 +158,8 @@ def _from_checkpoint(path: str, student: Backbone) -> Backbone:
     own, other = _speech(student), _speech(made)
     if own != other:
         raise ValueError(
-            f"teacher {path} speaks (codebooks, vocabulary, frames/s, conditioning) {other}, the student {own}"
+            f"model.teacher {path} does not fit the student: its (codebooks, vocabulary, frames/s, conditioning) are "
+            f"{other}, those of the student are {own}"
         )
     return made
 
