@@ -118,7 +118,7 @@ Encode = Callable[[Sequence[Utterance]], Iterable[SpeechCodes | Refusal]]
 
 @contextmanager
 def encoders(encoder: Encoder, workers: int) -> Iterator[Encode]:
-    """Give a function from utterances to their codes, in order. Worker processes run it; with 0 workers it runs here."""
+    """Give a function from utterances to their codes, in order. It uses worker processes, or none if `workers` is 0."""
     if workers == 0:
         yield lambda utterances: map(encoder, utterances)
         return

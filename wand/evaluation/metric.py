@@ -1,4 +1,4 @@
-"""Metrics that users add to the table of a test."""
+"""Metrics that users can add to the table of a test."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from wand.evaluation.quality import Take
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpokenSentence:
-    """One take of a system beside the recording of the same sentence.
+    """One take of a system, with the recording of the same sentence.
 
     Args:
-        example: The sentence as it was prepared: text, speaker and recorded codes.
-        take: What the recogniser heard and how the speech ended.
-        codes: What the system spoke, ``[K, F]``.
-        audio: The sound of `codes`, float32 ``[N]`` on the CPU; empty if nothing was spoken.
-        recorded: The recording as the codec gives it back, float32 ``[M]`` on the CPU.
-        sample_rate: Of both sounds, in Hz.
+        example: The prepared sentence: text, speaker and recorded codes.
+        take: The transcript of the take and how the speech ended.
+        codes: Codes that the system spoke, ``[K, F]``.
+        audio: Audio of `codes`, float32 ``[N]`` on the CPU; empty if nothing was spoken.
+        recorded: The recording after a round trip through the codec, float32 ``[M]`` on the CPU.
+        sample_rate: Sample rate of `audio` and `recorded`, in Hz.
     """
 
     example: Example
@@ -36,10 +36,10 @@ class SpokenSentence:
 
 
 class TestMetric(ABC):
-    """A number that says how good a spoken sentence is.
+    """Base class of metrics that give each spoken sentence a number.
 
     Each metric becomes a column of the spoken table: the mean over all takes in trained voices with its 95 % interval.
-    The value of every take is written to ``takes.jsonl``. Name the class in the config, and `ComparisonTable` uses it::
+    The value of every take is written to ``takes.jsonl``. To use a metric, name its class in the config::
 
         table:
           metrics:
@@ -58,12 +58,12 @@ class TestMetric(ABC):
 
     Attributes:
         name: Key of the metric in JSON files.
-        title: Of the column.
-        legend: What the column says, in words, with its unit.
+        title: Title of the column.
+        legend: Meaning of the column in words, with its unit.
         digits: Decimal places in the table.
     """
 
-    __test__ = False  # not a class of tests, whatever pytest makes of its name
+    __test__ = False  # tells pytest that this is not a class of tests
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -80,7 +80,7 @@ class TestMetric(ABC):
             spoken: The takes.
 
         Returns:
-            One value per take, in the same order; None or NaN where it is undefined.
+            One value per take, in the same order; None or NaN if a value is undefined.
         """
 
 
@@ -88,7 +88,7 @@ def measure_all(metrics: Sequence[TestMetric], spoken: Sequence[SpokenSentence])
     """The values of every take, by the name of the metric.
 
     Raises:
-        ValueError: If a metric returns another number of values than there are takes.
+        ValueError: If a metric does not return exactly one value per take.
     """
     values: list[dict[str, float | None]] = [{} for _ in spoken]
     for metric in metrics:
@@ -96,7 +96,7 @@ def measure_all(metrics: Sequence[TestMetric], spoken: Sequence[SpokenSentence])
         if len(measured) != len(spoken):
             raise ValueError(
                 f"metric {metric.name!r} returned {len(measured)} values for {len(spoken)} sentences: "
-                f"return one value per sentence, None where it is undefined"
+                f"return one value per sentence, or None for an undefined value"
             )
         for own, value in zip(values, measured, strict=True):
             own[metric.name] = None if value is None or math.isnan(value) else float(value)
@@ -104,12 +104,12 @@ def measure_all(metrics: Sequence[TestMetric], spoken: Sequence[SpokenSentence])
 
 
 def check_metrics(metrics: Sequence[TestMetric]) -> None:
-    """Refuse two metrics of one name.
+    """Refuse two metrics with the same name.
 
     Raises:
-        ValueError: Names the metric.
+        ValueError: If two metrics have the same name; the message gives the name.
     """
     names = [metric.name for metric in metrics]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two metrics are named {name!r}: leave one out, or give it another name")
+            raise ValueError(f"two metrics are named {name!r}: remove one, or rename it")

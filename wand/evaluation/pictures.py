@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def spectrogram(audio: Tensor, sample_rate: int) -> Tensor:
-    """Decibels ``[257, frames]`` of audio ``[N]``, 100 frames a second, at most 80 below the loudest."""
+    """Spectrogram ``[257, frames]`` of audio ``[N]`` in decibels: 100 frames per second, at most 80 dB below the peak."""
     hop = sample_rate // 100
     spectrum = torch.stft(audio, 512, hop, window=torch.hann_window(512), return_complex=True, pad_mode="constant")
     decibels = 20 * torch.log10(spectrum.abs() + 1e-6)
@@ -20,7 +20,7 @@ def spectrogram(audio: Tensor, sample_rate: int) -> Tensor:
 def draw_spectrograms(
     sounds: Mapping[str, Sequence[Tensor]], titles: Sequence[str], sample_rate: int, path: Path
 ) -> None:
-    """Draw spectrograms: one column per sentence, one line per system.
+    """Draw spectrograms with one column per sentence and one row per system.
 
     Args:
         sounds: Audio ``[N]`` of every sentence, by system.

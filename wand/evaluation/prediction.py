@@ -1,4 +1,4 @@
-"""How systems predict recorded speech, without speaking themselves."""
+"""The test of how well systems predict recorded speech (teacher forcing)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from wand.model.batch import ConditionedBatch
 class PredictionTest:
     """Token metrics of every system over batches of recorded speech.
 
-    Several processes give it different batches; `means` is over the batches of all of them.
+    Several processes may each give different batches; `means` covers the batches of all processes.
 
     Args:
-        systems: The systems and what gives the model that each runs, in eval mode. If one is named ``teacher``, the
-            others are compared with it.
+        systems: The systems, each with the function that gives its model in eval mode. If one is named ``teacher``,
+            the others are compared with it.
     """
 
     def __init__(self, systems: Mapping[ComparedSystem, Weights]) -> None:
@@ -26,7 +26,7 @@ class PredictionTest:
         self._metrics = {system: TokenMetrics(with_teacher=self._teacher is not None) for system in systems}
 
     def update(self, batch: ConditionedBatch) -> None:
-        """Take one batch in; it is on the device of the models."""
+        """Add one batch, which must be on the device of the models."""
         expected = None
         if self._teacher is not None:
             with self._teacher() as teacher:
@@ -38,7 +38,7 @@ class PredictionTest:
             own.measure(batch.labels, expected, self._metrics[system].to(own.hidden.device).update)
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Means over all labels by system: ``ce``, ``accuracy`` and, with a teacher, ``agreement`` and ``kl``."""
+        """Means over all labels for each system: ``ce``, ``accuracy`` and, with a teacher, ``agreement`` and ``kl``."""
         return {
             system.name: {name: float(value) for name, value in metric.compute().items()}
             for system, metric in self._metrics.items()

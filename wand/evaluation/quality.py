@@ -1,4 +1,4 @@
-"""The quality of spoken sentences: errors, duration, and how the speech ended."""
+"""The quality of spoken sentences: recognition errors, duration, and how the speech ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wand.decoding.stopping import StopReason
 from wand.metrics.intervals import interval, resampled_sums
 from wand.metrics.words import errors
 
-# Speech that lasts less (more) than this share of the recording ended early (missed its stop).
+# Speech shorter than EARLY times the recording ended early; speech longer than LATE times it missed its stop.
 EARLY = 0.75
 LATE = 1.4
 # Upper bounds of the length buckets, in seconds of the recording.
@@ -30,16 +30,16 @@ class Take:
         id: Id of the utterance.
         speaker: Speaker whose voice was cloned.
         seed: Seed of the take.
-        text: The text to be said.
-        heard: What the recogniser heard.
+        text: The target text.
+        heard: The recogniser's transcript.
         ended: Why the speech ended, a `StopReason`.
         seconds: Duration of the speech.
         recorded_seconds: Duration of the recording of the same sentence.
         wrong_letters: Edit distance between `heard` and `text` in letters.
-        letters: Letters of the text.
-        wrong_words: Edit distance in words.
-        words: Words of the text.
-        metrics: Value of every `wand.evaluation.metric.TestMetric`, by name; None where it is undefined.
+        letters: Number of letters in the text.
+        wrong_words: Edit distance between `heard` and `text` in words.
+        words: Number of words in the text.
+        metrics: Value of every `wand.evaluation.metric.TestMetric`, by name; None if undefined.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Take:
 
     @property
     def duration(self) -> float:
-        """Duration as a share of the recording's."""
+        """Duration divided by the recording's duration."""
         return self.seconds / self.recorded_seconds
 
     @property
@@ -68,17 +68,17 @@ class Take:
 
     @property
     def missing(self) -> bool:
-        """Whether the speech did not stop by itself, or much later than the recording."""
+        """Whether the speech did not stop by itself, or stopped much later than the recording."""
         return self.ended in (StopReason.LENGTH, StopReason.SILENCE) or (not self.looped and self.duration > LATE)
 
     @property
     def looped(self) -> bool:
-        """Whether the speech was ended because it repeated itself."""
+        """Whether the speech was stopped because it repeated itself."""
         return self.ended == StopReason.LOOP
 
 
 def judge(example: Example, spoken: Generation, heard: str, seed: int, frame_rate: float) -> Take:
-    """Compare what was heard with what was to be said."""
+    """Compare the transcript with the text and make a `Take`."""
     wrong_letters, letters, wrong_words, words = errors(heard, example.text)
     return Take(
         id=example.id,
@@ -102,7 +102,7 @@ class MetricMean:
 
     Args:
         mean: Mean over the takes that have a value.
-        interval: Its 95 % interval, sentences resampled.
+        interval: 95 % interval of the mean, from resampled sentences.
     """
 
     mean: float
@@ -111,22 +111,22 @@ class MetricMean:
 
 @dataclass(frozen=True, slots=True)
 class SpeechQuality:
-    """Figures over all takes of one system; rates are shares (0.1 is 10 %).
+    """Figures over all takes of one system. Rates are shares: 0.1 is 10 %.
 
     Args:
-        sentences: Distinct sentences in voices that were trained on.
-        takes: Takes of these sentences.
+        sentences: Number of distinct sentences in trained voices.
+        takes: Number of takes of these sentences.
         cer: Letter error rate of these takes.
-        cer_interval: Its 95 % interval, sentences resampled.
-        wer: Word error rate.
-        wer_interval: Its 95 % interval.
-        cer_unseen: CER in voices that were not trained on; None where there are none.
-        cer_by_length: CER by bucket of the recording's length.
-        duration: Seconds spoken as a share of those recorded.
+        cer_interval: 95 % interval of `cer`, from resampled sentences.
+        wer: Word error rate of these takes.
+        wer_interval: 95 % interval of `wer`, from resampled sentences.
+        cer_unseen: CER in voices that were not trained on; None if there are none.
+        cer_by_length: CER for each range of recording lengths.
+        duration: Seconds spoken divided by seconds recorded.
         early: Share of takes that stopped early.
         missing: Share of takes that missed their stop.
         loops: Share of takes that ran into a loop.
-        metrics: Every metric by name; None where no take has a value.
+        metrics: Every metric by name; None if no take has a value.
     """
 
     sentences: int
@@ -149,7 +149,7 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
 
     Args:
         takes: All takes of the system.
-        unseen: Speakers that were not trained on; their takes count in `cer_unseen` only.
+        unseen: Speakers that were not trained on. Their takes count only in `cer_unseen`.
     """
     seen = [take for take in takes if take.speaker not in unseen] or list(takes)
     others = [take for take in takes if take.speaker in unseen]
@@ -173,14 +173,14 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
 
 
 def metric_mean(takes: Sequence[Take], name: str) -> MetricMean | None:
-    """Mean of a metric and its 95 % interval; all takes of a sentence are resampled together.
+    """Mean of a metric and its 95 % interval. All takes of a sentence are resampled together.
 
     Args:
         takes: The takes.
-        name: Of the metric.
+        name: Name of the metric.
 
     Returns:
-        None where no take has a value.
+        The mean, or None if no take has a value.
     """
     sums: dict[str, Tensor] = {}
     for take in takes:
@@ -196,12 +196,12 @@ def metric_mean(takes: Sequence[Take], name: str) -> MetricMean | None:
 
 
 def error_rate(takes: Sequence[Take]) -> float:
-    """CER over all letters of takes."""
+    """CER over all letters of all takes."""
     return sum(t.wrong_letters for t in takes) / sum(t.letters for t in takes)
 
 
 def counts(takes: Sequence[Take]) -> Tensor:
-    """Wrong letters, letters, wrong words, words by sentence (all its seeds together): float64 ``[N, 4]``."""
+    """Wrong letters, letters, wrong words and words of each of N sentences, over all seeds: float64 ``[N, 4]``."""
     by_sentence: dict[str, Tensor] = {}
     for take in takes:
         own = torch.tensor([take.wrong_letters, take.letters, take.wrong_words, take.words], dtype=torch.float64)
@@ -212,9 +212,9 @@ def counts(takes: Sequence[Take]) -> Tensor:
 def won_back(
     teacher: Sequence[Take], untrained: Sequence[Take], student: Sequence[Take], unseen: frozenset[str] = frozenset()
 ) -> tuple[float, tuple[float, float]] | None:
-    """How much of the CER that the untrained window lost the student has won back, and the 95 % interval of this share.
+    """The share of the untrained window's CER loss that the student has won back, and its 95 % interval.
 
-    The three systems are resampled together, sentence by sentence. None if the untrained window lost nothing.
+    The sentences of the three systems are resampled together. Returns None if the untrained window lost nothing.
     """
     parts = [[take for take in takes if take.speaker not in unseen] for takes in (teacher, untrained, student)]
     rates = [error_rate(part) for part in parts]

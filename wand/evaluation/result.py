@@ -1,4 +1,4 @@
-"""What a test found, in plain values that are written as one JSON."""
+"""The result of a test, in plain values that are written to one JSON file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One system.
+    """The figures of one system.
 
     Args:
-        system: What ran.
-        ce: Cross-entropy of reference codes, nats a label.
-        agreement: Share of labels on which the system picks the teacher's token; None without a teacher.
-        kl: True divergence from the teacher, nats a label; None without a teacher.
-        kv_bytes: Bytes of one row's cache by seconds of speech.
-        step_ms: Milliseconds of a decoding step by columns spoken before.
-        speech: What its speech is worth; None if nothing was spoken.
+        system: The system.
+        ce: Cross-entropy of reference codes, in nats per label.
+        agreement: Share of labels for which the system's most likely token is the teacher's; None without a teacher.
+        kl: True KL divergence from the teacher, in nats per label; None without a teacher.
+        kv_bytes: Bytes of one row's cache, by seconds of speech.
+        step_ms: Milliseconds of a decoding step, by columns spoken before it.
+        speech: Quality of the system's speech; None if nothing was spoken.
     """
 
     system: ComparedSystem
@@ -39,11 +39,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class WonBack:
-    """How much of what the untrained window lost the student has won back.
+    """The share of the untrained window's loss in quality that the student has won back.
 
     Args:
-        share: 0 is as bad as the untrained window, 1 as good as the teacher.
-        interval: Its 95 % interval, sentences resampled; None for measures that have none.
+        share: 0 is as bad as the untrained window, 1 is as good as the teacher.
+        interval: 95 % interval of the share, from resampled sentences; None for measures without one.
     """
 
     share: float
@@ -52,7 +52,7 @@ class WonBack:
 
 @dataclass(frozen=True, slots=True)
 class MetricColumn:
-    """What the table says of a metric: the attributes of its `wand.evaluation.metric.TestMetric`."""
+    """The column of a metric: the attributes of its `wand.evaluation.metric.TestMetric`."""
 
     name: str
     title: str
@@ -70,12 +70,13 @@ class TestResult:
     """All figures of a test.
 
     Args:
-        rows: One per system.
-        won_back: What the student has won back, by measure; empty without teacher, untrained window and student.
-        metrics: Metrics that were measured beside the built-in ones.
+        rows: One row per system.
+        won_back: What the student has won back, by measure; empty unless teacher, untrained window and student are
+            all compared.
+        metrics: Metrics that users added.
     """
 
-    __test__ = False  # not a class of tests, whatever pytest makes of its name
+    __test__ = False  # tells pytest that this is not a class of tests
 
     rows: Sequence[Row]
     won_back: Mapping[str, WonBack]
@@ -96,17 +97,17 @@ class TestResult:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The result whose `to_json` was written.
+        """Rebuild a result from `to_json`.
 
         Args:
-            content: What `json.loads` read.
+            content: The value of `to_json`, as `json.loads` gives it.
         """
         return cls(
             rows=tuple(_row(row) for row in content["rows"]),
             won_back={
                 name: WonBack(won["share"], _interval(won["interval"])) for name, won in content["won_back"].items()
             },
-            # Tables written before metrics could be added have none.
+            # Older tables have no metrics.
             metrics=tuple(MetricColumn(**metric) for metric in content.get("metrics", ())),
         )
 

@@ -1,4 +1,4 @@
-"""Files of a test: tables, takes, sounds and spectrograms."""
+"""The files of a test: tables, takes, audio and spectrograms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_result(result: TestResult, folder: Path) -> None:
 
 
 def read_result(folder: Path) -> TestResult:
-    """The result that `write_result` wrote.
+    """Read the result that `write_result` wrote.
 
     Raises:
         ValueError: If the folder has no table.
@@ -42,14 +42,14 @@ def write_speeches(speeches: Speeches, size: TestSize, folder: Path) -> None:
     """Write ``takes.jsonl``, the folder ``sounds`` and ``spectrograms.png``.
 
     Args:
-        speeches: What was spoken.
-        size: How many sounds to write and to draw.
-        folder: Where to write.
+        speeches: The speech of the systems.
+        size: Says how many sentences to write as audio and to draw.
+        folder: Folder to write to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [{"system": name, **asdict(take)} for name, own in speeches.takes.items() for take in own]
     (folder / "takes.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    shutil.rmtree(folder / "sounds", ignore_errors=True)  # those of an earlier test may be of other sentences
+    shutil.rmtree(folder / "sounds", ignore_errors=True)  # an earlier test may have written other sentences
     for name, own in speeches.sounds.items():
         for example, sound in zip(speeches.kept[: size.sounds], own, strict=False):
             if len(sound):

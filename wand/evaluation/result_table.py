@@ -1,6 +1,6 @@
-"""The tables of a test: their columns as data, printed and as Markdown.
+"""The tables of a test, for the console and as Markdown. Their columns are data.
 
-A new built-in figure is a new `Column` here. Users add their own metrics as `wand.evaluation.metric.TestMetric`.
+To add a built-in figure, add a `Column` here. Users add their own metrics as `wand.evaluation.metric.TestMetric`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SYSTEM_COLUMNS = (
 
 
 def spoken_columns(result: TestResult) -> list[Column[Row]]:
-    """Columns on what was spoken; none if nothing was."""
+    """Columns about the spoken sentences; empty if nothing was spoken."""
     speeches = [row.speech for row in result.rows if row.speech is not None]
     if len(speeches) < len(result.rows):
         return []
@@ -52,7 +52,7 @@ def spoken_columns(result: TestResult) -> list[Column[Row]]:
 
 
 def code_columns(result: TestResult) -> list[Column[Row]]:
-    """Columns on recorded speech and on cost."""
+    """Columns about recorded speech and about cost."""
     seconds, columns = list(result.rows[0].kv_bytes), list(result.rows[0].step_ms)
     return [
         Column(
@@ -74,7 +74,7 @@ def tables(result: TestResult) -> list[tuple[str, list[Column[Row]]]]:
 
 
 def legend(result: TestResult) -> list[str]:
-    """What the tables say, in words."""
+    """Explanation of the tables, in words."""
     meanings = dict.fromkeys(f"{row.system.kind}: {row.system.meaning}" for row in result.rows)
     lines = ["; ".join(meanings) + "."]
     speech = result.rows[0].speech
@@ -87,7 +87,7 @@ def legend(result: TestResult) -> list[str]:
 
 
 def summary(result: TestResult) -> str:
-    """What the student has won back, in one sentence; empty where nothing was lost."""
+    """What the student has won back, in one sentence; empty if there is nothing to say."""
     if not result.won_back:
         return ""
     won = ", ".join(
@@ -112,7 +112,7 @@ def show(result: TestResult) -> None:
 
 
 def percent(share: float | None, interval: tuple[float, float] | None = None) -> str:
-    """``12.3 [10.1, 14.5]`` of shares; ``-`` where there is none."""
+    """Format a share and its interval in percent, as ``12.3 [10.1, 14.5]``; None gives ``-``."""
     if share is None:
         return "-"
     return _number(100 * share, None if interval is None else (100 * interval[0], 100 * interval[1]), 1)

@@ -11,7 +11,7 @@ from wand.attention import AttentionWindow, Windows
 from wand.model.backbone import Backbone
 
 Weights = Callable[[], AbstractContextManager[Backbone]]
-"""Gives the model of a system, to be run inside a ``with`` block: a teacher may be the student without its adapters."""
+"""Gives the model of a system inside a ``with`` block, because a teacher may be the student without its adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class ComparedSystem:
 
     Args:
         name: ``teacher``, ``untrained``, ``untrained-16`` ..., ``student`` or ``student-full``.
-        weights: Whether the teacher's or the student's weights run.
-        window: The hard window under which they run.
+        weights: Whether the system has the teacher's or the student's weights.
+        window: The hard window under which the weights run.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ComparedSystem:
         if self.name == "teacher":
             return "the original model, full attention"
         if self.name == "student-full":
-            return "the student without its window: a regime it was not trained for, with no saving"
+            return "the student with full attention: it was not trained for this, and it saves nothing"
         return "adapted to the window" if self.weights == "student" else "the original weights under a window"
 
 

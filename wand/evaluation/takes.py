@@ -1,4 +1,4 @@
-"""Speaking many prepared sentences side by side, for tests and for the choice of a checkpoint."""
+"""Speaks many prepared sentences at once, for tests and for the choice of a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wand.model.sampling import Sampling
 from wand.recognition import Recogniser
 from wand.speech.speaking import sounds_of, stop_rules
 
-# Speech may last this many times the recorded sentence, and half a second more.
+# Speech is stopped after PATIENCE times the recorded duration plus GRACE seconds.
 PATIENCE = 1.5
 GRACE = 0.5
 
@@ -40,17 +40,17 @@ def speak_examples(
 
     Args:
         decoder: The model, in eval mode, and its window (or full attention).
-        codec: Its codec, for the rule that ends silence.
-        examples: Prepared utterances; their codes only tell how long to wait for a stop.
-        seed: A sentence draws from this seed and its own id, so its neighbours do not matter.
-        rows: Sentences spoken side by side; when one ends, the next begins in its row.
-        sampling: How tokens are drawn; the backbone's own sampling by default.
-        on_done: Called with the number of sentences that are done.
+        codec: The model's codec, for the rule that stops at silence.
+        examples: Prepared utterances. Their codes only set the length limit.
+        seed: Seed for sampling. Each sentence combines it with its id, so the other sentences have no influence.
+        rows: Number of sentences that are spoken at once. When one ends, the next one takes its row.
+        sampling: Sampling settings; the backbone's own by default.
+        on_done: Called with the number of finished sentences.
 
     Returns:
         One `Generation` per example, in their order.
     """
-    if not examples:  # a process may have no share of a few sentences
+    if not examples:  # with few sentences, a process may have none
         return []
     backbone = decoder.backbone
     order = sorted(range(len(examples)), key=lambda i: -examples[i].codes.shape[1])
@@ -87,22 +87,24 @@ def speak_takes(
     rows: int = 64,
     on_done: Callable[[int], object] | None = None,
 ) -> dict[str, tuple[Take, Tensor]]:
-    """Speak examples, transcribe them and compare; several processes share the sentences, and all get all takes.
+    """Speak examples, transcribe them and compare with the texts.
+
+    Several processes share the sentences, and each gets all takes.
 
     Args:
         decoder: The model, in eval mode, and its window (or full attention).
-        codec: Its codec.
+        codec: The model's codec.
         recogniser: Transcribes the speech.
         examples: The sentences.
-        voice: Gives the voice of an example, for codecs whose codes leave it out.
+        voice: Gives the voice of an example, for codecs whose codes do not contain it.
         metrics: Further metrics of every take.
-        recorded: Recorded sounds ``[M]`` of `share_of(examples)` by the example's id; needed with `metrics`.
-        seed: As in `speak_examples`.
-        rows: As in `speak_examples`.
-        on_done: Called with the number of sentences that are done, here and (about) in the other processes.
+        recorded: Recorded sounds ``[M]`` of `share_of(examples)`, by the example's id; required with `metrics`.
+        seed: Same as in `speak_examples`.
+        rows: Same as in `speak_examples`.
+        on_done: Called with the number of finished sentences in all processes (an estimate with several).
 
     Returns:
-        Take and codes ``[K, F]`` by the example's id.
+        The take and the codes ``[K, F]`` of every example, by its id.
     """
     _, world = rank_and_world()
     share = share_of(examples)
@@ -140,14 +142,14 @@ def share_of(examples: Sequence[Example]) -> list[Example]:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Number of this process and of all processes."""
+    """Rank of this process, and the number of processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
 
 
 def spread(examples: Sequence[Example], count: int | None) -> list[Example]:
-    """`count` of the examples, evenly spread; all of them if `count` is None or larger than their number."""
+    """Choose `count` examples, evenly spread. None, or a `count` above their number, gives all."""
     if count is None or count >= len(examples):
         return list(examples)
     return [examples[i * len(examples) // count] for i in range(count)]

@@ -1,4 +1,4 @@
-"""The voices of prepared utterances, for codecs whose codes leave the voice out."""
+"""The voices of prepared utterances, for codecs whose codes do not contain the voice."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wand.speech.voices import read_voice
 
 
 class ReferenceVoices:
-    """Gives the voice of an example; each is read once.
+    """Gives the voice of an example. Each voice is read once.
 
     Args:
-        source: The corpus that the examples are prepared from.
-        codec: The model's codec; None where only codes are spoken.
+        source: The corpus of the examples.
+        codec: The model's codec; None if no audio is made.
     """
 
     def __init__(self, source: SpeechSource, codec: Codec | None) -> None:
@@ -25,12 +25,12 @@ class ReferenceVoices:
         self._voices: dict[str, Reference] = {}
 
     def __call__(self, example: Example) -> Reference | None:
-        """The voice of an example's reference; None where the codec's codes hold the voice."""
+        """The voice of an example's reference; None if the codes contain the voice."""
         if self.codec is None or not self.codec.needs_reference or example.reference is None:
             return None
         if example.reference not in self._voices:
             by_id = {u.id: u for split in SPLITS for u in self.source.utterances(split)}
-            # Speech of the teacher has the sound of its prompt, which the source gives for the text's own id.
+            # For TeacherSamples, the source gives the audio of the prompt under the id of the text.
             named = example.id if isinstance(self.source, TeacherSamples) else example.reference
             rate = self.codec.sample_rate
             audio = resample(self.source.audio(by_id[named]), self.source.sample_rate, rate)

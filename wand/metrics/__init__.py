@@ -1,4 +1,4 @@
-"""Quality as torchmetrics: pure functions in the core, thin classes around them."""
+"""Quality metrics: pure functions, and thin torchmetrics classes around them."""
 
 from wand.metrics.tokens import TokenMetrics
 from wand.metrics.words import ErrorRates

@@ -9,17 +9,17 @@ RESAMPLES = 2000
 
 
 def resampled_sums(values: Tensor, resamples: int = RESAMPLES, seed: int = 0) -> Tensor:
-    """Sums over sentences drawn with replacement.
+    """Sums over sentences that are drawn with replacement.
 
-    Columns of one sentence stay together: figures that are made of one call's sums are paired.
+    The M counts of a sentence are drawn together, so figures computed from one call's sums are paired.
 
     Args:
-        values: ``[N, M]``, M counts of each of N sentences.
-        resamples: R.
-        seed: Of the draws.
+        values: M counts of each of N sentences, ``[N, M]``.
+        resamples: R, the number of resamples.
+        seed: Seed of the draws.
 
     Returns:
-        Float64 ``[R, M]``.
+        The sums, float64 ``[R, M]``.
     """
     count = len(values)
     drawn = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
@@ -29,7 +29,7 @@ def resampled_sums(values: Tensor, resamples: int = RESAMPLES, seed: int = 0) ->
 
 
 def interval(samples: Tensor, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of resampled figures ``[R]``; NaN where any of them is undefined."""
+    """The interval that contains the middle share `level` of resampled figures ``[R]``; NaN if any of them is NaN."""
     tail = (1 - level) / 2
     low, high = torch.quantile(samples.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high

@@ -1,4 +1,4 @@
-"""How a model predicts reference codes, by itself and beside its teacher."""
+"""How well a model predicts reference codes, by itself and compared with its teacher."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from wand.distillation.losses import IGNORE, agreement, cross_entropy, masked_su
 
 
 def token_sums(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:
-    """Sums over labelled places, and their number.
+    """Sums over all labels, and the number of labels.
 
     Args:
-        logits: ``[B, T, K, V]``.
-        labels: ``[B, T, K]``.
-        teacher: The teacher's logits, like `logits`.
+        logits: The model's logits, ``[B, T, K, V]``.
+        labels: Labels, ``[B, T, K]``.
+        teacher: The teacher's logits, ``[B, T, K, V]``.
 
     Returns:
         Scalars ``count``, ``ce``, ``accuracy`` and, with a teacher, ``agreement`` and ``kl`` (the true divergence).
@@ -32,10 +32,10 @@ def token_sums(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) ->
 
 
 class TokenMetrics(Metric):
-    """Cross-entropy, accuracy, agreement with the teacher and true KL, in the mean over all labels of all ranks.
+    """Cross-entropy, accuracy, agreement with the teacher and true KL: means over all labels of all ranks.
 
     Args:
-        with_teacher: Whether a teacher's logits come with every update.
+        with_teacher: Whether every update gets the teacher's logits.
     """
 
     is_differentiable = False
@@ -48,9 +48,9 @@ class TokenMetrics(Metric):
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> None:
-        """Take one batch in: ``[B, T, K, V]``, ``[B, T, K]`` and the teacher's ``[B, T, K, V]``."""
+        """Add one batch: logits ``[B, T, K, V]``, labels ``[B, T, K]`` and the teacher's logits ``[B, T, K, V]``."""
         if teacher is None and "kl" in self.names:
-            raise ValueError("the teacher's logits are missing: give them, or make TokenMetrics(with_teacher=False)")
+            raise ValueError("the teacher's logits are missing: give them, or use TokenMetrics(with_teacher=False)")
         for name, value in token_sums(logits, labels, teacher).items():
             setattr(self, name, getattr(self, name) + value)
 

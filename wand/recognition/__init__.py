@@ -1,4 +1,4 @@
-"""Who listens: the embedded recogniser, or any of transformers."""
+"""Speech recognisers: the embedded one, or any model that transformers opens."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["EMBEDDED", "EmbeddedRecogniser", "PretrainedRecogniser", "Recogniser
 
 @lru_cache(maxsize=2)
 def open_recogniser(name: str = EMBEDDED, device: str = "cpu") -> Recogniser:
-    """A recogniser by name; kept, since every validation and table asks for it again.
+    """Open a recogniser by name. It is cached, because every validation and table uses it.
 
     Args:
         name: ``embedded`` (for the speech of `wand.demo`), or a folder or name that transformers opens.
-        device: Where a model of transformers runs.
+        device: Device of a transformers model; the embedded recogniser runs on the CPU.
     """
     return EmbeddedRecogniser() if name == EMBEDDED else PretrainedRecogniser(name, device)

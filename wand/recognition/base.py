@@ -1,4 +1,4 @@
-"""What a recogniser promises."""
+"""The interface of a speech recogniser."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 class Recogniser(Protocol):
-    """Writes down what is said."""
+    """Transcribes speech."""
 
     def transcribe(self, sounds: Sequence[Tensor], sample_rate: int) -> list[str]:
-        """What is heard in sounds ``[N]``, one text each; an empty text where there is nothing to hear."""
+        """Transcribe sounds ``[N]``, one text per sound. A sound without speech gives an empty text."""
         ...

@@ -17,15 +17,15 @@ from wand.assets import asset_folder
 from wand.files.audio import SILENT_PEAK, resample
 from wand.recognition.network import HOP, SAMPLE_RATE, RecogniserNetwork, RecogniserShape, greedy_letters, pad
 
-# Sounds of about this many seconds altogether are heard at once.
+# Sounds with about this total duration, in seconds, form one batch.
 BATCH_SECONDS = 120
 
 
 class EmbeddedRecogniser:
-    """A CTC network of about 2 million parameters, for the synthetic English of `wand.demo` (not for people).
+    """A CTC network of about 2 million parameters for the synthetic English of `wand.demo`, not for human speech.
 
     Args:
-        folder: Where ``config.json`` and ``model.safetensors`` are; those that came with wand by default.
+        folder: Folder with ``config.json`` and ``model.safetensors``; the network that comes with wand by default.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -33,7 +33,7 @@ class EmbeddedRecogniser:
 
     @torch.inference_mode()
     def transcribe(self, sounds: Sequence[Tensor], sample_rate: int) -> list[str]:
-        """The likeliest letters, without any language model."""
+        """The most likely letters, without a language model."""
         heard = [resample(sound.float().cpu(), sample_rate, SAMPLE_RATE) for sound in sounds]
         texts = [""] * len(heard)
         audible = sorted((i for i in range(len(heard)) if is_audible(heard[i])), key=lambda i: len(heard[i]))
@@ -48,13 +48,13 @@ class EmbeddedRecogniser:
 
 
 def is_audible(sound: Tensor) -> bool:
-    """Whether there is anything to hear: a network finds letters in digital silence too."""
+    """Whether a sound is audible. The network would find letters in digital silence too."""
     return len(sound) >= HOP and float(sound.abs().max()) >= SILENT_PEAK
 
 
 @cache
 def load_network(folder: Path) -> RecogniserNetwork:
-    """The network of a folder, in eval mode; kept, since metrics and callbacks ask for it again."""
+    """Load the network of a folder in eval mode. It is cached, because metrics and callbacks use it again."""
     try:
         network = RecogniserNetwork(RecogniserShape(**json.loads((folder / "config.json").read_text())))
         network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})

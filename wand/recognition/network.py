@@ -1,4 +1,4 @@
-"""A small convolutional CTC network: log mel in, letters out."""
+"""A small convolutional CTC network from log mel spectra to letters."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class RecogniserShape:
 
     Args:
         mels: Mel bands.
-        width: Channels of the trunk, which runs at 25 frames a second.
-        layers: Residual blocks.
-        kernel: Frames that a block's convolution sees.
+        width: Channels of the trunk, which runs at 25 frames per second.
+        layers: Number of residual blocks.
+        kernel: Kernel size of a block's convolution, in frames.
     """
 
     mels: int = 64
@@ -36,10 +36,10 @@ class RecogniserShape:
 
 
 class LogMel(nn.Module):
-    """Log mel energies ``[B, N // 160 + 1, mels]`` of 16 kHz audio ``[B, N]``, 100 frames a second.
+    """Log mel energies ``[B, N // 160 + 1, mels]`` of 16 kHz audio ``[B, N]``, at 100 frames per second.
 
     Args:
-        mels: Bands from 0 to 8 kHz (HTK's scale).
+        mels: Number of bands from 0 to 8 kHz (HTK's scale).
     """
 
     filters: Tensor
@@ -51,7 +51,7 @@ class LogMel(nn.Module):
         self.register_buffer("taper", torch.hann_window(400), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Log energies, floored 80 dB below a full-scale sine."""
+        """Log energies with a floor 80 dB below a full-scale sine."""
         spectrum = torch.stft(audio, N_FFT, HOP, 400, self.taper, center=True, pad_mode="constant", return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()
         return torch.log(power.transpose(1, 2) @ self.filters + 1e-4)
@@ -74,18 +74,18 @@ class Block(nn.Module):
         self.contract = nn.Linear(2 * width, width)
 
     def forward(self, hidden: Tensor, present: Tensor) -> Tensor:
-        """``[B, T, width]`` to the same; `present` ``[B, T, 1]`` is 0 behind the end of a row."""
+        """Map ``[B, T, width]`` to the same shape; `present` ``[B, T, 1]`` is 0 after the end of a row."""
         mixed = self.depthwise((hidden * present).transpose(1, 2)).transpose(1, 2)
         return hidden + self.contract(functional.gelu(self.expand(self.norm(mixed))))
 
 
 class RecogniserNetwork(nn.Module):
-    """Audio to log probabilities of letters and blank, 50 times a second.
+    """Maps audio to log probabilities of letters and blank, at 50 steps per second.
 
-    The trunk runs at 25 frames a second; each of its frames gives two steps of output.
+    The trunk runs at 25 frames per second. Each of its frames gives two output steps.
 
     Args:
-        shape: Its shape.
+        shape: Shape of the network.
     """
 
     def __init__(self, shape: RecogniserShape) -> None:
@@ -102,17 +102,17 @@ class RecogniserNetwork(nn.Module):
         """Recognise a batch.
 
         Args:
-            audio: ``[B, N]`` at 16 kHz, right-padded.
-            lengths: ``[B]`` samples.
+            audio: Audio at 16 kHz, right-padded, ``[B, N]``.
+            lengths: Number of samples of each row, ``[B]``.
 
         Returns:
-            Log probabilities ``[B, T, 29]`` and the valid steps of each row ``[B]``.
+            Log probabilities ``[B, T, 29]`` and the number of valid steps of each row ``[B]``.
         """
         frames = lengths // HOP + 1
         mel = self.features(audio)
         real = _present(frames, mel.shape[1])
         count = frames[:, None, None]
-        # Each row by its own loudness: neither gain nor padding changes what is heard.
+        # Each row is normalised by its own loudness, so neither gain nor padding changes the result.
         mean = (mel * real).sum((1, 2), keepdim=True) / (count * mel.shape[2])
         deviation = (((mel - mean) * real).square().sum((1, 2), keepdim=True) / (count * mel.shape[2])).sqrt()
         hidden = ((mel - mean) / (deviation + 1e-3) * real).transpose(1, 2)
@@ -134,12 +134,12 @@ def _present(lengths: Tensor, total: int) -> Tensor:
 
 
 def pad(sounds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Audio ``[N_b]`` as one batch ``[B, N]`` with its lengths ``[B]``."""
+    """Pad sounds ``[N_b]`` to one batch ``[B, N]``, and give their lengths ``[B]``."""
     return pad_sequence(list(sounds), batch_first=True), torch.tensor([len(sound) for sound in sounds])
 
 
 def greedy_letters(log_probabilities: Tensor, lengths: Tensor) -> list[str]:
-    """The likeliest symbol of each step, repetitions merged and blanks dropped."""
+    """The most likely symbol of each step, with repetitions merged and blanks dropped."""
     texts = []
     for row, length in zip(log_probabilities.argmax(-1), lengths.tolist(), strict=True):
         merged = torch.unique_consecutive(row[:length]).tolist()

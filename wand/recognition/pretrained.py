@@ -1,4 +1,4 @@
-"""Any recogniser of transformers: Whisper and its like, or a CTC model."""
+"""Speech recognition models of transformers: sequence to sequence (such as Whisper) or CTC."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class PretrainedRecogniser:
     """A transformers model for speech recognition, CTC or sequence to sequence.
 
     Args:
-        name: Folder, or name of a hub's model that has been downloaded, for example ``openai/whisper-large-v3``.
-        device: Where it runs.
-        batch_size: Sounds heard at once.
+        name: Folder, or name of a model that has been downloaded from a hub, such as ``openai/whisper-large-v3``.
+        device: Device of the model.
+        batch_size: Number of sounds in a batch.
 
     Raises:
-        ValueError: If it cannot be opened; nothing is downloaded.
+        ValueError: If the model cannot be opened. Nothing is downloaded.
     """
 
     def __init__(self, name: str, device: str = "cpu", batch_size: int = 16) -> None:
@@ -44,11 +44,11 @@ class PretrainedRecogniser:
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"recogniser {name!r} cannot be opened ({str(error).splitlines()[0]}): give `embedded`, a folder, or a "
-                f"model that `hf download` has fetched"
+                f"model that you have downloaded with `hf download`"
             ) from error
         self.sample_rate = int(extractor.sampling_rate)
         self.batch_size = batch_size
-        # Annotations of the pipeline leave out that it takes lists.
+        # The pipeline's type annotations do not say that it takes lists.
         self._listen: Any = pipeline(
             "automatic-speech-recognition",
             model=model,
@@ -59,7 +59,7 @@ class PretrainedRecogniser:
 
     @torch.inference_mode()
     def transcribe(self, sounds: Sequence[Tensor], sample_rate: int) -> list[str]:
-        """What the pipeline writes; nothing for what is shorter than a twentieth of a second."""
+        """Transcribe with the pipeline. Sounds shorter than a twentieth of a second give an empty text."""
         texts = [""] * len(sounds)
         audible = [i for i in range(len(sounds)) if len(sounds[i]) >= sample_rate // 20]
         inputs = [resample(sounds[i].float().cpu(), sample_rate, self.sample_rate).numpy() for i in audible]
