@@ -1,4 +1,4 @@
-"""How good a codec is: STOI, mel distance and use of the codebooks; and the card that says so."""
+"""Measures the quality of a codec (STOI, mel distance, use of the codebooks) and writes its card."""
 
 import argparse
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from wand.text.espeak import espeak_version
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Figures of one evaluation: means over utterances, perplexities over all their frames."""
+    """Figures of one evaluation: means over utterances, and perplexities over all frames."""
 
     count: int
     stoi: float
@@ -51,15 +51,15 @@ def evaluate(codec: EncodecModel, corpus: EspeakCorpus, utterances: list[Utteran
 
     Args:
         codec: The codec, float32.
-        corpus: Whose utterances they are.
-        utterances: What to send.
+        corpus: The corpus of the utterances.
+        utterances: The utterances.
     """
     criterion = SpectralLoss(corpus.sample_rate)
     filters = criterion.get_buffer("mel_1024")
     intelligibility, distances, codes = [], [], []
     for utterance in utterances:
         audio = corpus.audio(utterance)
-        # The annotations of transformers leave out what its own methods return.
+        # The type annotations of transformers do not cover these return values.
         encoded: Any = codec.encode(audio[None, None])
         decoded: Any = codec.decode(encoded.audio_codes, encoded.audio_scales)
         output = decoded.audio_values[0, 0, : len(audio)]
@@ -87,11 +87,11 @@ def write_card(
     """Write the card next to the weights.
 
     Args:
-        folder: Where the weights are.
+        folder: Folder of the weights.
         codec: The codec that was evaluated.
-        seen: Its scores on validation sentences, read by voices of the training split.
-        unseen: Its scores on test sentences, read by the voice that was kept out of training.
-        arguments: How it was trained.
+        seen: Scores on validation sentences in voices of the training split.
+        unseen: Scores on test sentences in the voice that was not trained on.
+        arguments: Arguments of the training.
         seconds: Training time.
     """
     options = [f"--{name.replace('_', '-')} {value}" for name, value in vars(arguments).items() if name != "out"]

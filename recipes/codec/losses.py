@@ -1,12 +1,12 @@
-"""Spectral losses that make the tiny codec learn without a discriminator."""
+"""Spectral losses that train the tiny codec without a discriminator."""
 
 import torch
 from torch import Tensor, nn
 
 SCALES = ((256, 32), (512, 64), (1024, 80))
-# Scale and length, in its frames of 8 ms, of the windows over which band envelopes are compared.
+# FFT size and length (in frames of 8 ms) of the windows in which band envelopes are compared.
 ENVELOPE_SIZE, ENVELOPE_FRAMES = 512, 48
-# Nothing below the dither's level needs to be matched; without a floor, silence rules the log spectra.
+# Sounds below the dither's level need not match. Without this floor, silence would dominate the log spectra.
 FLOOR = 3e-3
 
 
@@ -24,25 +24,25 @@ def mel_filters(bins: int, bands: int, sample_rate: int) -> Tensor:
     rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
     filters = torch.minimum(rising, falling).clamp(min=0.0)
-    # The narrowest low bands may fall between two bins: they take the nearest bin.
+    # The narrowest low bands may lie between two bins; they use the nearest bin.
     for band in torch.nonzero(filters.sum(0) == 0).flatten().tolist():
         filters[int((frequencies[:, 0] - edges[band + 1]).abs().argmin()), band] = 1.0
     return filters / filters.sum(0)
 
 
 def relative_l1(output: Tensor, target: Tensor) -> Tensor:
-    """L1 distance as a share of the target's mean, so that it does not hang on loudness or FFT size."""
+    """L1 distance divided by the target's mean, so that it does not depend on loudness or FFT size."""
     return (output - target).abs().mean() / (target.abs().mean() + FLOOR)
 
 
 def envelope_distance(output: Tensor, target: Tensor) -> Tensor:
-    """One minus the correlation of band envelopes over about 0.4 s, in the mean over windows that hold sound.
+    """One minus the correlation of band envelopes over about 0.4 s, averaged over windows with sound.
 
-    What the ear follows in speech is how the energy of each band moves (Taal et al., 2011); levels may be off.
+    Intelligibility depends on how the energy of each band changes over time (Taal et al., 2011), not on its level.
 
     Args:
-        output: Mel spectrum `[B, frames, bands]` of magnitudes.
-        target: The same of the target.
+        output: Magnitude mel spectrum of the output, `[B, frames, bands]`.
+        target: Magnitude mel spectrum of the target, `[B, frames, bands]`.
     """
     windows = [spectrum.unfold(1, ENVELOPE_FRAMES, ENVELOPE_FRAMES // 4) for spectrum in (output, target)]
     found, wanted = (window - window.mean(-1, keepdim=True) for window in windows)
@@ -53,7 +53,7 @@ def envelope_distance(output: Tensor, target: Tensor) -> Tensor:
 
 
 class SpectralLoss(nn.Module):
-    """L1 on mel and magnitude spectra at several resolutions, a little waveform L1, and band envelopes.
+    """Sum of L1 losses of mel and magnitude spectra at several resolutions, a small waveform L1, and band envelopes.
 
     Args:
         sample_rate: Sample rate in Hz.
@@ -74,7 +74,7 @@ class SpectralLoss(nn.Module):
         return torch.view_as_real(spectrum).square().sum(-1).add(1e-8).sqrt().transpose(1, 2)
 
     def forward(self, output: Tensor, target: Tensor, envelope_weight: float = 0.0) -> Tensor:
-        """The loss of output against target, both `[B, N]`; the weight is that of `envelope_distance`."""
+        """The loss between output and target, both `[B, N]`; `envelope_weight` weights `envelope_distance`."""
         loss = self.waveform_weight * relative_l1(output, target)
         for size, _ in SCALES:
             filters = self.get_buffer(f"mel_{size}")

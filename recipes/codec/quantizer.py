@@ -1,4 +1,4 @@
-"""Training of EnCodec's residual codebooks; the stock model only has their inference side."""
+"""Training of EnCodec's residual codebooks. The model in transformers implements only their inference."""
 
 from typing import cast
 
@@ -8,19 +8,19 @@ from transformers.models.encodec.modeling_encodec import EncodecEuclideanCodeboo
 from transformers.models.encodec.modeling_encodec import EncodecResidualVectorQuantizer as Quantizer
 
 DECAY = 0.99
-# A code chosen less often than this (average per step) is dead and restarts at a latent of the batch.
+# A code that is chosen less often than this (average per step) is dead and is reset to a latent of the batch.
 DEAD_BELOW = 0.3
 
 
 def codebooks(quantizer: Quantizer) -> list[Codebook]:
-    """The codebooks of a stock quantiser, coarse to fine."""
+    """The codebooks of a quantiser of transformers, coarse to fine."""
     return [cast(Codebook, layer.codebook) for layer in quantizer.layers]
 
 
 def whiteness(latents: Tensor) -> Tensor:
-    """How far latents `[B, D, T]` are from zero mean and identity covariance.
+    """Distance of latents `[B, D, T]` from zero mean and identity covariance.
 
-    Without this the spectral losses blow up a few directions, and the codebooks then see nothing else.
+    Without this loss, a few directions of the latents grow without bound and dominate the codebooks.
     """
     flat = latents.transpose(1, 2).flatten(0, 1)
     mean = flat.mean(0)
@@ -31,12 +31,12 @@ def whiteness(latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def kmeans_init(quantizer: Quantizer, latents: Tensor, generator: torch.Generator) -> None:
-    """Set every codebook to k-means centres of what the codebooks before it leave over.
+    """Set every codebook to k-means centres of the residual that the codebooks before it leave.
 
     Args:
-        quantizer: The stock quantiser, changed in place.
-        latents: Encoder outputs `[M, D]`, M at least the codebook size.
-        generator: Chooses the first centres.
+        quantizer: The quantiser of transformers. It is changed in place.
+        latents: Encoder outputs `[M, D]`; M must be at least the codebook size.
+        generator: Random number generator for the initial centres.
     """
     residual = latents
     for book in codebooks(quantizer):
@@ -56,7 +56,7 @@ def kmeans_init(quantizer: Quantizer, latents: Tensor, generator: torch.Generato
 
 @torch.no_grad()
 def _update(book: Codebook, residual: Tensor, indices: Tensor, generator: torch.Generator) -> None:
-    """One step of the moving averages, and a restart of dead codes."""
+    """Update the moving averages by one step and reset dead codes."""
     counts = torch.bincount(indices, minlength=book.codebook_size).float()
     sums = torch.zeros_like(book.embed).index_add_(0, indices, residual)
     book.cluster_size.lerp_(counts, 1.0 - DECAY)
@@ -70,12 +70,12 @@ def _update(book: Codebook, residual: Tensor, indices: Tensor, generator: torch.
 
 
 def quantize(quantizer: Quantizer, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Quantise with a straight-through gradient, and move the codebooks towards the latents.
+    """Quantise with a straight-through gradient and move the codebooks towards the latents.
 
     Args:
-        quantizer: The stock quantiser; its codebooks are updated in place.
+        quantizer: The quantiser of transformers. Its codebooks are updated in place.
         latents: Encoder outputs `[B, D, T]`.
-        generator: Chooses where dead codes restart.
+        generator: Random number generator for the reset of dead codes.
 
     Returns:
         The quantised latents `[B, D, T]` and the commitment loss.

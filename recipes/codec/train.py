@@ -24,10 +24,10 @@ from wand.demo.corpus import UNSEEN_VOICE, EspeakCorpus
 SAMPLE_RATE = 16_000
 HOP = 320
 COMMITMENT_WEIGHT = 0.25
-# Digital silence between words ruins log spectra; a faint noise, 66 dB below full scale, cures it.
+# Digital silence between words spoils log spectra, so a faint noise is added, 66 dB below full scale.
 DITHER = 5e-4
 KMEANS_BATCHES = 48
-# Before the quantiser comes in, the latents are kept in shape, with noise in place of its error.
+# Before the quantiser is used, noise replaces its error and a stronger loss keeps the latents white.
 LATENT_NOISE = 0.3
 WARM_WHITENESS = 0.3
 WHITENESS = 0.02
@@ -45,18 +45,18 @@ def codec_config() -> EncodecConfig:
         codebook_size=256,
         num_lstm_layers=1,
         use_conv_shortcut=False,
-        # Reflection would need samples of the future at the start of a stream.
+        # Reflection padding would need future samples at the start of a stream.
         pad_mode="constant",
     )
 
 
 @torch.no_grad()
 def unit_variance_init(model: EncodecModel, audio: Tensor) -> None:
-    """Scale every convolution so that its output has unit variance; the default leaves latents dead.
+    """Scale every convolution so that its output has unit variance. With the default, the latents stay near zero.
 
     Args:
-        model: The codec, changed in place.
-        audio: The speech on which it has it, `[B, 1, N]`.
+        model: The codec. It is changed in place.
+        audio: Speech on which the variance is measured, `[B, 1, N]`.
     """
     convolutions = [m.conv for m in model.modules() if isinstance(m, EncodecConv1d | EncodecConvTranspose1d)]
     last = convolutions[-1]
@@ -75,7 +75,7 @@ def unit_variance_init(model: EncodecModel, audio: Tensor) -> None:
 
 
 def use_plain_lstm(model: EncodecModel) -> None:
-    """Run LSTMs without oneDNN: its threads wait for each other at every frame and crawl on a busy machine."""
+    """Run LSTMs without oneDNN. Its threads wait for each other at every frame and are very slow on a busy machine."""
 
     def plain(forward: Callable[..., object]) -> Callable[..., object]:
         def run(*inputs: object) -> object:
@@ -94,7 +94,7 @@ def _speak(corpus: EspeakCorpus, utterance: Utterance) -> np.ndarray:
 
 
 def training_audio(corpus: EspeakCorpus, out: Path) -> np.ndarray:
-    """The training split as one long int16 array `[N]`, made by two processes and kept in `out`."""
+    """The training split as one long int16 array `[N]`. Two processes make it, and it is cached in `out`."""
     path = out / f"train-{corpus.fingerprint}.npy"
     if not path.exists():
         utterances = corpus.utterances("train")
@@ -109,7 +109,7 @@ def training_audio(corpus: EspeakCorpus, out: Path) -> np.ndarray:
 
 
 def batch_at(step: int, audio: np.ndarray, arguments: argparse.Namespace) -> Tensor:
-    """The batch `[B, 1, N]` of a step: a function of seed and step, so that a resumed run sees the same."""
+    """The batch `[B, 1, N]` of a step. It depends only on seed and step, so a resumed run gets the same batches."""
     generator = torch.Generator().manual_seed(arguments.seed * 1_000_003 + step)
     length = int(arguments.segment * SAMPLE_RATE) // HOP * HOP
     starts = torch.randint(len(audio) - length, (arguments.batch,), generator=generator).tolist()
@@ -120,14 +120,14 @@ def batch_at(step: int, audio: np.ndarray, arguments: argparse.Namespace) -> Ten
 
 
 def learning_rate(step: int, arguments: argparse.Namespace) -> float:
-    """Warm-up, a plateau, and a cosine decay over the last half."""
+    """The learning rate: a warm-up, a plateau, and a cosine decay over the last half."""
     warm = min(1.0, (step + 1) / 100)
     late = max(0.0, (step / arguments.steps - 0.5) / 0.5)
     return arguments.lr * warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * late)))
 
 
 def save(state: dict[str, object], model: EncodecModel, out: Path) -> None:
-    """Write the checkpoint to go on from, and the codec as it is now in its final format (fp16)."""
+    """Write the checkpoint for resuming, and the current codec in its final format (fp16)."""
     unfinished = out / "checkpoint.partial"
     torch.save(state, unfinished)
     unfinished.replace(out / "checkpoint.pt")
@@ -137,14 +137,14 @@ def save(state: dict[str, object], model: EncodecModel, out: Path) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train to the end, or from the checkpoint in `--out` to the end; then evaluate and write the card."""
+    """Train from the start or from the checkpoint in `--out`, then evaluate and write the card."""
     config = codec_config()
     frames = int(arguments.segment * SAMPLE_RATE) // HOP
     latents_seen = min(arguments.warm_steps, KMEANS_BATCHES) * arguments.batch * frames
     if latents_seen < config.codebook_size:
         raise ValueError(
             f"--warm-steps {arguments.warm_steps}, --batch {arguments.batch} and --segment {arguments.segment} give "
-            f"{latents_seen} latents before the quantiser comes in, at least {config.codebook_size} are needed"
+            f"{latents_seen} latents before the quantiser is used, but at least {config.codebook_size} are needed"
         )
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -216,20 +216,18 @@ def train(arguments: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        description="Train the tiny codec that wand embeds; a run that was stopped goes on when started again.",
+        description="Train the tiny codec that wand embeds. A run that was stopped continues when started again.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    result.add_argument("--out", type=Path, required=True, help="work folder: audio, checkpoint, export/")
-    result.add_argument("--steps", type=int, default=5000, help="optimiser steps in all")
+    result.add_argument("--out", type=Path, required=True, help="folder for audio, checkpoint and export/")
+    result.add_argument("--steps", type=int, default=5000, help="total number of optimiser steps")
     result.add_argument("--hours", type=float, default=3.0, help="hours of training speech")
-    result.add_argument("--batch", type=int, default=8, help="pieces of speech in a batch")
-    result.add_argument("--segment", type=float, default=0.8, help="seconds of a piece")
+    result.add_argument("--batch", type=int, default=8, help="number of segments in a batch")
+    result.add_argument("--segment", type=float, default=0.8, help="length of a segment in seconds")
     result.add_argument("--lr", type=float, default=5e-4, help="learning rate of the plateau")
-    result.add_argument("--waveform-weight", type=float, default=0.1, help="weight of the waveform's L1")
-    result.add_argument(
-        "--envelope-from", type=int, default=2000, help="step from which band envelopes are compared as well"
-    )
-    result.add_argument("--warm-steps", type=int, default=500, help="steps before the quantiser comes in")
+    result.add_argument("--waveform-weight", type=float, default=0.1, help="weight of the waveform L1 loss")
+    result.add_argument("--envelope-from", type=int, default=2000, help="first step with the band envelope loss")
+    result.add_argument("--warm-steps", type=int, default=500, help="number of steps before the quantiser is used")
     result.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     result.add_argument("--sentences", type=int, default=48, help="validation sentences of the final evaluation")
     result.add_argument("--seed", type=int, default=0, help="seed of corpus, weights and batches")

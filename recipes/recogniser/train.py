@@ -39,16 +39,16 @@ SEEN = frozenset(voice.name for voice in VOICES)
 
 CARD = """# Small recogniser
 
-A convolutional CTC network ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that writes down the synthetic
-English of `wand.demo`: log mel in, letters out, no language model. It measures CER and WER of the embedded voice.
-It was trained on espeak-ng's voices and a small vocabulary only: for people's speech give `--recogniser` the name of
+A convolutional CTC network ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that transcribes the synthetic
+English of `wand.demo`, from log mel spectra to letters, without a language model. It measures CER and WER of the
+embedded voice. It was trained only on espeak-ng's voices and a small vocabulary. For human speech, give `--recogniser`
 another model.
 
 ## Training
 
-{hours:g} hours of sentences from `wand.demo` read by espeak-ng's seen voices (seed {seed}), {share:.0f} % of them
-after a round trip through `wand/assets/codec`; other speeds ({slow:g} to {fast:g}), noise ({loud:g} to {faint:g} dB
-below the speech), other loudness. Never speech of a model. {steps} steps of {batch} utterances, AdamW,
+{hours:g} hours of sentences from `wand.demo` in espeak-ng's seen voices (seed {seed}), {share:.0f} % of them after a
+round trip through `wand/assets/codec`. Augmentation: speed ({slow:g} to {fast:g}), noise ({loud:g} to {faint:g} dB
+below the speech), loudness. No speech of a model was used. {steps} steps of {batch} utterances, AdamW,
 {minutes:.0f} minutes on {threads} of 2 CPU cores shared with other work.
 Recipe: `python -m recipes.recogniser.train`.
 
@@ -65,12 +65,12 @@ Licence: Apache-2.0, weights included.
 
 
 class Speech:
-    """Spoken sentences and their round trips through the codec, int16, made once and kept in a folder.
+    """Spoken sentences and their round trips through the codec, as int16. They are made once and cached in a folder.
 
     Args:
-        corpus: Where the sentences come from.
-        split: Of the corpus.
-        folder: Where the sound is kept.
+        corpus: The corpus of the sentences.
+        split: Split of the corpus.
+        folder: Folder of the cache.
     """
 
     def __init__(self, corpus: EspeakCorpus, split: str, folder: Path) -> None:
@@ -87,7 +87,7 @@ class Speech:
         return len(self.utterances)
 
     def get(self, index: int, coded: bool) -> Tensor:
-        """One utterance, float32 ``[N]``."""
+        """The audio of one utterance, float32 ``[N]``."""
         samples = (self.coded if coded else self.original)[self.ends[index] : self.ends[index + 1]]
         return torch.from_numpy(samples.astype(np.float32) / 32767.0)
 
@@ -119,7 +119,7 @@ def _make(corpus: EspeakCorpus, utterances: Sequence[Utterance], path: Path, spl
 
 
 def distorted(audio: Tensor, rng: random.Random) -> Tensor:
-    """Another speed (and pitch), loudness and noise, white or coloured."""
+    """The audio with a random speed (and pitch), loudness and noise (white or coloured)."""
     speed = rng.uniform(*SPEEDS)
     audio = functional.interpolate(audio[None, None], size=int(len(audio) / speed), mode="linear")[0, 0]
     noise = torch.randn(len(audio), generator=torch.Generator().manual_seed(rng.randrange(2**31)))
@@ -131,7 +131,7 @@ def distorted(audio: Tensor, rng: random.Random) -> Tensor:
 
 
 def batch_at(step: int, speech: Speech, batches: list[list[int]], seed: int) -> tuple[Tensor, Tensor, list[str]]:
-    """The batch of a step: a function of seed and step, so that a resumed run sees the same."""
+    """The batch of a step. It depends only on seed and step, so a resumed run gets the same batches."""
     epoch, index = divmod(step, len(batches))
     chosen = random.Random(f"{seed}/{epoch}").sample(batches, len(batches))[index]
     rng = random.Random(f"{seed}/{step}/augmentation")
@@ -140,7 +140,7 @@ def batch_at(step: int, speech: Speech, batches: list[list[int]], seed: int) -> 
 
 
 def ctc_loss(network: RecogniserNetwork, audio: Tensor, lengths: Tensor, texts: Sequence[str]) -> Tensor:
-    """CTC loss a letter, averaged over the rows."""
+    """CTC loss per letter, averaged over the rows."""
     scores, steps = network(audio, lengths)
     targets = [torch.tensor([LETTERS.index(letter) for letter in text]) for text in texts]
     sizes = torch.tensor([len(target) for target in targets])
@@ -148,7 +148,7 @@ def ctc_loss(network: RecogniserNetwork, audio: Tensor, lengths: Tensor, texts: 
 
 
 def error_rates(speech: Speech, folder: Path, coded: bool, voices: frozenset[str] = SEEN) -> dict[str, float]:
-    """CER and WER of the network in a folder, on the sentences of some voices."""
+    """CER and WER of the network in a folder, for the sentences of some voices."""
     metric = ErrorRates(EmbeddedRecogniser(folder))
     chosen = [i for i, utterance in enumerate(speech.utterances) if utterance.speaker in voices]
     sounds = [speech.get(i, coded) for i in chosen]
@@ -157,7 +157,7 @@ def error_rates(speech: Speech, folder: Path, coded: bool, voices: frozenset[str
 
 
 def train(arguments: argparse.Namespace) -> RecogniserNetwork:
-    """Train, saving as it goes; a run that was stopped goes on where it was."""
+    """Train and save regularly. A run that was stopped continues from its last checkpoint."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     corpus = EspeakCorpus(arguments.hours, arguments.seed, arguments.sentences, arguments.sentences)
@@ -201,7 +201,7 @@ def train(arguments: argparse.Namespace) -> RecogniserNetwork:
 
 
 def write_card(arguments: argparse.Namespace) -> None:
-    """Measure the exported network on the test split, and describe it beside its weights."""
+    """Measure the exported network on the test split and write its card beside the weights."""
     folder = arguments.out / "export"
     corpus = EspeakCorpus(arguments.hours, arguments.seed, arguments.sentences, arguments.sentences)
     test = Speech(corpus, "test", arguments.out / "speech")
@@ -235,14 +235,14 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/recogniser"), help="folder of the run")
-    parser.add_argument("--hours", type=float, default=4.0, help="of training speech")
-    parser.add_argument("--sentences", type=int, default=256, help="of the validation and the test split")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=8, help="utterances a step")
+    parser.add_argument("--hours", type=float, default=4.0, help="hours of training speech")
+    parser.add_argument("--sentences", type=int, default=256, help="sentences of the validation and the test split")
+    parser.add_argument("--steps", type=int, default=3000, help="total number of optimiser steps")
+    parser.add_argument("--batch", type=int, default=8, help="utterances per step")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="seed of corpus, weights and batches")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     arguments = parser.parse_args()
     train(arguments)
     write_card(arguments)

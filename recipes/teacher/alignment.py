@@ -1,4 +1,4 @@
-"""Teaches a young model where in the text it is: some attention heads are shown the phone that comes next."""
+"""A callback that trains some attention heads to attend to the phone that comes next in the text."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ VOICE = {voice.name: voice for voice in (*VOICES, UNSEEN_VOICE)}
 
 
 def symbols_at(symbols: str, phones: list[tuple[str, float]], frames: int, frame_rate: float) -> Tensor:
-    """Which symbol is spoken in every frame: ``[frames]``.
+    """The index of the symbol that is spoken in every frame: ``[frames]``.
 
-    The phones a voice speaks are not quite the symbols a model reads: its dialect differs, spaces and marks have no
-    sound. What agrees is matched, what stands between is spread evenly.
+    The phones of a voice differ from the symbols of the model: the voice has a dialect, and spaces and punctuation have
+    no sound. Equal symbols are matched; the symbols between two matches are spread evenly.
 
     Args:
-        symbols: What the model reads.
-        phones: What the voice says, and the second at which each begins.
-        frames: Length of the recording.
-        frame_rate: In Hz.
+        symbols: The symbols that the model reads.
+        phones: The phones of the voice, with their start times in seconds.
+        frames: Number of frames in the recording.
+        frame_rate: Frames per second.
     """
     ends = [begin for _, begin in phones[1:]] + [frames / frame_rate]
     spoken = "".join(phone for phone, _ in phones)
@@ -53,7 +53,7 @@ def symbols_at(symbols: str, phones: list[tuple[str, float]], frames: int, frame
 
 
 class AddLoss(torch.autograd.Function):
-    """Passes a tensor on, and adds a second loss to whatever loss is made of it."""
+    """Returns a tensor unchanged and adds a second loss to the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, loss: Tensor) -> Tensor:
@@ -67,14 +67,15 @@ class AddLoss(torch.autograd.Function):
 
 
 class Alignment(Callback):
-    """Pulls the first head of every layer but the first and the last to the symbol that the next column says.
+    """Trains one attention head per layer to attend to the symbol that the next column speaks.
 
-    Where to read on is what a model learns last, and before that it cannot speak. What is trained this way is an
-    ordinary model: nothing of this is there when it speaks. A layer corrects the one before: its steps see where the
-    last ones have looked. To stand before callbacks that change the speech.
+    It is the first head of every layer except the first and the last layer. A model learns its position in the text
+    last, and it cannot speak before that. The trained model is an ordinary one: the callback is not used when it
+    speaks. A layer can correct the layer before it, because it sees where that layer has attended. List this callback
+    before callbacks that change the speech.
 
     Args:
-        weight: Of the loss, nats a column and layer.
+        weight: Weight of the loss, which is in nats per column and layer.
     """
 
     def __init__(self, weight: float = 0.15) -> None:
@@ -86,7 +87,7 @@ class Alignment(Callback):
         self._hooks: list[RemovableHandle] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch the layers."""
+        """Add the hooks to the layers."""
         data = getattr(trainer, "datamodule", None)
         assert isinstance(data, SpeechDataModule)
         model = self._model(pl_module)
@@ -96,14 +97,14 @@ class Alignment(Callback):
             self._hooks.append(attention.register_forward_hook(self._add, with_kwargs=True))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch no longer."""
+        """Remove the hooks."""
         while self._hooks:
             self._hooks.pop().remove()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: ConditionedBatch, batch_idx: int
     ) -> None:
-        """Find the key column that every step should look at."""
+        """Find the key column that every column should attend to."""
         model = self._model(pl_module)
         self._keys = torch.full(batch.columns.shape[:2], -1)
         for row, length in enumerate(batch.lengths.tolist()):
@@ -116,7 +117,7 @@ class Alignment(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ConditionedBatch, batch_idx: int
     ) -> None:
-        """Log the mean over layers."""
+        """Log the mean loss over layers."""
         pl_module.log("train/alignment", torch.stack(self._losses).mean(), sync_dist=True)
         self._losses.clear()
 
@@ -145,7 +146,7 @@ class Alignment(Callback):
         context = kwargs["attention_context"]
         assert isinstance(context, AttentionContext)
         scores = scores.masked_fill(~context.visible(scores.shape[1], scores.device), float("-inf"))
-        # The query of column P - 1 + i chooses speech column i; the last choice is the stop.
+        # The query of column P - 1 + i predicts speech column i; the last one predicts the stop.
         choosing = scores[:, context.boundary - 1 : -1]
         loss = functional.cross_entropy(choosing.flatten(0, 1), self._keys.flatten(), ignore_index=-1)
         self._losses.append(loss.detach())

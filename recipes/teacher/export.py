@@ -13,8 +13,8 @@ from wand.runs.checkpoints import find_checkpoint, load_backbone_and_settings, r
 
 CARD = """# The embedded voice
 
-An `EncodecLM` ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that clones a voice from a second of reference and
-reads English from {front_end}: the full-attention teacher of the quickstart. Licence: Apache-2.0.
+An `EncodecLM` ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that clones a voice from one second of reference and
+reads English as {front_end}. It is the full-attention teacher of the quickstart. Licence: Apache-2.0.
 
 | | |
 |---|---|
@@ -33,7 +33,8 @@ def export(run: Path, out: Path) -> Backbone:
     """Write the best checkpoint of a run as ``config.json``, ``model.safetensors`` (fp16) and a card.
 
     Args:
-        run: Run folder, finished; the table of ``wand test`` goes into the card, or else that of the fit's end.
+        run: Folder of a finished run. The card contains the table of ``wand test``, or else the one from the end of
+            the fit.
         out: Folder to write.
     """
     best = find_checkpoint(run / "checkpoints" / "best.ckpt")

@@ -1,4 +1,4 @@
-"""Hides part of what was said, so that a young model listens to the text."""
+"""A callback that hides part of the earlier speech, so that the model learns to use the text."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from wand.training.module import WandModule
 def hide_columns(columns: Tensor, rate: float, span: int, filler: int, generator: torch.Generator) -> Tensor:
     """Replace spans of speech columns ``[B, T, K]``.
 
-    Every row has its own rate, uniform in ``[0, rate]``; half of the hidden columns become filler, the others what
-    another row says, in one piece: other words that sound just as well. Labels are made before, so what is to be said
-    stays.
+    Every row has its own rate, uniform in ``[0, rate]``. Half of the hidden spans become filler. The others become a
+    contiguous piece of another row: natural speech with other words. The labels are not changed.
 
     Args:
         columns: Speech columns of a batch.
         rate: Largest share of a row that is hidden.
         span: Mean length of a hidden span, in columns.
-        filler: Token of hidden places.
-        generator: Where the choices come from.
+        filler: The filler token.
+        generator: Random number generator.
     """
     rows, length, _ = columns.shape
     share = torch.rand(rows, 1, generator=generator) * rate
-    # A span begins with this probability and ends with 1 / span: so large a share is hidden in the long run.
+    # A span begins with this probability and ends with probability 1 / span, which hides `share` in the long run.
     begin = (share / ((1 - share) * span)).clamp(max=1.0)
     draws = torch.rand(rows, length, 2, generator=generator)
     hidden = torch.zeros(rows, length, dtype=torch.bool)
@@ -37,7 +36,7 @@ def hide_columns(columns: Tensor, rate: float, span: int, filler: int, generator
         fills = torch.where(starts, torch.rand(rows, generator=generator) < 0.5, fills)
         inside = torch.where(inside, draws[:, i, 0] >= 1 / span, starts)
         hidden[:, i], filled[:, i] = inside, fills
-    # One other row and one shift for each row: what is taken from elsewhere hangs together.
+    # One other row and one shift for each row, so that each replacement is contiguous.
     others = (torch.arange(rows) + torch.randint(1, max(2, rows), (rows,), generator=generator)) % rows
     places = (torch.arange(length) + torch.randint(length, (rows, 1), generator=generator)) % length
     elsewhere = columns[others[:, None], places]
@@ -46,10 +45,10 @@ def hide_columns(columns: Tensor, rate: float, span: int, filler: int, generator
 
 
 class HistoryDropout(Callback):
-    """Hides spans of the speech that a training step is given.
+    """Hides spans of the input speech of a training step.
 
-    A model that always sees the true last columns learns to continue them and finds the text late, if at all; one
-    that cannot rely on them finds it early, and survives its own mistakes when it speaks.
+    A model that always sees the true previous columns learns to continue them and uses the text late or never. A model
+    that cannot rely on them uses the text early, and copes with its own mistakes when it speaks.
 
     Args:
         rate: Largest share of a row that is hidden.
@@ -63,7 +62,7 @@ class HistoryDropout(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: ConditionedBatch, batch_idx: int
     ) -> None:
-        """Change the batch in place; what is hidden is a function of step and rank."""
+        """Change the batch in place. The hidden spans depend only on step and rank."""
         assert isinstance(pl_module, WandModule)
         generator = torch.Generator().manual_seed(trainer.global_step * trainer.world_size + trainer.global_rank)
         filler = pl_module.backbone.layout.filler_id

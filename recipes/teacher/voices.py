@@ -1,7 +1,8 @@
-"""Does the reference decide the voice? ``python -m recipes.teacher.voices wand/assets/encodec_lm``.
+"""Test whether the reference determines the voice: ``python -m recipes.teacher.voices wand/assets/encodec_lm``.
 
-Every seen voice's reference speaks the same sentences. A voice print (mean and spread of log mel energies, median
-pitch) of each sound is compared with those of the real voices: the nearest should be the reference's.
+The model speaks the same sentences with a reference of every seen voice. A voice print (mean and spread of log mel
+energies, median pitch) of each sound is compared with those of the real voices. The nearest one should be the voice of
+the reference.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MELS = 40
 
 
 def pitch(audio: Tensor) -> float:
-    """Median fundamental frequency in Hz of the voiced frames of 16 kHz audio ``[N]``, by autocorrelation."""
+    """Median fundamental frequency, in Hz, of the voiced frames of 16 kHz audio ``[N]``, by autocorrelation."""
     frames = audio.unfold(0, 1024, 320)
     frames = frames[frames.square().mean(1) > 0.1 * audio.square().mean()]
     spectrum = torch.fft.rfft(frames - frames.mean(1, keepdim=True), n=2048)
@@ -41,14 +42,14 @@ def pitch(audio: Tensor) -> float:
 
 
 def voice_print(audio: Tensor) -> Tensor:
-    """What a voice sounds like whatever it says: ``[2 * MELS + 1]``."""
+    """Features of a voice that depend little on the text: ``[2 * MELS + 1]``."""
     mel = LogMel(MELS)(audio[None] / audio.std().clamp(min=1e-5) * 0.05)[0]
     loud = mel[mel.mean(1) > mel.mean()]
     return torch.cat([loud.mean(0), loud.std(0), 4 * torch.tensor([pitch(audio)]).log()])
 
 
 def table(lm: EncodecLM, sentences: int) -> str:
-    """For every voice, pitch of the recordings and of what was spoken, and how often it is recognised: Markdown."""
+    """Markdown table of every voice: pitch of the recordings and of the speech, and how often it is recognised."""
     codec = lm.load_codec()
     corpus = EspeakCorpus(0.01, test_sentences=sentences * len(VOICES))
     own: dict[str, list[Tensor]] = {voice.name: [] for voice in VOICES}
@@ -85,7 +86,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="folder of an exported voice")
-    parser.add_argument("--sentences", type=int, default=8)
+    parser.add_argument("--sentences", type=int, default=8, help="number of sentences per voice (default: 8)")
     arguments = parser.parse_args()
     lm = EncodecLM(pretrained=arguments.folder)
     lm.load_pretrained()

@@ -212,7 +212,7 @@ def test_tables_have_a_line_for_every_system(report: CostReport) -> None:
 def test_empty_places_are_explained_once(report: CostReport) -> None:
     told = [line for line in sentences(report) if line.startswith(MISSING)]
     assert told == [
-        "n/a: full, generate() (0.4 s x 2, 2 s x 2): a call speaks 8 columns, so it is timed for one row only."
+        "n/a: full, generate() (0.4 s x 2, 2 s x 2): one call speaks 8 columns, so it is timed only for one row."
     ]
 
 

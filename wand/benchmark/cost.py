@@ -1,4 +1,4 @@
-"""The cost of decoding: bytes of the key/value cache and time of a step, with full attention and with the window."""
+"""The cost of decoding: bytes of the key/value cache and time of a step, with full attention and with a window."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cache_bytes(backbone: Backbone, prefix: int, seconds: float, windows: Window
     Args:
         backbone: The model.
         prefix: P, prefix columns.
-        seconds: Speech so far.
+        seconds: Seconds of speech in the cache.
         windows: The windows of the layers.
     """
     itemsize = backbone.dtype.itemsize
@@ -39,7 +39,7 @@ def cache_bytes(backbone: Backbone, prefix: int, seconds: float, windows: Window
 def filled_cache(
     backbone: Backbone, prefix: int, columns: int, windows: Windows, rows: int = 1
 ) -> PrefixWindowCache | FullCache:
-    """A cache as it is after some columns of speech, with random keys and values, on which time does not depend.
+    """A cache filled with random keys and values (time does not depend on them), as after some columns of speech.
 
     Args:
         backbone: The model that will use the cache.
@@ -54,7 +54,7 @@ def filled_cache(
     window = windows.plain
     if window is None:
         full = FullCache(prefix)
-        # One layer's for all: drawing gigabytes would take longer than what is measured.
+        # All layers share one random tensor, because drawing gigabytes would take longer than the measurement.
         keys, values = torch.randn(2, rows, heads, prefix + columns, width, dtype=dtype, device=device)
         for layer in range(layers):
             full.update(keys, values, layer)
@@ -75,15 +75,15 @@ def interleaved_milliseconds(
     warmup: int = 3,
     budget: float = float("inf"),
 ) -> list[float]:
-    """Median time of each of several calls, which take turns: whatever else the machine does falls on all of them.
+    """Median time of each of several calls. The calls alternate, so other load on the machine affects all of them.
 
     Args:
         calls: The calls to time.
-        device: The device that each call waits for, before and after.
-        repeats: Timed rounds.
-        warmup: Rounds before the timed ones.
-        budget: Seconds after which no new round begins; a quarter of them is for warming up. At least one round of
-            each kind runs.
+        device: The device to synchronise before and after each call.
+        repeats: Number of timed rounds.
+        warmup: Number of rounds before the timed ones.
+        budget: Seconds after which no new round begins; a quarter of them is for warm-up. At least one warm-up round
+            and one timed round run.
 
     Returns:
         Milliseconds, in the order of `calls`.
@@ -124,8 +124,8 @@ def step_milliseconds(
         prefix: P, prefix columns.
         columns: Speech columns before the step.
         windows: The windows to time.
-        repeats: Timed steps of each window.
-        warmup: Steps of each window before the timed ones.
+        repeats: Number of timed steps of each window.
+        warmup: Number of steps of each window before the timed ones.
 
     Returns:
         Milliseconds, in the order of `windows`.

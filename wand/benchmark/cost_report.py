@@ -23,11 +23,11 @@ class CostReport:
         machine: Description of the machine.
         dtype: Type of weights and cache.
         prefix: P, prefix columns.
-        window: W, columns in view.
+        window: W, window size in speech columns.
         columns_per_second: Speech columns per second.
-        tokens_a_column: K, codebooks.
-        bandwidth: Bytes that the machine reads per second.
-        steps: Steps at the requested lengths and batches.
+        tokens_a_column: K, tokens per column (one per codebook).
+        bandwidth: Memory bandwidth of the machine, in bytes per second.
+        steps: Steps at the requested lengths and batch sizes.
         curve: Steps of one row, from the first column to the longest speech.
         speech: Costs besides the steps.
     """
@@ -45,25 +45,25 @@ class CostReport:
     speech: SpeechCost
 
     def floor_milliseconds(self, step: StepCost) -> float:
-        """Time in which the machine could read what the step must read; no step is faster."""
+        """Time to read the step's weights and cache at the measured bandwidth. No step can be faster."""
         return step.read_bytes / self.bandwidth * 1000
 
     def column_milliseconds(self, step: StepCost) -> float | None:
-        """Time of a column in all rows: the step, and drawing its tokens."""
+        """Time of one column in all rows: the step and the sampling of its tokens."""
         return None if step.milliseconds is None or step.drawing is None else step.milliseconds + step.drawing
 
     def real_time_factor(self, step: StepCost) -> float | None:
-        """Seconds of the language model for a second of speech in every row."""
+        """Seconds that the language model takes for one second of speech in every row."""
         column = self.column_milliseconds(step)
         return None if column is None else column * self.columns_per_second / 1000
 
     def tokens_per_second(self, step: StepCost) -> float | None:
-        """Tokens of all rows."""
+        """Tokens per second, over all rows."""
         column = self.column_milliseconds(step)
         return None if column is None else step.rows * self.tokens_a_column / column * 1000
 
     def first_audio(self, step: StepCost) -> float | None:
-        """Milliseconds to the first sound: prefix, columns of the first second, and the codec where there is one."""
+        """Milliseconds to the first audio: the prefix, the columns of the first second, and the codec if any."""
         column = self.column_milliseconds(step)
         if column is None:
             return None
@@ -71,12 +71,12 @@ class CostReport:
 
     @property
     def first_columns(self) -> int:
-        """Columns of which the first sound is made."""
+        """Number of columns in the first piece of audio."""
         return round(FIRST_SECONDS * self.columns_per_second)
 
 
 def step_table(report: CostReport) -> tuple[list[str], list[list[str]]]:
-    """Titles and lines of the steps; the first system of each place is the one that others are compared with."""
+    """Titles and lines of the table of steps. The first system of each place is the baseline for the others."""
     sizes = ["KV MiB", "attention", "GFLOPs"]
     titles = ["at", "system", "ms / step", "drawing", "faster", "x floor", "tokens/s", "RTF", *sizes]
     lines: list[list[str]] = []
@@ -104,7 +104,7 @@ def step_table(report: CostReport) -> tuple[list[str], list[list[str]]]:
 
 
 def speech_table(report: CostReport) -> tuple[list[str], list[list[str]]]:
-    """Titles and lines of what one voice waits for until its first sound."""
+    """Titles and lines of the table of first audio: how long one voice takes until its first sound."""
     decoding = report.speech.codec_first
     codec = "left out" if decoding is None else "included"
     titles = ["system", "codec", "ms to first audio", "prefix", f"{report.first_columns} columns", "decoding them"]
@@ -119,7 +119,7 @@ def speech_table(report: CostReport) -> tuple[list[str], list[list[str]]]:
 
 
 def sentences(report: CostReport) -> list[str]:
-    """What the tables say, and why places in them are empty."""
+    """Explanations of the tables, and the reasons for empty cells."""
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for step in report.steps:
         if step.reason is not None:
@@ -127,17 +127,17 @@ def sentences(report: CostReport) -> list[str]:
     codec = report.speech.codec_second
     return [
         f"{report.model}, {report.dtype}, prefix {report.prefix} columns, window {report.window}, on {report.machine}.",
-        f"Memory is read at {report.bandwidth / 1e9:.1f} GB/s; floor: the time in which a step's weights and cache are "
-        f"read. drawing: ms for the tokens of a step. faster: the step, than that of the first system there. tokens/s, "
-        f"RTF (seconds of the language model for one of speech): drawing included. attention: its part of a step's "
-        f"GFLOPs (scores and weighted values).",
+        f"floor: time to read the weights and cache of a step at this machine's {report.bandwidth / 1e9:.1f} GB/s. "
+        f"drawing: ms to sample the tokens of a step. faster: speed of the step relative to the first system at the "
+        f"same place. tokens/s and RTF (seconds of the language model per second of speech) include drawing. "
+        f"attention: GFLOPs of a step's attention (scores and weighted values).",
         f"Codec: {report.speech.reason}." if codec is None else f"Codec: RTF {codec / 1000:.4f}.",
         *(f"{MISSING}: {system} ({', '.join(places)}): {why}." for (system, why), places in reasons.items()),
     ]
 
 
 def show(report: CostReport) -> None:
-    """Print everything."""
+    """Print tables and explanations."""
     show_table("One step", *step_table(report), words=2)
     show_table("First audio", *speech_table(report), words=2)
     for line in sentences(report):
@@ -145,7 +145,7 @@ def show(report: CostReport) -> None:
 
 
 def save(report: CostReport, folder: Path) -> Path:
-    """Write ``benchmark.json``: all that was measured and what follows from it."""
+    """Write ``benchmark.json`` with all measured values and the figures derived from them."""
     folder.mkdir(parents=True, exist_ok=True)
     content = asdict(report)
     for name, steps in (("steps", report.steps), ("curve", report.curve)):

@@ -1,8 +1,8 @@
-"""What a decoding step multiplies and reads, counted from shapes; a multiplication with its addition is 2 FLOPs.
+"""FLOPs and bytes of a decoding step, computed from shapes. A multiplication with its addition counts as 2 FLOPs.
 
 *Attention* is the two products with keys and values: ``4 * layers * heads * width`` FLOPs for every key that a query
-sees (no softmax). *Total* adds every matrix that a column is multiplied by: the projections of the body and the allowed
-rows of the speech head. Embeddings are looked up, norms and activations are not counted.
+sees (without softmax). *Total* adds every matrix that a column is multiplied by: the projections of the body and the
+allowed rows of the speech head. Embedding lookups, norms and activations are not counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def attention_flops_per_key(config: PretrainedConfig) -> int:
 
 
 def visible_keys(prefix: int, spoken: int, window: int | None) -> int:
-    """Keys that the speech column after `spoken` others sees, its own included."""
+    """Number of keys that the next speech column sees after `spoken` columns, its own included."""
     return prefix + (spoken + 1 if window is None else min(spoken + 1, window))
 
 
@@ -35,16 +35,16 @@ def visible_keys_of_all(prefix: int, spoken: int, window: int | None) -> int:
 
 
 def multiplied_weights(backbone: Backbone) -> int:
-    """Weights that one column is multiplied by: matrices of the body, and of the head what is allowed."""
+    """Number of weights that one column is multiplied by: the matrices of the body and the allowed rows of the head."""
     return _matrices(backbone) + sum(part.numel() for part in backbone.speech_head().weights if part.ndim > 2)
 
 
 def step_flops(backbone: Backbone, keys: int, rows: int = 1) -> tuple[int, int]:
-    """(attention, total) FLOPs of one step.
+    """FLOPs of one step: (attention, total).
 
     Args:
-        backbone: The model; on the meta device its shapes are enough.
-        keys: That each row's query sees.
+        backbone: The model. Only its shapes are used, so it may be on the meta device.
+        keys: Number of keys that the query of each row sees.
         rows: B.
     """
     attention = attention_flops_per_key(backbone.decoder.config) * keys
@@ -52,11 +52,11 @@ def step_flops(backbone: Backbone, keys: int, rows: int = 1) -> tuple[int, int]:
 
 
 def weight_bytes(backbone: Backbone, int8: bool = False) -> int:
-    """Bytes of weights that a step must read, whatever the number of rows.
+    """Bytes of weights that a step must read. They do not depend on the number of rows.
 
     Args:
         backbone: The model.
-        int8: Whether the body's matrices are read as int8 (their scales, a thousandth, are left out).
+        int8: Whether the body's matrices are int8. Their scales, about a thousandth, are not counted.
     """
     body = backbone.decoder
     itemsize = next(body.parameters()).element_size()
@@ -69,14 +69,14 @@ def weight_bytes(backbone: Backbone, int8: bool = False) -> int:
 
 
 def token_table(decoder: PreTrainedModel) -> Tensor | None:
-    """The body's own embedding ``[rows, D]``; None where its adapter embeds by other means."""
+    """The body's own embedding table ``[rows, D]``; None if its adapter embeds in another way."""
     try:
         embedding: Any = decoder.get_input_embeddings()
-    except NotImplementedError:  # what transformers says of a body whose table was taken out
+    except NotImplementedError:  # transformers raises this if the table was removed from the body
         return None
     return None if embedding is None else embedding.weight
 
 
 def _matrices(backbone: Backbone) -> int:
-    """Weights of the body's projections."""
+    """Number of weights in the body's projections."""
     return sum(layer.weight.numel() for layer in backbone.decoder.modules() if isinstance(layer, nn.Linear | Conv1D))

@@ -1,4 +1,4 @@
-"""The paper's latency figure: time of a step against the step, full attention beside the window."""
+"""The paper's latency figure: the time of a step after more and more speech, with full attention and with a window."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ POINTS = 9
 
 
 def curve_seconds(longest: float) -> list[float]:
-    """Seconds of speech at which the curve is measured, evenly from none to the longest."""
+    """Seconds of speech at which the curve is measured, evenly spaced from 0 to the longest."""
     return [longest * i / (POINTS - 1) for i in range(POINTS)]
 
 
 def draw_latency(report: CostReport) -> Figure:
-    """A line for every system.
+    """Draw one line per system.
 
     Raises:
-        ImportError: Without matplotlib.
+        ImportError: If matplotlib is not installed.
     """
     from matplotlib.figure import Figure
 
@@ -49,12 +49,12 @@ def save_latency(report: CostReport, folder: Path) -> list[str]:
     try:
         figure = draw_latency(report)
     except ImportError:
-        return ["no picture: matplotlib is not installed (pip install 'wand-tts[plots]')"]
+        return ["no latency.png: matplotlib is not installed (pip install 'wand-tts[plots]')"]
     figure.savefig(folder / "latency.png", dpi=120)
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        return ["nothing for TensorBoard: it is not installed (pip install tensorboard)"]
+        return ["no file for TensorBoard: tensorboard is not installed (pip install tensorboard)"]
     with SummaryWriter(str(folder)) as board:
         board.add_figure("benchmark/latency", figure)
         for step in report.curve:

@@ -1,6 +1,6 @@
-"""A model measured: every system at every length and batch, side by side, beside what was counted.
+"""Measures the steps of a model: every system at every speech length and batch size.
 
-Time is the median of interleaved steps from caches that were filled at random. Bytes and FLOPs are counted from shapes.
+Times are medians of alternating steps with randomly filled caches. Bytes and FLOPs are computed from shapes.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from wand.codecs import Codec
 from wand.decoding.cache import PrefixWindowCache
 from wand.model.backbone import Backbone
 
-# Seconds that the systems of one length and batch may take together.
+# Time limit, in seconds, for all systems at one length and batch size.
 BUDGET = 6.0
 WARMUP = 3
-# Speech of which the first sound is made.
+# Seconds of speech in the first piece of audio.
 FIRST_SECONDS = 1.0
-# Speech whose decoding tells the codec's part of the real-time factor.
+# Seconds of speech that are decoded to measure the codec's part of the real-time factor.
 LONGER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a step is measured.
+    """The speech length and batch size at which a step is measured.
 
     Args:
-        seconds: Of speech before it.
+        seconds: Seconds of speech before the step.
         rows: B.
     """
 
@@ -44,22 +44,22 @@ class Place:
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step of one system at one place.
+    """The cost of one step of one system at one place.
 
     Args:
-        system: Name.
+        system: Name of the system.
         window: W; None is full attention.
-        path: How it is computed.
-        seconds: Of speech before it.
-        columns: The same in columns.
+        path: How the step is computed (see `MeasuredSystem`).
+        seconds: Seconds of speech before the step.
+        columns: Speech columns before the step.
         rows: B.
-        kv_bytes: Of the cache, all rows.
-        attention_flops: Of all rows, see `wand.benchmark.counts`.
-        flops: Total of all rows.
-        read_bytes: Weights, and keys and values, that the step must read.
-        milliseconds: Median; None where it was not possible.
-        drawing: Milliseconds in which the tokens of all rows are drawn; generate() does it in the step.
-        reason: Why it was not.
+        kv_bytes: Bytes of the cache, for all rows.
+        attention_flops: FLOPs of the attention, for all rows (see `wand.benchmark.counts`).
+        flops: Total FLOPs, for all rows.
+        read_bytes: Bytes of weights, keys and values that the step must read.
+        milliseconds: Median time of the step; None if it could not be measured.
+        drawing: Milliseconds to sample the tokens of all rows. generate() samples within the step.
+        reason: Why the step could not be measured; None if it was measured.
     """
 
     system: str
@@ -79,13 +79,13 @@ class StepCost:
 
 @dataclass(frozen=True)
 class SpeechCost:
-    """What one voice costs beside its columns, in milliseconds.
+    """The cost of one voice besides its steps, in milliseconds.
 
     Args:
-        prefix: Taking P columns in.
-        codec_first: Decoding `FIRST_SECONDS` of codes; None without a codec.
-        codec_second: Decoding, per second of a longer speech; None without a codec.
-        reason: Why there is no codec.
+        prefix: Time to prefill P columns.
+        codec_first: Time to decode `FIRST_SECONDS` of codes; None without a codec.
+        codec_second: Time to decode one second of a longer speech; None without a codec.
+        reason: Why the codec could not be measured; None if it was.
     """
 
     prefix: float
@@ -95,13 +95,13 @@ class SpeechCost:
 
 
 class Bench:
-    """A model and the systems that are compared on it; decoders are opened once.
+    """A model and the systems to compare on it. Each system's decoder is opened once.
 
     Args:
-        backbone: In eval mode, where it will run.
-        systems: What is compared.
+        backbone: The model in eval mode, on its device.
+        systems: The systems to compare.
         prefix: P.
-        repeats: Steps timed of each, as far as `BUDGET` allows.
+        repeats: Number of timed steps per system, unless the time limit `BUDGET` ends them earlier.
     """
 
     def __init__(self, backbone: Backbone, systems: Sequence[MeasuredSystem], prefix: int, repeats: int) -> None:
@@ -116,7 +116,7 @@ class Bench:
 
     @torch.inference_mode()
     def steps(self, place: Place, budget: float = BUDGET) -> list[StepCost]:
-        """All systems at one place, taking turns."""
+        """Measure all systems at one place, with alternating steps."""
         columns = seconds_to_columns(self.backbone, place.seconds) if place.seconds else 0
         costs = {system: self._counted(system, place, columns) for system in self.systems}
         calls: list[Callable[[], object]] = []
@@ -135,25 +135,25 @@ class Bench:
         return list(costs.values())
 
     def longest(self, seconds: float) -> float:
-        """So many seconds, or those that the model's learned positions leave room for."""
+        """The given seconds, or fewer if the model's learned positions end earlier."""
         bound = self.backbone.max_speech_tokens
         if bound is None:
             return seconds
         return min(seconds, max(bound - self.repeats - WARMUP, 1) / self.backbone.columns_per_second)
 
     def _obstacle(self, system: MeasuredSystem, columns: int, rows: int) -> str | None:
-        """Why a system cannot be measured there."""
+        """The reason why a system cannot be measured at a place; None if it can."""
         if system.path == GENERATE and rows > 1:
-            return f"a call speaks {system.columns_per_step} columns, so it is timed for one row only"
+            return f"one call speaks {system.columns_per_step} columns, so it is timed only for one row"
         bound = self.backbone.max_speech_tokens
         if bound is not None and columns + (self.repeats + WARMUP) * system.columns_per_step > bound:
             return f"the model's learned positions end after {bound / self.backbone.columns_per_second:.0f} s"
-        # A growing cache keeps as much room to spare as it holds.
+        # A growing cache may reserve as much memory again as it uses.
         room = 2 if system.window is None else 1
         return shortage(room * system.cache_bytes(self.backbone, self.prefix, columns, rows), self.device)
 
     def _counted(self, system: MeasuredSystem, place: Place, columns: int) -> StepCost:
-        """All but the time."""
+        """The computed figures of a step, without times."""
         held = system.cache_bytes(self.backbone, self.prefix, columns, place.rows)
         attention, total = step_flops(self.backbone, system.keys(self.prefix, columns), place.rows)
         return StepCost(
@@ -171,13 +171,13 @@ class Bench:
 
     @torch.inference_mode()
     def speech(self, codec: Codec | None) -> SpeechCost:
-        """What is paid beside the steps, for one row."""
+        """Measure the costs besides the steps, for one row."""
         width, dtype = self.backbone.decoder.config.hidden_size, self.backbone.dtype
         embeds = torch.randn(1, self.prefix, width, dtype=dtype, device=self.device)
         calls: list[Callable[[], object]] = [partial(self._take_prefix, embeds)]
-        reason = "the codec is not at hand" if codec is None else None
+        reason = "not available" if codec is None else None
         if codec is not None and (codec.needs_reference or codec.needs_latents):
-            reason = "the codec needs a voice or the model's states, random codes have neither"
+            reason = "not measured, because it needs a voice or the model's states, and random codes have neither"
         if codec is not None and reason is None:
             for seconds in (FIRST_SECONDS, LONGER_SECONDS):
                 shape = (1, codec.num_codebooks, round(seconds * codec.frame_rate))
@@ -187,7 +187,7 @@ class Bench:
         return SpeechCost(prefix, first, None if longer is None else longer / LONGER_SECONDS, reason)
 
     def _take_prefix(self, embeds: torch.Tensor) -> torch.Tensor:
-        """A prefix that is embedded already, through the body into a new cache; the same whatever the attention."""
+        """Prefill an embedded prefix into a new cache. The work is the same for every kind of attention."""
         cache = PrefixWindowCache(
             self.backbone.decoder.config,
             prefix_length=self.prefix,

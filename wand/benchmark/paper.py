@@ -1,18 +1,18 @@
-"""The efficiency columns of the paper's Table 1, and what comes out when they are computed.
+"""The efficiency columns of the paper's Table 1, compared with our own computation.
 
-**KV cache.** The paper's six figures come out to two decimals in MiB, for one utterance a model: P + G columns under
-full attention, P + W under the window; IndexTTS in float16, the others in float32.
+**KV cache.** We reproduce the paper's six figures to two decimals in MiB, for one utterance per model: P + G columns
+under full attention and P + W under the window. IndexTTS is in float16, the others in float32.
 
-**GFLOPs.** The paper does not say what is counted. What comes out closest is the attention alone, scores and weighted
-values, over the columns that are spoken: ``4 * layers * heads * width * sum of the keys each of them sees``
-(`wand.benchmark.counts`). For IndexTTS the cache's own (P, G) give it within 2 %. For the two Qwen2 models
-they do not; there a prefix can be found (`PublishedFigures.flops_prefix`) at which, with exactly 10 seconds of speech,
-full attention and window both come out at half the paper's figures, within 0.01 GFLOPs once doubled, and with them the
-ratio, which the paper calls speed-up. We can explain neither the factor of two (heads of 128 instead of 64 would give
-it) nor why the prefixes of the two columns differ; so both computations are shown.
+**GFLOPs.** The paper does not say what it counts. The closest match is the attention alone (scores and weighted values)
+over the spoken columns: ``4 * layers * heads * width * sum of the keys each of them sees`` (`wand.benchmark.counts`).
+For IndexTTS, the (P, G) of the cache reproduce the paper's figures within 2 %. For the two Qwen2 models they do not.
+There is, however, a prefix (`PublishedFigures.flops_prefix`) at which, with exactly 10 seconds of speech, full
+attention and window both give half of the paper's figures: doubled, they match within 0.01 GFLOPs, and so does their
+ratio, which the paper calls speed-up. We cannot explain the factor of two (heads of 128 instead of 64 would give it),
+nor why the prefixes of the two columns differ. So both computations are shown.
 
-The ratio is one of attention. Of all that is multiplied, attention is a few percent at this length, and the time of a
-step moves accordingly: that is what ``wand benchmark`` measures.
+The ratio is a ratio of attention FLOPs. At this length, attention is only a few percent of all multiplications, so the
+time of a step changes much less. ``wand benchmark`` measures that time.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from wand.benchmark.shapes import SHAPES
 from wand.decoding.cache import kv_bytes
 
 LEGEND = (
-    "attention: scores and weighted values of the G spoken columns, at the lengths from which the paper's cache "
-    "follows; 1 x or 2 x: at those from which its GFLOPs follow, for the Qwen2 models twice (the paper does not say "
-    "what it counts); all: the products with weights too. The paper's speed-up is the ratio of its GFLOPs."
+    "attention: scores and weighted values of the G spoken columns, at the lengths that reproduce the paper's cache; "
+    "1 x or 2 x: the same at the lengths that reproduce its GFLOPs, doubled for the Qwen2 models (the paper does not "
+    "say what it counts); all: with the products with weights. The paper's speed-up is the ratio of its GFLOPs."
 )
 
 Pair = tuple[float, float]
-"""Full attention and window."""
+"""A figure under full attention and under the window."""
 
 
 def cache_mib(config: PretrainedConfig, prefix: int, spoken: int, window: int, itemsize: int) -> Pair:
-    """MiB of one row's cache, full attention and window."""
+    """MiB of one row's cache, under full attention and under the window."""
     full, windowed = (kv_bytes(config, prefix + kept, itemsize) / 2**20 for kept in (spoken, window))
     return full, windowed
 
 
 def attention_gflops(config: PretrainedConfig, prefix: int, spoken: int, window: int) -> Pair:
-    """GFLOPs of the attention of all spoken columns, full attention and window."""
+    """GFLOPs of the attention of all spoken columns, under full attention and under the window."""
     each = attention_flops_per_key(config)
     full, windowed = (each * visible_keys_of_all(prefix, spoken, size) / 1e9 for size in (None, window))
     return full, windowed
 
 
 def paper_table() -> tuple[list[str], list[list[str]]]:
-    """Titles and lines: computed beside published, of every released model."""
+    """Titles and lines of the table: computed and published figures of every released model."""
     titles = ["model", "figure", "P, G, W", "full", "window", "ratio", "paper: full", "window", "ratio"]
     lines = []
     for shape in SHAPES.values():
@@ -73,5 +73,5 @@ def paper_table() -> tuple[list[str], list[list[str]]]:
 
 
 def _printed(pair: Pair) -> list[str]:
-    """Both and their ratio."""
+    """Both figures and their ratio."""
     return [f"{value:.2f}" for value in (*pair, pair[0] / pair[1])]

@@ -1,4 +1,4 @@
-"""The ways a step can be computed, opened by name, each going on from a cache that is given."""
+"""The ways to compute a decoding step, by name. Each continues from a given cache."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from wand.model.backbone import Backbone
 from wand.model.heads import LinearHead
 
 TRANSFORMERS, LEAN, INT8, GENERATE = "transformers", "lean", "lean int8", "generate()"
-# Columns that one call of generate() speaks, since it has work to do before the first.
+# Columns that one call of generate() speaks. Several, because each call has a fixed cost before the first column.
 GENERATED = 8
 
 Halves = tuple[Callable[[], object], Callable[[], object]]
-"""Draw the tokens of a column, and feed them to the model (`MeasuredSystem.columns_per_step` columns a call)."""
+"""Two calls: sample the tokens of a column, and feed them to the model (`MeasuredSystem.columns_per_step` columns)."""
 
 
 class Steps(Protocol):
     """One way to compute steps."""
 
     def begin(self, cache: Any, prefix_length: int, rows: int) -> Halves:
-        """The halves of a step from where a cache stands.
+        """The two halves of a step that continues from a cache.
 
         Args:
-            cache: Of B rows; holds the prefix and what was spoken after it.
+            cache: A cache of B rows with the prefix and the speech after it.
             prefix_length: P.
             rows: B.
         """
@@ -53,8 +53,8 @@ class MeasuredSystem:
 
     Args:
         window: W; None is full attention.
-        path: ``transformers`` (its body as it is), ``lean`` (`wand.decoding.lean`; on a GPU the window's step is one
-            CUDA graph), ``lean int8``, or ``generate()`` of transformers with its own growing cache.
+        path: ``transformers`` (the unchanged body), ``lean`` (`wand.decoding.lean`; on a GPU the window's step is one
+            CUDA graph), ``lean int8``, or transformers' ``generate()`` with its own growing cache.
     """
 
     window: int | None
@@ -62,7 +62,7 @@ class MeasuredSystem:
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Name for tables."""
         return f"{'full' if self.window is None else f'window {self.window}'}, {self.path}"
 
     @property
@@ -71,27 +71,27 @@ class MeasuredSystem:
         return GENERATED if self.path == GENERATE else 1
 
     def cache_bytes(self, backbone: Backbone, prefix: int, columns: int, rows: int = 1) -> int:
-        """Bytes of keys and values after so many speech columns."""
+        """Bytes of keys and values after a number of speech columns."""
         itemsize = backbone.dtype.itemsize
         kept = columns if self.window is None else self.window
         return kv_bytes(backbone.decoder.config, prefix + kept, itemsize, rows)
 
     def keys(self, prefix: int, columns: int) -> int:
-        """Keys that the step after so many speech columns sees."""
+        """Number of keys that the step after a number of speech columns sees."""
         return visible_keys(prefix, columns, self.window)
 
 
 def measured_systems(window: int, int8: bool) -> list[MeasuredSystem]:
-    """Full attention and the window by every path, full attention also as users have it today."""
+    """Full attention and the window with every path; full attention also with transformers' ``generate()``."""
     full = [MeasuredSystem(None, path) for path in (TRANSFORMERS, GENERATE, LEAN)]
     return [*full, *(MeasuredSystem(window, path) for path in (TRANSFORMERS, LEAN, *([INT8] if int8 else [])))]
 
 
 def open_steps(system: MeasuredSystem, backbone: Backbone) -> Steps:
-    """A system over a model.
+    """Prepare a system on a model.
 
     Raises:
-        ValueError: If the model cannot be computed that way; says why.
+        ValueError: If the model does not support the path; the message gives the reason.
     """
     if system.path == GENERATE:
         return StockGenerate(backbone)
@@ -102,7 +102,7 @@ def open_steps(system: MeasuredSystem, backbone: Backbone) -> Steps:
 def make_cache(
     system: MeasuredSystem, backbone: Backbone, prefix: int, columns: int, rows: int
 ) -> PrefixWindowCache | DynamicCache:
-    """The cache that a system has after so many speech columns."""
+    """The cache of a system after a number of speech columns."""
     filled = filled_cache(backbone, prefix, columns, AttentionWindow(system.window), rows)
     if system.path != GENERATE:
         return filled
@@ -116,7 +116,7 @@ def make_cache(
 
 
 class DecoderSteps:
-    """wand's own step, as its decodes take it.
+    """wand's own decoding step.
 
     Args:
         decoder: The model and its window.
@@ -127,7 +127,7 @@ class DecoderSteps:
 
     @torch.inference_mode()
     def begin(self, cache: PrefixWindowCache | FullCache, prefix_length: int, rows: int) -> Halves:
-        """Begins with random logits, drawn from as the model is meant to be sampled."""
+        """Begin with random logits and the model's own sampling settings."""
         decoder, backbone = self.decoder, self.decoder.backbone
         head = backbone.speech_head()
         device = backbone.device
@@ -152,15 +152,15 @@ class DecoderSteps:
 
 
 class StockGenerate:
-    """What a user has today: the original's body and a head in a causal language model, `generate()`, `DynamicCache`.
+    """The step without wand: transformers' causal language model with greedy `generate()` and `DynamicCache`.
 
-    Greedy. Its weights are those of the backbone.
+    It uses the weights of the backbone.
 
     Args:
         backbone: The model.
 
     Raises:
-        ValueError: If its tokens do not come from one table through one head.
+        ValueError: If the model does not have one codebook, one table of tokens and one linear head.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -183,18 +183,18 @@ class StockGenerate:
         setattr(self.model, self.model.base_model_prefix, self.body)
         self.model.set_output_embeddings(head)
         self.model.eval()
-        # A padding token that is not among those fed: nothing is padded.
+        # The padding token is not among the tokens fed, so nothing is padded.
         self.settings = GenerationConfig(max_new_tokens=GENERATED, do_sample=False, pad_token_id=1)
 
     def begin(self, cache: DynamicCache, prefix_length: int, rows: int) -> Halves:
-        """The first half is empty: `generate()` draws as it feeds."""
+        """The first half does nothing, because `generate()` also samples."""
         length = cache.get_seq_length()
         ids = torch.zeros(rows, length + 1, dtype=torch.long, device=self.body.device)
 
         @torch.inference_mode()
         def speak() -> Tensor:
             spoken: Tensor = self.model.generate(ids, past_key_values=cache, generation_config=self.settings)
-            # Forgotten, so that the next call begins where this one did.
+            # Remove the new columns, so that the next call begins where this one did.
             cache.crop(length - cache.get_seq_length())
             return spoken[:, length + 1 :]
 

@@ -1,4 +1,4 @@
-"""The dimensions of released models, from which models with random weights are built."""
+"""The dimensions of released models, for building models with random weights."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from wand.registry import SHAPES as MODULES
 
 @dataclass(frozen=True)
 class PublishedFigures:
-    """What the paper prints of one model, full attention and window, and the lengths that lead there.
+    """The paper's figures of one model (full attention, window), and the lengths that reproduce them.
 
     Args:
-        kv_mib: Key/value cache ("MB" in the paper).
-        gflops: As printed.
-        itemsize: Bytes of a number in its cache.
-        spoken: G of its key/value figures, in columns.
-        flops_prefix: P from which its GFLOPs follow.
-        flops_spoken: G from which its GFLOPs follow: 10 seconds, of IndexTTS as in its cache.
-        factor: How often its GFLOPs hold the attention of these.
+        kv_mib: Size of the key/value cache in MiB ("MB" in the paper).
+        gflops: GFLOPs as printed.
+        itemsize: Bytes per number in the cache.
+        spoken: G that reproduces the cache sizes, in columns.
+        flops_prefix: P that reproduces the GFLOPs.
+        flops_spoken: G that reproduces the GFLOPs: 10 seconds; for IndexTTS the same as `spoken`.
+        factor: The printed GFLOPs are this many times the attention at these lengths.
     """
 
     kv_mib: tuple[float, float]
@@ -41,10 +41,10 @@ class Shape:
     """A released model without its weights, and the sizes at which the paper measured it.
 
     Args:
-        title: Its name.
-        spec: As `wand.model.backbone.Backbone.spec` gives it.
-        prefix: P of the paper's key/value figures.
-        window: W that the paper gave it.
+        title: Name of the model.
+        spec: Spec of the model, as from `wand.model.backbone.Backbone.spec`.
+        prefix: P of the paper's cache sizes.
+        window: W that the paper uses for this model.
         published: The efficiency figures of the paper.
     """
 
@@ -55,7 +55,7 @@ class Shape:
     published: PublishedFigures
 
     def build(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Backbone:
-        """The model with random weights, in eval mode; on the meta device it takes no memory."""
+        """Build the model with random weights, in eval mode. On the meta device it takes no memory."""
         with torch.device(device):
             return build_backbone(self.spec).to(dtype).eval().requires_grad_(False)
 

@@ -1,1 +1,1 @@
-"""What a person sees while a command runs: progress and tables."""
+"""Console output: progress and tables."""

@@ -1,6 +1,6 @@
 """Progress of a long phase: a bar in a terminal, plain lines in a log.
 
-Rich draws the bar. Without rich, or where the output is no terminal, a line is printed now and then.
+Rich draws the bar. Without rich, or if the output is not a terminal, a line is printed now and then.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TextIO
 
-# Seconds before the first line, and the most seconds between two lines.
+# Seconds before the first line, and the largest number of seconds between two lines.
 FIRST_LINE = 10.0
 LONGEST_PAUSE = 60.0
 
@@ -21,7 +21,7 @@ class Progress:
     """Counts the finished steps of a phase and shows them.
 
     Args:
-        show: Called with the number of finished steps and a note about the present one.
+        show: Called with the number of finished steps and a note about the current step.
     """
 
     def __init__(self, show: Callable[[int, str], object]) -> None:
@@ -36,24 +36,24 @@ class Progress:
         """Set the number of finished steps.
 
         Args:
-            done: Steps that are finished.
-            note: What is worked on now, or a figure to show with it.
+            done: Number of finished steps.
+            note: Name of the current step, or a figure to show.
         """
         self.done = done
         self._show(done, note)
 
 
 class ProgressLines:
-    """Prints the progress of one phase: a line after 10 seconds, then one about every tenth of the time so far.
+    """Prints the progress of one phase: a line after 10 seconds, then another after every further tenth of the time.
 
-    Two lines are at least 10 and at most about 60 seconds apart. A phase that ends sooner prints nothing.
+    Two lines are at least 10 and at most about 60 seconds apart. A phase of less than 10 seconds prints nothing.
 
     Args:
         title: Name of the phase.
-        total: Steps of the phase; None where they are not known.
-        unit: What is counted, in the plural.
-        done: Steps that were finished before the phase began, as in a resumed run.
-        stream: Where to print; standard output by default.
+        total: Number of steps in the phase; None if it is not known.
+        unit: Name of the steps, in the plural.
+        done: Number of steps that were finished before, as in a resumed run.
+        stream: Stream to print to; standard output by default.
         clock: Gives the time in seconds.
     """
 
@@ -83,8 +83,8 @@ class ProgressLines:
         """Print a line if one is due.
 
         Args:
-            done: Steps that are finished.
-            note: Shown after them.
+            done: Number of finished steps.
+            note: Text to show after the number.
         """
         self._done = done
         if not self.due:
@@ -96,7 +96,7 @@ class ProgressLines:
         self._print(", ".join(part for part in (counted, note, self._time(elapsed)) if part))
 
     def finish(self) -> None:
-        """Print how long the phase took, if it printed anything before."""
+        """Print how long the phase took, if it has printed a line before."""
         if self._printed:
             self._print(f"finished after {_clock_time(self._clock() - self._began)}")
 
@@ -121,15 +121,15 @@ def progress(
     bar: bool = True,
     stream: TextIO | None = None,
 ) -> Iterator[Progress]:
-    """Show the progress of the phase that runs inside.
+    """Show the progress of the phase that runs inside the ``with`` block.
 
     Args:
         title: Name of the phase.
-        total: Steps of the phase; None where they are not known.
-        unit: What is counted, in the plural.
-        shown: Whether to show anything: one process of several should.
-        bar: Whether to draw a bar in a terminal. Where another bar is drawn already, a second would break it.
-        stream: Where to show it; standard output by default.
+        total: Number of steps in the phase; None if it is not known.
+        unit: Name of the steps, in the plural.
+        shown: Whether to show anything. Of several processes, only one should.
+        bar: Whether to draw a bar in a terminal. Set it to False while another bar is drawn.
+        stream: Stream to print to; standard output by default.
     """
     if not shown or (has_terminal(stream) and not bar):
         yield Progress(lambda done, note: None)
@@ -147,7 +147,7 @@ def has_terminal(stream: TextIO | None = None) -> bool:
     """Whether bars can be drawn: rich is installed, and the stream is a terminal or a notebook.
 
     Args:
-        stream: Standard output by default.
+        stream: The stream; standard output by default.
     """
     try:
         from rich.console import Console

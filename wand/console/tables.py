@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-# A file has no width of its own; rich would take it for a narrow terminal and wrap the cells.
+# Width for output to a file. Without it, rich would wrap the cells as in a narrow terminal.
 FILE_WIDTH = 400
 
 
@@ -17,9 +17,9 @@ class Column(Generic[T]):
     """A column of a table whose lines are objects of one type.
 
     Args:
-        title: Printed above the column.
-        value: Gives the cell of a line's object.
-        legend: What the column says, in words; empty where the column before it says it too.
+        title: Title of the column.
+        value: Gives the cell for the object of a line.
+        legend: Meaning of the column in words; empty if the legend of the column before covers it.
     """
 
     title: str
@@ -31,17 +31,17 @@ def cells(columns: Sequence[Column[T]], lines: Sequence[T]) -> tuple[list[str], 
     """Titles and cells of a table.
 
     Args:
-        columns: Its columns.
+        columns: The columns.
         lines: The object of every line.
     """
     return [column.title for column in columns], [[column.value(line) for column in columns] for line in lines]
 
 
 def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table as Markdown, without a newline at its end.
+    """A table as Markdown, without a final newline.
 
     Args:
-        titles: Of the columns.
+        titles: Titles of the columns.
         lines: Cells of every line.
     """
     rows = [titles, ["---"] * len(titles), *lines]
@@ -49,13 +49,13 @@ def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def show_table(title: str, titles: Sequence[str], lines: Sequence[Sequence[str]], words: int = 1) -> None:
-    """Print a table: with rich, or as Markdown where rich is not installed.
+    """Print a table with rich, or as Markdown if rich is not installed.
 
     Args:
-        title: Printed above the table.
-        titles: Of the columns.
+        title: Title of the table.
+        titles: Titles of the columns.
         lines: Cells of every line.
-        words: Leading columns that hold words; the others hold numbers and are aligned to the right.
+        words: Number of leading columns with words. The others have numbers and are aligned to the right.
     """
     try:
         from rich import box

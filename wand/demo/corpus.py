@@ -1,4 +1,4 @@
-"""A corpus that is made when it is needed: our sentences, read by espeak-ng voices."""
+"""A corpus that is synthesised on demand: generated sentences, spoken by espeak-ng voices."""
 
 import hashlib
 import random
@@ -24,25 +24,25 @@ VOICES = (
 UNSEEN_VOICE = Voice("unseen-iris", "en-us-nyc", "f1", pitch=50, rate=160)
 
 _VOICES_BY_NAME = {voice.name: voice for voice in (*VOICES, UNSEEN_VOICE)}
-# Letters per second at 165 words per minute; only the size of the corpus hangs on it.
+# Letters per second at 165 words per minute; only the size of the corpus depends on it.
 _LETTERS_PER_SECOND = 18.6
 
 
 def split_of(text: str) -> str:
-    """The split to which a sentence belongs in every corpus, whatever its seed: 90, 5 and 5 of 100."""
+    """The split of a sentence (90 % train, 5 % validation, 5 % test). It is the same for every seed."""
     bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 100
     return "train" if bucket < 90 else "validation" if bucket < 95 else "test"
 
 
 class EspeakCorpus:
-    """Sentences of a small grammar, spoken by espeak-ng voices; a test split has one more, unseen, voice.
+    """Sentences of a small grammar, spoken by espeak-ng voices. The test split has one additional, unseen voice.
 
     Args:
-        hours: About how much speech the training split holds.
-        seed: Which sentences are drawn; a sentence stays in its split whatever the seed.
-        validation_sentences: How many sentences the validation split has.
-        test_sentences: How many sentences the seen voices read in the test split; the unseen voice reads a
-            quarter as many more (at least one).
+        hours: Approximate hours of speech in the training split.
+        seed: Seed for the choice of sentences. A sentence is in the same split for every seed.
+        validation_sentences: Number of sentences in the validation split.
+        test_sentences: Number of test sentences in the seen voices. The unseen voice speaks a quarter as many in
+            addition (at least one).
     """
 
     sample_rate: int = SAMPLE_RATE
@@ -63,7 +63,7 @@ class EspeakCorpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short hex over everything that determines the audio: texts, voices, library, rate."""
+        """Short hexadecimal digest of everything that determines the audio: texts, voices, library, sample rate."""
         digest = hashlib.sha256(f"{espeak_version()} {self.sample_rate} {VOICES} {UNSEEN_VOICE}".encode())
         for split in SPLITS:
             for utterance in self.utterances(split):
@@ -111,7 +111,7 @@ class EspeakCorpus:
         return utterances
 
     def _sentences(self, split: str) -> Iterator[str]:
-        """Distinct sentences of one split, without end."""
+        """Generate distinct sentences of one split without end."""
         rng = random.Random(f"{self.seed} {split}")
         seen: set[str] = set()
         while True:

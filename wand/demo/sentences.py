@@ -1,4 +1,4 @@
-"""Sentences of our own: a seeded generator over a small vocabulary, so that demo speech needs no data set."""
+"""A seeded generator of sentences over a small vocabulary, so that demo speech needs no data set."""
 
 import random
 
@@ -167,10 +167,10 @@ def _joined(rng: random.Random, clauses: int) -> str:
 
 
 def sentence(rng: random.Random) -> str:
-    """Draw one sentence of about 2 to 15 seconds: lower-case letters, spaces, apostrophes and `. , ?` only.
+    """Draw one sentence of about 2 to 15 seconds, with only lower-case letters, spaces, apostrophes and `. , ?`.
 
     Args:
-        rng: Where the choices come from; the same state gives the same sentence.
+        rng: Random number generator. The same state gives the same sentence.
     """
     kind = rng.random()
     if kind < 0.2:

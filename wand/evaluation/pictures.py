@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 def spectrogram(audio: Tensor, sample_rate: int) -> Tensor:
-    """Spectrogram ``[257, frames]`` of audio ``[N]`` in decibels: 100 frames per second, at most 80 dB below the peak."""
+    """Spectrogram ``[257, frames]`` of audio ``[N]`` in decibels.
+
+    It has 100 frames per second. Values are clipped to 80 dB below the peak.
+    """
     hop = sample_rate // 100
     spectrum = torch.stft(audio, 512, hop, window=torch.hann_window(512), return_complex=True, pad_mode="constant")
     decibels = 20 * torch.log10(spectrum.abs() + 1e-6)

@@ -30,7 +30,7 @@ def spoken_columns(result: TestResult) -> list[Column[Row]]:
         _spoken(
             "CER % [95 %]",
             lambda s: percent(s.cer, s.cer_interval),
-            "CER, WER: letters (words) that the recogniser heard wrong, as a share of those in the text",
+            "CER, WER: wrong letters (words) in the recogniser's transcript, as a share of those in the text",
         ),
         _spoken("WER % [95 %]", lambda s: percent(s.wer, s.wer_interval)),
         *(unseen if any(speech.cer_unseen is not None for speech in speeches) else []),
@@ -44,9 +44,11 @@ def spoken_columns(result: TestResult) -> list[Column[Row]]:
         _spoken(
             "no stop %",
             lambda s: percent(s.missing),
-            f"no stop: takes that reached the length bound, fell silent, or lasted above {LATE:g} of it",
+            f"no stop: takes that reached the length bound, fell silent, or lasted more than {LATE:g} of it",
         ),
-        _spoken("loops %", lambda s: percent(s.loops), "loops: takes that were ended because they repeated themselves"),
+        _spoken(
+            "loops %", lambda s: percent(s.loops), "loops: takes that were stopped because they repeated themselves"
+        ),
         *(_metric(metric) for metric in result.metrics),
     ]
 
@@ -58,10 +60,10 @@ def code_columns(result: TestResult) -> list[Column[Row]]:
         Column(
             "agree %",
             lambda row: percent(row.agreement),
-            "agree: labels of recorded speech on which the system picks the teacher's token",
+            "agree: labels of recorded speech for which the system and the teacher pick the same token",
         ),
-        Column("KL", lambda row: "-" if row.kl is None else f"{row.kl:.4f}", "KL: divergence from the teacher there"),
-        Column("CE", lambda row: f"{row.ce:.4f}", "CE: cross-entropy there; KL and CE in nats per label"),
+        Column("KL", lambda row: "-" if row.kl is None else f"{row.kl:.4f}", "KL: divergence from the teacher"),
+        Column("CE", lambda row: f"{row.ce:.4f}", "CE: cross-entropy; KL and CE of the same labels, in nats per label"),
         *(_cache_size(length, first=length == seconds[0]) for length in seconds),
         *(_step_time(count, first=count == columns[0]) for count in columns),
     ]
@@ -80,8 +82,8 @@ def legend(result: TestResult) -> list[str]:
     speech = result.rows[0].speech
     if speech is not None:
         lines.append(
-            f"{speech.sentences} sentences in trained voices, {speech.takes} takes. Brackets: 95 % interval, sentences "
-            f"resampled."
+            f"{speech.sentences} sentences in trained voices, {speech.takes} takes. Brackets: 95 % interval from "
+            f"resampled sentences."
         )
     return lines + ["; ".join(c.legend for c in columns if c.legend) + "." for _, columns in tables(result)]
 
@@ -94,7 +96,7 @@ def summary(result: TestResult) -> str:
         f"{name if name == 'agreement' else name.upper()} {percent(won.share, won.interval)} %"
         for name, won in result.won_back.items()
     )
-    return f"Won back of what the untrained window lost: {won}."
+    return f"The student won back this share of what the untrained window lost: {won}."
 
 
 def to_markdown(result: TestResult) -> str:
@@ -133,7 +135,7 @@ def _spoken(title: str, value: Callable[[SpeechQuality], str], legend: str = "")
 
 def _bucket(name: str, first: bool) -> Column[Row]:
     bounds = ", ".join(f"{bound:g}" for bound in BUCKETS)
-    text = f"CER by length: the recording's, bounds {bounds} s" if first else ""
+    text = f"CER by length: sentences grouped by the length of the recording, bounds {bounds} s" if first else ""
     return _spoken(f"CER {name}", lambda speech: percent(speech.cer_by_length.get(name)), text)
 
 
@@ -146,10 +148,10 @@ def _metric(metric: MetricColumn) -> Column[Row]:
 
 
 def _cache_size(seconds: float, first: bool) -> Column[Row]:
-    text = "MiB: cache of one voice after that much speech" if first else ""
+    text = "MiB: cache size of one voice after that much speech" if first else ""
     return Column(f"MiB {seconds:g} s", lambda row: f"{row.kv_bytes[seconds] / 2**20:.2f}", text)
 
 
 def _step_time(columns: int, first: bool) -> Column[Row]:
-    text = "ms: a decoding step after that many columns" if first else ""
+    text = "ms: time of a decoding step after that many columns" if first else ""
     return Column(f"ms @{columns}", lambda row: f"{row.step_ms[columns]:.2f}", text)

@@ -1,4 +1,4 @@
-"""A small binding to the espeak-ng shared library that the package `espeakng-loader` carries."""
+"""A small binding to the espeak-ng shared library in the package `espeakng-loader`."""
 
 import _ctypes
 import ctypes
@@ -34,7 +34,7 @@ _LIST_ENDS, _PHONEME = 0, 7
 
 
 class _Event(ctypes.Structure):
-    """What happens when in the audio: ``espeak_EVENT``."""
+    """An event in the audio and its time: ``espeak_EVENT``."""
 
     _fields_ = (
         ("type", ctypes.c_int),
@@ -56,11 +56,11 @@ class Voice:
     """One espeak-ng voice.
 
     Args:
-        name: What the voice is called in a corpus, for example `anna`.
+        name: Name of the voice in a corpus, for example `anna`.
         language: espeak-ng language, for example `en-us`.
         variant: espeak-ng voice variant, for example `f2`; empty for the language's plain voice.
         pitch: Base pitch from 0 to 99.
-        pitch_range: How lively the melody is, from 0 (monotone) to 99.
+        pitch_range: Range of the pitch, from 0 (monotone) to 99.
         rate: Words per minute, from 80 to 450.
     """
 
@@ -77,12 +77,12 @@ class Voice:
         return f"{self.language}+{self.variant}" if self.variant else self.language
 
 
-# espeak-ng keeps its state in global variables: one utterance at a time.
+# espeak-ng keeps its state in global variables, so it can speak only one utterance at a time.
 _lock = threading.Lock()
 
 
 def _unlock_child() -> None:
-    """A child forked while another thread was speaking must not wait for that thread."""
+    """Replace the lock in a forked child, which would otherwise wait for a thread of its parent."""
     global _lock
     _lock = threading.Lock()
 
@@ -93,10 +93,10 @@ if sys.platform != "win32":
 
 @contextmanager
 def _library() -> Iterator[ctypes.CDLL]:
-    """The shared library, loaded afresh.
+    """Load the shared library anew.
 
-    Its random numbers and the phase of a voice's flutter run on from utterance to utterance, and neither
-    `espeak_Terminate` nor a seed resets them: only a newly loaded library says the same text the same way.
+    Its random numbers and the phase of a voice's flutter continue from utterance to utterance, and neither
+    `espeak_Terminate` nor a seed resets them. Only a newly loaded library always says a text in the same way.
     """
     if importlib.util.find_spec("espeakng_loader") is None:
         raise ValueError(INSTALL_HINT)
@@ -126,7 +126,7 @@ def espeak_version() -> str:
 
 @contextmanager
 def _engine(language: str) -> Iterator[tuple[ctypes.CDLL, int]]:
-    """The library, set to a language or voice, and its sample rate."""
+    """Open the library with a language or voice, and give its sample rate."""
     with _library() as library:
         data_path = os.fspath(importlib.import_module("espeakng_loader").get_data_path())
         rate = library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), _PHONEME_EVENTS_IN_IPA)
@@ -141,10 +141,10 @@ def _engine(language: str) -> Iterator[tuple[ctypes.CDLL, int]]:
 
 
 def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
-    """How espeak-ng pronounces texts: IPA with stress marks, words apart, without punctuation.
+    """The pronunciation of texts: IPA with stress marks, spaces between words, no punctuation.
 
     Args:
-        texts: What to pronounce; each is a phrase by itself.
+        texts: The texts. Each is pronounced as a separate phrase.
         language: espeak-ng language.
     """
     spoken = []
@@ -154,16 +154,16 @@ def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
         for text in texts:
             rest = ctypes.c_char_p(text.encode())
             clauses = []
-            while rest.value:  # the library moves it on, clause by clause
+            while rest.value:  # each call of the library advances it by one clause
                 clauses.append(library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA).decode())
             spoken.append(" ".join(" ".join(clauses).split()))
     return spoken
 
 
 def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[str, float]]]:
-    """int16 samples `[N]`, their rate, and every phone with the second at which it begins."""
+    """int16 samples `[N]`, their sample rate, and every phone with its start time in seconds."""
     if not text.strip():
-        raise ValueError(f"text is empty (got {text!r}); espeak-ng needs at least one word to say")
+        raise ValueError(f"text is empty (got {text!r}); espeak-ng needs at least one word")
     chunks: list[np.ndarray] = []
     phones: list[tuple[str, float]] = []
 
@@ -193,11 +193,11 @@ def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[str, fl
 
 
 def synthesize(text: str, voice: Voice) -> torch.Tensor:
-    """Let espeak-ng read a text; the same arguments always give the same samples.
+    """Speak a text with espeak-ng. The same arguments always give the same samples.
 
     Args:
-        text: What to say.
-        voice: Who says it.
+        text: The text to speak.
+        voice: The voice to speak with.
 
     Returns:
         float32 audio `[N]` at 16 kHz.
@@ -208,5 +208,5 @@ def synthesize(text: str, voice: Voice) -> torch.Tensor:
 
 
 def phone_times(text: str, voice: Voice) -> list[tuple[str, float]]:
-    """The phones of `synthesize`'s audio: IPA as the voice pronounces it, and the second at which each begins."""
+    """The phones in the audio of `synthesize`: IPA as the voice pronounces it, and the start time in seconds."""
     return _speak(text, voice)[2]

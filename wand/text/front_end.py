@@ -1,4 +1,4 @@
-"""Text as the symbols a model reads, its letters or its phones, and as the plain words that are compared."""
+"""Converts text to the symbols of a model (letters or phones), and to the plain words that error rates compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 FrontEnd = Literal["letters", "phones"]
 
-# What each front end can give.
+# The symbols that each front end can give.
 SYMBOLS: dict[FrontEnd, str] = {
     "letters": " abcdefghijklmnopqrstuvwxyz'.,?!-",
     "phones": " ,.?!abdefhijklmnoprstuvwxzæðŋɐɑɒɔəɚɛɜɡɪɫɬɹɾʃʊʌʒʔθᵻˈˌː\u0303\u0329",
@@ -17,12 +17,12 @@ _PUNCTUATION = re.compile(r"([.,?!;:]+)(?=\s|$)")
 
 
 def letters(text: str) -> str:
-    """Lower case, single spaces; nothing is spelled out."""
+    """The text in lower case with single spaces. Numbers are not spelled out."""
     return " ".join(text.lower().split())
 
 
 def phones(text: str) -> str:
-    """IPA of espeak-ng's American English with stress marks; numbers are read, ``. , ? !`` stay.
+    """IPA of espeak-ng's American English with stress marks. Numbers are spelled out; ``. , ? !`` are kept.
 
     Raises:
         ValueError: If espeak-ng is not installed.
@@ -74,7 +74,7 @@ def number_words(value: int) -> str:
 
 
 def plain_words(text: str) -> str:
-    """What error rates compare: lower case, numbers as words, no punctuation; hyphens part words."""
+    """The text as error rates compare it: lower case, numbers as words, no punctuation, hyphens as spaces."""
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower().replace("\u2019", "'"))
     text = re.sub(r"\d+(?:\.\d+)?", lambda found: f" {_spell(found[0])} ", text)
     kept = "".join(c if c.isalpha() or c == "'" else " " for c in text)

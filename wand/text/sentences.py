@@ -1,4 +1,4 @@
-"""Long texts in parts that a model can speak one by one."""
+"""Splits long texts into parts that a model can speak one by one."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ import re
 import unicodedata
 from itertools import pairwise
 
-# Letters of a part, about 13 s of English speech.
+# Largest number of letters in a part, about 13 s of English speech.
 LIMIT = 200
-# A letter of Chinese, Japanese or Korean takes about as long as three of an alphabet.
+# A Chinese, Japanese or Korean letter takes about as long to speak as three letters of an alphabet.
 WIDE = 3
 
 _CLOSING = "\"'”’»)\\]}"
 _CLOSING_WIDE = "”’」』）】》〉"
-# Runs of marks are taken whole or not at all, so that the search is linear.
+# Possessive quantifiers match runs of marks whole or not at all, so that the search is linear.
 _SENTENCE_END = re.compile(rf"(?<![.!?;…])([.!?;…]++)([{_CLOSING}]*+)(?=\s|$)|[。！？；]++[{_CLOSING_WIDE}]*+")
 _PAUSE = re.compile(r"[,:–—](?=\s)|[，、：]")
 _BLANK = re.compile(" ")
 
 # fmt: off
-# A full stop after these ends no sentence,
+# A full stop after one of these does not end a sentence.
 _ABBREVIATIONS = {
     "mr", "mrs", "ms", "messrs", "dr", "prof", "st", "mt", "rev", "hon", "gen", "col", "capt", "lt", "sgt", "gov",
     "sen", "jr", "sr", "mme", "mlle", "sra", "dra", "hr", "fr", "vs", "etc", "approx", "dept", "al", "cf", "viz", "inc",
     "ltd", "co", "corp", "bros", "ave", "blvd", "rd", "ph.d", "bzw", "usw", "ca", "ggf", "vgl",
 }
-# nor after these, where a number follows.
+# A full stop after one of these does not end a sentence if a number follows.
 _BEFORE_NUMBERS = {
     "no", "nos", "nr", "fig", "figs", "vol", "vols", "ch", "chap", "sec", "eq", "pp", "art",
     "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec",
 }
 # fmt: on
-# Initials and what is abbreviated letter by letter: J. R. R., J.-P., e.g., U.S.
+# Initials and abbreviations with a full stop after each letter: J. R. R., J.-P., e.g., U.S.
 _INITIALS = re.compile(r"([^\W\d_][.-]+)*[^\W\d_]")
 
 
 def split_sentences(text: str, limit: int | None = LIMIT) -> list[str]:
-    """Parts of a text, cut at the ends of sentences; joined with blanks they are the text, up to white space.
+    """Split a text into parts at the ends of sentences. Joined with blanks, the parts give the text, up to white space.
 
-    Short sentences share a part; one that is too long is cut at its pauses, then between words, then anywhere, so that
-    its pieces are of like length.
+    Short sentences share a part. A sentence that is too long is cut into pieces of similar length: at pauses, else
+    between words, else anywhere.
 
     Args:
-        text: In any of the scripts whose sentences end with ``. ! ? ; …`` or ``。！？；``.
-        limit: Letters of a part at most, Chinese, Japanese and Korean ones counted three times; None gives every
-            sentence by itself, however short or long.
+        text: Text in a script whose sentences end with ``. ! ? ; …`` or ``。！？；``.
+        limit: Largest number of letters in a part; Chinese, Japanese and Korean letters count three times. None makes
+            every sentence a part, however short or long.
 
     Raises:
         ValueError: If the limit is below 10.
@@ -58,7 +58,7 @@ def split_sentences(text: str, limit: int | None = LIMIT) -> list[str]:
 
 
 def _sentences(text: str) -> list[str]:
-    """The text cut after the ends of sentences, a blank between two with the second; marks alone are no sentence."""
+    """Cut the text after the ends of sentences. A blank between two belongs to the second; marks alone are none."""
     ends: list[int] = []
     seen, spoken = 0, False
     for end in _SENTENCE_END.finditer(text):
@@ -89,7 +89,7 @@ def _ends_sentence(text: str, end: re.Match[str]) -> bool:
 
 
 def _shortened(text: str, limit: int) -> list[str]:
-    """Pieces within the limit, cut at the pause, else the blank, else the letter nearest to the middle."""
+    """Cut a text into pieces within the limit, at the pause (else blank, else letter) nearest to its middle."""
     if _size(text) <= limit:
         return [text]
     middle = len(text) // 2
@@ -104,7 +104,7 @@ def _shortened(text: str, limit: int) -> list[str]:
 
 
 def _merged(pieces: list[str], limit: int) -> list[str]:
-    """Neighbours put together as long as they fit."""
+    """Merge neighbouring pieces as long as they fit."""
     merged: list[str] = []
     for piece in pieces:
         if merged and _size(merged[-1] + piece) <= limit:
@@ -115,5 +115,5 @@ def _merged(pieces: list[str], limit: int) -> list[str]:
 
 
 def _size(text: str) -> int:
-    """Letters, wide ones counted as the time that they take."""
+    """Number of letters, with wide letters counted `WIDE` times."""
     return sum(WIDE if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text.strip())
