@@ -1,8 +1,8 @@
-"""What the method's parts are worth: ``python -m benchmarks.ablations --config quickstart``.
+"""Ablations of the method: ``python -m benchmarks.ablations --config quickstart``.
 
-Fits the config as it is, without distillation, without cross-entropy and without the curriculum, with every seed,
-tests each run (all test sentences, one take), and writes ``runs/ablations.md``. What is finished is not done again.
-Further options go to ``wand fit``: ``--trainer.max_steps 200``.
+Fits the config as it is, without distillation, without cross-entropy, and without the curriculum, with every seed. Then
+it tests each run (all test sentences, one take) and writes ``runs/ablations.md``. Finished runs are not repeated.
+Further options go to ``wand fit``, for example ``--trainer.max_steps 200``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from wand.console.tables import markdown
 
-# Every seed is a training of its own, so that one take of each sentence will do.
+# Every seed is a separate training, so one take of each sentence is enough.
 TEST = ["--table.full.seeds=1", "--table.full.windows=[]", "--table.full.student_full=false", "--table.full.sounds=0"]
 VARIANTS = {
     "whole method": None,
@@ -28,12 +28,12 @@ VARIANTS = {
 
 
 def run_name(variant: str, seed: int) -> str:
-    """Name of a run, and of its folder."""
+    """Name of a run and of its folder."""
     return f"ablation-{variant.replace(' ', '-')}-{seed}"
 
 
 def measure(config: str, variant: str, seed: int, options: list[str]) -> dict[str, Any]:
-    """The table of one variant and seed; fits and tests only what is not there yet."""
+    """The table of one variant and seed. Fits and tests only if the results do not exist yet."""
     folder = Path("runs") / run_name(variant, seed)
     overlay = VARIANTS[variant]
     if not (folder / "closing").is_dir():
@@ -47,12 +47,12 @@ def measure(config: str, variant: str, seed: int, options: list[str]) -> dict[st
 
 
 def wand(*arguments: str) -> None:
-    """One command of wand, in a process of its own."""
+    """Run a wand command in a separate process."""
     subprocess.run([sys.executable, "-m", "wand.cli", *arguments], check=True)
 
 
 def to_markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
-    """One line a variant: the student's figures, every seed's and their mean."""
+    """One line per variant: the mean of the student's figures, and the figure of every seed."""
     first = next(iter(tables.values()))[0]
     lines = []
     for name in ("teacher", "untrained"):
@@ -87,8 +87,8 @@ def _mean(values: list[float], places: int) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="quickstart", help="config that is varied")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--config", default="quickstart", help="config to vary (default: quickstart)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of the runs (default: 0 1)")
     arguments, options = parser.parse_known_args()
     tables = {
         variant: [measure(arguments.config, variant, seed, options) for seed in arguments.seeds] for variant in VARIANTS

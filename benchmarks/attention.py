@@ -1,7 +1,7 @@
-"""Training attention, forward and backward, band against dense: ``python -m benchmarks.attention``.
+"""Compares band and dense attention in training, forward and backward: ``python -m benchmarks.attention``.
 
-One row, one thread, processor time; the variants take turns, medians. "dense" is scaled-dot-product attention under the
-mask of all columns, made once and not timed. Prints Markdown.
+Times are medians of processor time for one row on one thread; the variants alternate. "dense" is scaled-dot-product
+attention with a mask over all columns, which is made once and not timed. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wand.console.tables import markdown
 
 
 class Heads(NamedTuple):
-    """Query heads, key/value heads and their width."""
+    """Number of query heads, number of key/value heads, and their width."""
 
     query: int
     key: int
@@ -54,7 +54,7 @@ def seconds(
 
 
 def lengths_table(prefix: int, window: int, lengths: Sequence[int], repeats: int) -> str:
-    """The band kernel, and what a soft mask costs, by length."""
+    """Times of the band kernel and of a soft mask, by length."""
     rows = []
     for heads in HEADS:
         for dtype in DTYPES:
@@ -74,7 +74,7 @@ def lengths_table(prefix: int, window: int, lengths: Sequence[int], repeats: int
 
 
 def choices_table(prefix: int, window: int, lengths: Sequence[int], repeats: int) -> str:
-    """What is chosen against dense, for short sequences."""
+    """The automatically chosen kernel compared with dense, for short sequences."""
     contexts = {
         "dense": AttentionContext(AttentionWindow(window), prefix, kernel="dense"),
         "auto": AttentionContext(AttentionWindow(window), prefix),
@@ -93,17 +93,25 @@ def choices_table(prefix: int, window: int, lengths: Sequence[int], repeats: int
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prefix", type=int, default=128, help="P, prefix columns")
-    parser.add_argument("--window", type=int, default=32, help="W, speech columns in view")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="S, all columns")
-    parser.add_argument("--short", type=int, nargs="+", default=[64, 128, 160, 192, 224, 256, 320, 384, 448, 512])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--prefix", type=int, default=128, help="P, prefix columns (default: 128)")
+    parser.add_argument("--window", type=int, default=32, help="W, window size in speech columns (default: 32)")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="S, prefix and speech columns"
+    )
+    parser.add_argument(
+        "--short",
+        type=int,
+        nargs="+",
+        default=[64, 128, 160, 192, 224, 256, 320, 384, 448, 512],
+        help="S of the second table, for the automatically chosen kernel",
+    )
+    parser.add_argument("--repeats", type=int, default=7, help="timed rounds (default: 7)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"{machine()}\n\nForward and backward, B = 1, P = {given.prefix}, W = {given.window}\n")
     print(lengths_table(given.prefix, given.window, given.lengths, given.repeats), "\n", flush=True)
-    # Short calls are quick and noisy.
+    # Short calls are noisy, so repeat them more often.
     print(choices_table(given.prefix, given.window, given.short, 3 * given.repeats))
 
 

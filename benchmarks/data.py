@@ -1,7 +1,7 @@
-"""What a large corpus costs a training process: ``python -m benchmarks.data --utterances 100000``.
+"""The cost of a large corpus for a training process: ``python -m benchmarks.data --utterances 100000``.
 
-Writes shards of synthetic utterances of CosyVoice 2's kind, then a fresh process opens them, makes buckets and the plan
-of an epoch, and reads rows at random. Prints Markdown: seconds, and the memory that is the process's own.
+Writes shards of synthetic utterances like those of CosyVoice 2. Then a new process opens them, makes buckets and the
+batches of an epoch, and reads random rows. Prints Markdown with times and the private memory of that process.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ FINGERPRINT = "synthetic"
 ARCHITECTURE = CosyVoiceArchitecture()
 LAYOUT = ColumnLayout(1, ARCHITECTURE.speech_tokens, ARCHITECTURE.speech_tokens + 1)
 WORDS = ("every", "word", "is", "heard", "through", "a", "small", "window", "and", "nothing", "of", "it", "is", "lost")
-# Ids of the text tokenizer; two of three words are frequent ones.
+# Range of frequent ids and of all ids in the text tokenizer; two of three ids are drawn from the frequent ones.
 FREQUENT, VOCABULARY = 20_000, 151_643
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One process.
+    """Times and memory of one process.
 
     Args:
-        imports_mib: Private memory before anything is opened.
-        start_seconds: Opening all shards, buckets and the loader.
-        start_mib: Private memory after it, above that of the imports.
-        plan_seconds: The plan of an epoch and the share of padding in its batches.
-        rows_mib: Private memory after the random rows, above that of the imports.
-        row_microseconds: Reading, checking and unpacking one of them.
-        batch_milliseconds: Reading and collating a batch of 16, for a step that takes no time.
+        imports_mib: Private memory after the imports.
+        start_seconds: Time to open all shards and to make buckets and the loader.
+        start_mib: Private memory after the start, minus that of the imports.
+        plan_seconds: Time to plan an epoch and to compute the share of padding in its batches.
+        rows_mib: Private memory after the random rows, minus that of the imports.
+        row_microseconds: Time to read, check and unpack one row.
+        batch_milliseconds: Time to read and collate a batch of 16, if the training step takes no time.
     """
 
     imports_mib: float
@@ -59,7 +59,7 @@ class Measured:
 
 
 def utterances(count: int, seed: int = 0) -> Iterator[Example]:
-    """Texts of 5 to 30 tokens, references of 2 to 10 s and their words, speech of 1 to 15 s, 25 codes per second."""
+    """Texts of 5 to 30 tokens, references of 2 to 10 s with their texts, speech of 1 to 15 s; 25 codes per second."""
     conditioner = CosyVoiceConditioner(ARCHITECTURE)
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
 
@@ -78,7 +78,7 @@ def utterances(count: int, seed: int = 0) -> Iterator[Example]:
 
 
 def write_cache(folder: Path, count: int) -> ShardCache:
-    """Shards of synthetic utterances; what is there is not written again."""
+    """Write shards of synthetic utterances, unless they exist."""
     cache = ShardCache(folder, FINGERPRINT)
     folder.mkdir(parents=True, exist_ok=True)
     if cache.finished().get("train") != count:
@@ -91,13 +91,13 @@ def write_cache(folder: Path, count: int) -> ShardCache:
 
 
 def private_mib() -> float:
-    """Memory that this process shares with no other, in MiB (Linux)."""
+    """Memory that this process does not share with others, in MiB (Linux only)."""
     lines = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()]
     return sum(int(line[1]) for line in lines if line[0] in ("Private_Clean:", "Private_Dirty:")) / 1024
 
 
 def measure(folder: Path, rows: int) -> Measured:
-    """Start as a rank of a training does, then read rows at random."""
+    """Start like a training process, then read random rows."""
     imports, begin = private_mib(), time.perf_counter()
     cache = ShardCache(folder, FINGERPRINT)
     examples = ShardedExamples(cache.files("train"), FINGERPRINT)
@@ -132,9 +132,9 @@ def to_markdown(count: int, size: int, measured: Measured) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--utterances", type=int, default=100_000)
-    parser.add_argument("--rows", type=int, default=10_000, help="rows that are read at random")
-    parser.add_argument("--folder", type=Path, help="where the shards are kept; a temporary folder by default")
+    parser.add_argument("--utterances", type=int, default=100_000, help="size of the corpus (default: 100000)")
+    parser.add_argument("--rows", type=int, default=10_000, help="number of random rows to read (default: 10000)")
+    parser.add_argument("--folder", type=Path, help="folder for the shards (default: a temporary folder)")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -148,7 +148,7 @@ def main() -> None:
         made = subprocess.run([*command, "--rows", str(arguments.rows)], check=True, capture_output=True, text=True)
         measured = Measured(**json.loads(made.stdout.splitlines()[-1]))
     print(to_markdown(arguments.utterances, size, measured))
-    print(f"\nPrivate memory above that of the imports ({measured.imports_mib:.0f} MiB).")
+    print(f"\nPrivate memory does not include that of the imports ({measured.imports_mib:.0f} MiB).")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Whether int8 weights cost understanding: ``python -m benchmarks.int8 runs/quickstart``.
+"""The effect of int8 weights on error rates: ``python -m benchmarks.int8 runs/quickstart``.
 
-The student speaks test sentences with its own weights and with int8 ones, with the same seeds; both are listened to.
-Prints Markdown.
+The student speaks test sentences with its own weights and with int8 weights, using the same seeds. A recogniser
+transcribes both. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from wand.runs.checkpoints import load_backbone_and_settings
 
 
 def prepared_examples(backbone: Backbone, cache: Path, sentences: int) -> ShardedExamples:
-    """Test sentences of the trained voices, and those of the voice that was never trained on, prepared."""
+    """Prepared test sentences in the trained voices and in the voice that was not trained on."""
     corpus = EspeakCorpus(hours=0.01, test_sentences=sentences)
     shards = prepare(corpus, backbone, cache, splits=("test",))
     return ShardedExamples(shards.files("test"), shards.fingerprint)
 
 
 def difference(first: Sequence[Take], second: Sequence[Take]) -> tuple[float, tuple[float, float]]:
-    """How much higher the second CER is, and its 95 % interval, sentences resampled together."""
+    """The second CER minus the first, and its 95 % interval. The sentences of both are resampled together."""
     letters = torch.cat([counts(first)[:, :2], counts(second)[:, :2]], dim=1)
     both, sums = letters.sum(0), resampled_sums(letters)
     rate = both[2] / both[3] - both[0] / both[1]
@@ -45,9 +45,9 @@ def difference(first: Sequence[Take], second: Sequence[Take]) -> tuple[float, tu
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run of the quickstart")
-    parser.add_argument("--sentences", type=int, default=104)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("run", type=Path, help="run folder of the quickstart")
+    parser.add_argument("--sentences", type=int, default=104, help="test sentences in trained voices (default: 104)")
+    parser.add_argument("--seeds", type=int, default=2, help="takes of every sentence (default: 2)")
     arguments = parser.parse_args()
     student, settings = load_backbone_and_settings(arguments.run)
     window, codec = student.windows(settings.window), student.load_codec()
@@ -64,7 +64,7 @@ def main() -> None:
         rates = [percent(made.cer, made.cer_interval), percent(made.wer, made.wer_interval)]
         lines.append([name, *rates, f"{made.duration:.2f}", percent(made.early), percent(made.missing)])
     print(markdown(["weights", "CER % [95 %]", "WER % [95 %]", "duration", "early %", "no stop %"], lines))
-    print(f"\nint8 above float: {percent(*difference(takes['float'], takes['int8']))} points of CER, all voices")
+    print(f"\nCER of int8 minus CER of float: {percent(*difference(takes['float'], takes['int8']))} points, all voices")
 
 
 if __name__ == "__main__":

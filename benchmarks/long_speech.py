@@ -1,7 +1,7 @@
-"""Speaking for half a minute and a whole one in a single pass: ``python -m benchmarks.long_speech runs/quickstart``.
+"""Speech of 30 and 60 seconds in a single pass: ``python -m benchmarks.long_speech runs/quickstart``.
 
-Test sentences of one voice are joined until their recordings last so long. What is heard is aligned with the whole text
-once, and counted by the part of the text that the recording says in each ten seconds. Prints Markdown.
+Test sentences of one voice are joined until their recordings reach the length. The transcript is aligned with the whole
+text once. Errors are counted separately for the text of every ten seconds of the recording. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SLICE = 10.0
 def joined(
     corpus: EspeakCorpus, backbone: Backbone, codec: Codec, seconds: float, voices: Sequence[str]
 ) -> list[tuple[Example, dict[int, str]]]:
-    """One long utterance a voice, and the text of its sentences by the slice in which the recording begins them."""
+    """One long utterance per voice, and its text by slice: a sentence belongs to the slice in which it begins."""
     spoken = defaultdict(list)
     for utterance in corpus.utterances("test"):
         spoken[utterance.speaker].append(utterance)
@@ -66,7 +66,7 @@ def table(
     recogniser: Recogniser,
     sounds: Path | None,
 ) -> str:
-    """CER of every slice, how the speech ended, how long it was: Markdown."""
+    """Markdown table with the CER of every slice, the duration, and how the speech ended."""
     slices = 1 + max(i for _, parts in long for i in parts)
     titles = ["system", "W", *(f"{i * SLICE:g}-{(i + 1) * SLICE:g} s" for i in range(slices))]
     lines = []
@@ -92,10 +92,12 @@ def table(
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run of the quickstart")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[30, 60])
-    parser.add_argument("--voices", type=int, default=len(VOICES), help="how many of the corpus's voices speak")
-    parser.add_argument("--sounds", type=Path, help="folder for one sound file a system")
+    parser.add_argument("run", type=Path, help="run folder of the quickstart")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[30, 60], help="lengths in seconds (default: 30 60)"
+    )
+    parser.add_argument("--voices", type=int, default=len(VOICES), help="number of voices (default: %(default)s)")
+    parser.add_argument("--sounds", type=Path, help="folder for one sound file per system (default: none)")
     arguments = parser.parse_args()
     student, settings = load_backbone_and_settings(arguments.run)
     weights = {"teacher": load_original(arguments.run).eval(), "student": student.eval()}

@@ -1,8 +1,8 @@
-"""Fused losses against all logits at once, allowed rows against a whole head: ``python -m benchmarks.loss``.
+"""Compares fused losses with all logits at once, and allowed rows with the whole head: ``python -m benchmarks.loss``.
 
-Random hidden states and heads of student and teacher, forward and backward with all that a training step logs, one
-thread, processor time; the variants take turns, medians. Peaks are those of a process for each variant, above what it
-held before. Prints Markdown.
+It uses random hidden states and heads of student and teacher. Forward and backward include everything that a training
+step logs. Times are medians of processor time on one thread; the variants alternate. Each variant's peak memory is
+measured in a separate process, minus the memory before the call. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Loss = Callable[[HeadInput, HeadInput, Tensor], Tensor]
 
 
 def naive_loss(student: HeadInput, teacher: HeadInput, labels: Tensor) -> Tensor:
-    """All logits at once, differentiated by autograd."""
+    """The loss of all logits at once, differentiated by autograd."""
     logits = student.logits()
     with torch.no_grad():
         expected = teacher.logits()
@@ -46,7 +46,7 @@ def naive_loss(student: HeadInput, teacher: HeadInput, labels: Tensor) -> Tensor
 
 
 def naive_loss_without_logs(student: HeadInput, teacher: HeadInput, labels: Tensor) -> Tensor:
-    """The same without true KL and agreement."""
+    """The same loss without the logged true KL and agreement."""
     logits = student.logits()
     with torch.no_grad():
         expected = teacher.logits()
@@ -55,7 +55,7 @@ def naive_loss_without_logs(student: HeadInput, teacher: HeadInput, labels: Tens
 
 
 def fused_loss(student: HeadInput, teacher: HeadInput, labels: Tensor) -> Tensor:
-    """What a training step does."""
+    """The loss of a training step."""
     return student.loss(labels, torch.ones(labels.shape), TERMS, teacher).loss
 
 
@@ -63,7 +63,7 @@ LOSSES: dict[str, Loss] = {"naive": naive_loss, "naive, no logs": naive_loss_wit
 
 
 def make_inputs(columns: int, rows: int, width: int) -> tuple[HeadInput, HeadInput, Tensor]:
-    """Student (with gradients), teacher a little beside it, labels ``[N, 1]``."""
+    """A student (with gradients), a teacher that differs a little, and labels ``[N, 1]``."""
     torch.manual_seed(0)
     hidden, weight = torch.randn(columns, width), torch.randn(1, rows, width) / width**0.5
     teacher = HeadInput(hidden + 0.3 * torch.randn(columns, width), LinearHead(weight.clone()))
@@ -72,12 +72,12 @@ def make_inputs(columns: int, rows: int, width: int) -> tuple[HeadInput, HeadInp
 
 
 def labels_of(columns: int, rows: int) -> Tensor:
-    """Random ones, ``[N, 1]``."""
+    """Random labels, ``[N, 1]``."""
     return torch.randint(0, rows, (columns, 1))
 
 
 def run(loss: Loss, student: HeadInput, teacher: HeadInput, labels: Tensor, dtype: torch.dtype) -> None:
-    """Forward and backward; half precision by autocast."""
+    """Forward and backward, in bfloat16 under autocast if `dtype` says so."""
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         value = loss(student, teacher, labels)
     value.backward()
@@ -86,11 +86,11 @@ def run(loss: Loss, student: HeadInput, teacher: HeadInput, labels: Tensor, dtyp
 
 
 def peak_mib(name: str, columns: int, rows: int, width: int, dtype: torch.dtype) -> float:
-    """What one call adds to the memory of this process, which has made none before."""
+    """Peak memory of one call, in MiB above the memory of this new process."""
     torch.set_num_threads(1)
     inputs = make_inputs(columns, rows, width)
     small = make_inputs(2, 2, width)
-    run(LOSSES[name], *small, dtype)  # what libraries set up on first use
+    run(LOSSES[name], *small, dtype)  # a small call first, because libraries allocate memory on first use
     before = _most_memory()
     run(LOSSES[name], *inputs, dtype)
     return (_most_memory() - before) / 2**20
@@ -101,10 +101,10 @@ def _most_memory() -> int:
 
 
 def fused_table(columns: int, rows: int, width: int, repeats: int) -> str:
-    """Time and peak of every variant, as shares of the naive one's."""
+    """Time and peak memory of every variant, also as shares of the naive variant's."""
     cases = {f"{dtype_name(dtype)} {name}": (name, dtype) for dtype in DTYPES for name in LOSSES}
     peaks = {}
-    # Before this process grows: a new one's peak begins with what its parent holds.
+    # Measured before this process grows, because the peak of a new process starts at the memory of its parent.
     for case, (name, dtype) in cases.items():
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             peaks[case] = process.submit(peak_mib, name, columns, rows, width, dtype).result()
@@ -121,7 +121,7 @@ def fused_table(columns: int, rows: int, width: int, repeats: int) -> str:
 
 
 def make_language_model(vocabulary: int, codes: int, width: int) -> CausalSpeechLM:
-    """A tied language model of one layer; only its head matters here."""
+    """A language model of one layer with tied embeddings; only its head matters here."""
     config = Qwen2Config(
         vocab_size=vocabulary,
         hidden_size=width,
@@ -140,14 +140,14 @@ def make_language_model(vocabulary: int, codes: int, width: int) -> CausalSpeech
 
 
 def table_of(model: CausalSpeechLM) -> Tensor:
-    """Its embeddings, which are its head."""
+    """The embeddings of a model, which are also its head."""
     table = model.decoder.get_input_embeddings().weight
     assert isinstance(table, Tensor)
     return table
 
 
 def allowed_rows_table(columns: int, vocabulary: int, codes: int, width: int, repeats: int) -> str:
-    """The loss over the rows that may be spoken, and over the whole vocabulary; gradients reach the same table."""
+    """Times of the loss over the allowed rows and over the whole vocabulary. Gradients reach the same table."""
     torch.manual_seed(0)
     student, teacher = (make_language_model(vocabulary, codes, width) for _ in range(2))
     teacher.requires_grad_(False)
@@ -182,13 +182,15 @@ def allowed_rows_table(columns: int, vocabulary: int, codes: int, width: int, re
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--columns", type=int, default=2048, help="labels of the first table")
-    parser.add_argument("--rows", type=int, default=6564, help="V of the first table")
-    parser.add_argument("--width", type=int, default=896)
-    parser.add_argument("--vocabulary", type=int, default=166_000, help="whole head of the second table")
-    parser.add_argument("--codes", type=int, default=8192, help="allowed rows of the second table, without stops")
-    parser.add_argument("--few-columns", type=int, default=512, help="labels of the second table")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--columns", type=int, default=2048, help="labels in the first table (default: 2048)")
+    parser.add_argument("--rows", type=int, default=6564, help="V of the first table (default: 6564)")
+    parser.add_argument("--width", type=int, default=896, help="D, hidden size (default: 896)")
+    parser.add_argument(
+        "--vocabulary", type=int, default=166_000, help="V of the whole head, second table (default: 166000)"
+    )
+    parser.add_argument("--codes", type=int, default=8192, help="allowed rows, second table (default: 8192)")
+    parser.add_argument("--few-columns", type=int, default=512, help="labels in the second table (default: 512)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default: 5)")
     given = parser.parse_args()
     torch.set_num_threads(1)
     print(machine())

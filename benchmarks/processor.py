@@ -1,4 +1,4 @@
-"""Timing on one thread of a processor, and what the processor is: shared by the benchmarks of training."""
+"""Processor time and a description of the processor, for the benchmarks of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import transformers
 
 
 def processor_seconds(calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 1) -> dict[str, float]:
-    """Median processor time of each of several calls, which take turns: other load on the machine does not count."""
+    """Median processor time of each of several calls. The calls alternate; other load on the machine does not count."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + repeats):
         for name, call in calls.items():
@@ -25,7 +25,7 @@ def processor_seconds(calls: Mapping[str, Callable[[], object]], repeats: int, w
 
 
 def machine() -> str:
-    """What computed, in one line."""
+    """The processor and the library versions in one line."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -37,5 +37,5 @@ def machine() -> str:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """As people write it: ``float32``."""
+    """The dtype without the module name: ``float32``."""
     return str(dtype).removeprefix("torch.")

@@ -1,8 +1,8 @@
-"""The ring beside transformers' own growing cache, in the same body: ``python -m benchmarks.stock_cache``.
+"""Compares wand's ring with transformers' growing cache in the same body: ``python -m benchmarks.stock_cache``.
 
-One forward of one column, a released model's dimensions with random weights, no head and no sampling: the stock body
-with stock attention and `DynamicCache`, the same body with wand's ring, the lean body with the ring. Variants take
-turns; medians. Prints Markdown.
+It times one forward of one column, with a released model's dimensions and random weights, without head and sampling.
+The variants are transformers' body with its own attention and `DynamicCache`, the same body with wand's ring, and the
+lean body with the ring. Times are medians; the variants alternate. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ NAMES = ("DynamicCache", "ring", "lean")
 
 @torch.inference_mode()
 def measure(backbone: Backbone, window: int, prefix: int, columns: int, repeats: int) -> list[float]:
-    """Milliseconds of a forward after so many speech columns, in the order of `NAMES`."""
+    """Milliseconds of a forward after a number of speech columns, in the order of `NAMES`."""
     config, dtype = backbone.decoder.config, backbone.dtype
-    # What is appended to the stock cache in a few repeats changes nothing to speak of.
+    # The repeats append columns to the growing cache, but too few to matter.
     column = torch.randn(1, 1, config.hidden_size, dtype=dtype)
     body, lean = backbone.decoder, LeanBody(backbone.decoder)
     stock = make_cache(MeasuredSystem(None, GENERATE), backbone, prefix, columns, 1)
@@ -59,10 +59,18 @@ def measure(backbone: Backbone, window: int, prefix: int, columns: int, repeats:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="cosyvoice2")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--columns", type=int, nargs="+", default=[50, 1500, 15_000])
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--shape", choices=SHAPES, default="cosyvoice2", help="model size (default: cosyvoice2)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="dtype of weights (default: bfloat16)"
+    )
+    parser.add_argument(
+        "--columns",
+        type=int,
+        nargs="+",
+        default=[50, 1500, 15_000],
+        help="speech columns in the cache (default: 50 1500 15000)",
+    )
+    parser.add_argument("--repeats", type=int, default=20, help="timed rounds (default: 20)")
     arguments = parser.parse_args()
     shape = SHAPES[arguments.shape]
     print(

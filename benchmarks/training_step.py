@@ -1,7 +1,7 @@
-"""A student's whole step, forward and backward, band against dense: ``python -m benchmarks.training_step``.
+"""Compares band and dense attention in a whole training step of a student: ``python -m benchmarks.training_step``.
 
-A Llama or Qwen2 body with random weights and a head over the speech vocabulary, cross-entropy, one row, one thread,
-processor time; the variants take turns, medians. Prints Markdown.
+The model is a Llama or Qwen2 body with random weights and a head over the speech vocabulary; the loss is cross-entropy.
+Times are medians of processor time for one row on one thread; the variants alternate. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def make_body(family: str, layers: int, width: int, heads: tuple[int, int]) -> P
 
 
 def step(body: PreTrainedModel, head: nn.Linear, embeds: Tensor, labels: Tensor, context: AttentionContext) -> None:
-    """Forward, loss over the speech, backward."""
+    """Forward, loss over the speech columns, backward."""
     hidden = body(inputs_embeds=embeds, use_cache=False, attention_context=context).last_hidden_state
     logits = head(hidden[:, context.boundary :])
     functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten()).backward()
@@ -60,7 +60,7 @@ def table(
     vocabulary: int,
     repeats: int,
 ) -> str:
-    """One line a dtype and length."""
+    """A Markdown table with one line per dtype and length."""
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
         body = make_body(family, layers, width, heads).to(dtype)
@@ -79,15 +79,17 @@ def table(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--body", choices=list(BODIES), default="llama")
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--width", type=int, default=512, help="hidden size")
-    parser.add_argument("--heads", type=int, nargs=2, default=[8, 2], help="query heads, key/value heads")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048], help="S, all columns")
-    parser.add_argument("--prefix", type=int, default=128, help="P, prefix columns")
-    parser.add_argument("--window", type=int, default=32, help="W, speech columns in view")
-    parser.add_argument("--vocabulary", type=int, default=6564, help="rows of the head")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--body", choices=list(BODIES), default="llama", help="family of the body (default: llama)")
+    parser.add_argument("--layers", type=int, default=8, help="number of layers (default: 8)")
+    parser.add_argument("--width", type=int, default=512, help="hidden size (default: 512)")
+    parser.add_argument("--heads", type=int, nargs=2, default=[8, 2], help="query and key/value heads (default: 8 2)")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=[512, 2048], help="S, prefix and speech columns (default: 512 2048)"
+    )
+    parser.add_argument("--prefix", type=int, default=128, help="P, prefix columns (default: 128)")
+    parser.add_argument("--window", type=int, default=32, help="W, window size in speech columns (default: 32)")
+    parser.add_argument("--vocabulary", type=int, default=6564, help="rows of the head (default: 6564)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default: 5)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     torch.manual_seed(0)
