@@ -279,7 +279,7 @@ class ShardMaker:
     def _elsewhere(self, name: str) -> tuple[Utterance, SpeechCodes]:
         """A reference utterance that is not in this shard, and its codes."""
         if name not in self._by_id:
-            raise ValueError(f"the corpus has no utterance {name!r} to refer to")
+            raise ValueError(f"the corpus has no utterance with the id {name!r}")
         own = self.encoder(self._by_id[name])
         if isinstance(own, Refusal):
             raise ValueError(own.detail)

@@ -40,19 +40,21 @@ class WindowSchedule:
 
     def __post_init__(self) -> None:
         if self.start < 1:
-            raise ValueError(f"curriculum.start {self.start} is not positive: it is the first window, in columns")
+            raise ValueError(
+                f"curriculum.schedule.start {self.start} is not positive: it is the first window, in columns"
+            )
         if self.tau_start <= 0:
             raise ValueError(
-                f"curriculum.tau_start {self.tau_start} is not positive: tau is interpolated on a log scale"
+                f"curriculum.schedule.tau_start {self.tau_start} is not positive: tau is interpolated on a log scale"
             )
         if self.tau_start > self.tau_end:
             raise ValueError(
-                f"curriculum.tau_start {self.tau_start} exceeds tau_end {self.tau_end}: the mask goes from soft "
+                f"curriculum.schedule.tau_start {self.tau_start} exceeds tau_end {self.tau_end}: the mask goes from soft "
                 f"(small tau) to hard; swap them"
             )
         if not 0 <= self.final_share < 1:
             raise ValueError(
-                f"curriculum.final_share {self.final_share} is outside [0, 1): it is a share of the training steps"
+                f"curriculum.schedule.final_share {self.final_share} is outside [0, 1): it is a share of the training steps"
             )
 
     def check(self, windows: Windows) -> None:
@@ -63,7 +65,7 @@ class WindowSchedule:
         """
         if windows.largest is not None and self.start < windows.largest:
             raise ValueError(
-                f"curriculum.start {self.start} is smaller than the final window {windows.largest}: "
+                f"curriculum.schedule.start {self.start} is smaller than the final window {windows.largest}: "
                 f"the window can only narrow, so give start >= {windows.largest}"
             )
 
