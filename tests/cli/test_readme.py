@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.workplace import Workplace
@@ -21,6 +23,11 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def script(title: str) -> str:
+    (found,) = re.findall(rf'```python title="{title}"\n(.*?)```', README, flags=re.DOTALL)
+    return str(found)
 
 
 def commands() -> list[list[str]]:
@@ -63,6 +70,28 @@ def test_a_student_is_exported_and_speaks(run: Workplace) -> None:
     exec(exported, names)
     assert names["model"].window == AttentionWindow(8)
     assert len(names["speech"].audio) > 0
+
+
+def test_a_fit_in_python(workplace: Workplace) -> None:
+    text = script("fit.py")
+    small = {
+        'pretrained="embedded"': f"pretrained={str(workplace.pretrained)!r}",
+        "hours=1.6": "hours=0.02, validation_sentences=3, test_sentences=3",
+        "max_epochs=1": "max_steps=2, logger=False, enable_progress_bar=False",
+    }
+    for shown, used in small.items():
+        assert text.count(shown) == 1
+        text = text.replace(shown, used)
+    before = load_file(workplace.pretrained / "model.safetensors")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    assert names["trainer"].global_step == 2
+    assert names["student"].window == AttentionWindow(32)
+    after = names["backbone"].state_dict()
+    assert any(not torch.equal(tensor.float(), after[name]) for name, tensor in before.items())
+    written, rate = soundfile.read("student.wav")
+    assert rate == names["codec"].sample_rate
+    assert len(written) == len(names["speech"].audio) > 0
 
 
 def test_a_loop_of_ones_own_trains_a_plain_model() -> None:
