@@ -49,12 +49,13 @@ class WindowSchedule:
             )
         if self.tau_start > self.tau_end:
             raise ValueError(
-                f"curriculum.schedule.tau_start {self.tau_start} exceeds tau_end {self.tau_end}: the mask goes from soft "
-                f"(small tau) to hard; swap them"
+                f"curriculum.schedule.tau_start {self.tau_start} exceeds tau_end {self.tau_end}: the mask goes from "
+                f"soft (small tau) to hard; swap them"
             )
         if not 0 <= self.final_share < 1:
             raise ValueError(
-                f"curriculum.schedule.final_share {self.final_share} is outside [0, 1): it is a share of the training steps"
+                f"curriculum.schedule.final_share {self.final_share} is outside [0, 1): it is a share of the training "
+                f"steps"
             )
 
     def check(self, windows: Windows) -> None:
