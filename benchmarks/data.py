@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from wand.backbones.cosyvoice import CosyVoiceArchitecture, CosyVoiceConditioner
+from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture, CosyVoiceConditioner
 from wand.data.batching import BatchBounds, BatchLoader
 from wand.data.example import Example
 from wand.data.prepare import UTTERANCES_PER_SHARD, ShardCache

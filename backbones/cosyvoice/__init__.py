@@ -6,10 +6,8 @@ rate is 25 Hz.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,27 +15,26 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
-from wand.codecs.reference import Reference
+from wand.backbones.cosyvoice.conditioner import (
+    CONTROL,
+    CONTROL_ROWS,
+    QWEN,
+    SPECIAL_TOKENS,
+    SPEECH,
+    TEXT,
+    CosyVoiceArchitecture,
+    CosyVoiceConditioner,
+)
 from wand.files.weights import check_fit, file_digest, read_json, read_weights
 from wand.model.backbone import Backbone
-from wand.model.batch import ConditionedBatch, Conditioning, left_pad
+from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
 from wand.model.heads import LinearHead
 from wand.model.sampling import RepetitionAware, Sampling
 from wand.model.tokenizers import Files, TextTokenizer, read_files, write_files
 
 WEIGHTS = "llm.pt"
-QWEN = "CosyVoice-BlankEN"
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json")
-END_OF_PROMPT = "<|endofprompt|>"
-# Added to Qwen2's tokenizer, in this order (cosyvoice/tokenizer/tokenizer.py).
-SPECIAL_TOKENS = (
-    "<|im_start|>", "<|im_end|>", END_OF_PROMPT, "[breath]", "<strong>", "</strong>", "[noise]", "[laughter]",
-    "[cough]", "[clucking]", "[accent]", "[quick_breath]", "<laughter>", "</laughter>", "[hissing]", "[sigh]",
-    "[vocalized-noise]", "[lipsmack]", "[mn]",
-)  # fmt: skip
-# Number of control rows after the codes. Version 2: end of speech first. Version 3: start, end, task, fill and others.
-CONTROL_ROWS = {2: 3, 3: 200}
 CONFIG_KEYS = {
     "hidden_size": "hidden_size",
     "intermediate_size": "intermediate_size",
@@ -46,104 +43,6 @@ CONFIG_KEYS = {
     "num_key_value_heads": "num_key_value_heads",
     "text_vocab_size": "vocab_size",
 }
-DEFAULT_INSTRUCTION = "You are a helpful assistant."
-CONTROL, TEXT, SPEECH = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class CosyVoiceArchitecture:
-    """Shape of a `CosyVoice2`. The defaults describe the released 0.5B model.
-
-    Args:
-        hidden_size: D.
-        intermediate_size: Width of the feed-forward layers.
-        num_layers: Number of decoder layers.
-        num_heads: Number of query heads.
-        num_key_value_heads: Number of key/value heads.
-        text_vocab_size: Rows of the text embedding.
-        speech_tokens: Number of codes of the speech tokenizer.
-        version: 2 or 3.
-        instruction: An instruction in words for how to speak; null uses only the reference.
-        dtype: The dtype of the weights on disk.
-    """
-
-    hidden_size: int = 896
-    intermediate_size: int = 4864
-    num_layers: int = 24
-    num_heads: int = 14
-    num_key_value_heads: int = 2
-    text_vocab_size: int = 151_936
-    speech_tokens: int = 6561
-    version: int = 2
-    instruction: str | None = None
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.version not in CONTROL_ROWS:
-            raise ValueError(f"version {self.version} of CosyVoice is not known: give 2 or 3")
-
-    @property
-    def speech_rows(self) -> int:
-        """V: codes and control rows."""
-        return self.speech_tokens + CONTROL_ROWS[self.version]
-
-
-@dataclass(frozen=True, eq=False)
-class CosyVoiceConditioner:
-    """Turns text and prompt speech into prefix ids, and names the embedding table of each id.
-
-    There are three modes, named as upstream names them. Zero-shot: the reference has a transcript, which comes before
-    the text, and its codes come after the text. Cross-lingual: the reference has no transcript; the language model does
-    not see it, and only the flow uses its voice. Instruct2: there is an instruction, and the codes of the reference are
-    left out.
-
-    Args:
-        shape: Shape of the model.
-        tokenizer: Text tokenizer; None before the files of the model are read.
-    """
-
-    shape: CosyVoiceArchitecture
-    tokenizer: TextTokenizer | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """Short digest of tokenizer, version and instruction."""
-        words = "" if self.tokenizer is None else self.tokenizer.digest
-        parts = (words, self.shape.version, self.shape.instruction, self.shape.speech_tokens)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-
-    def __call__(self, text: str, reference: Reference) -> Conditioning:
-        """``ids [L]`` and ``table [L]``: 0 control, 1 text, 2 speech."""
-        if not text.strip():
-            raise ValueError("the text is empty: give at least one word")
-        if self.tokenizer is None:
-            raise ValueError(f"the files of CosyVoice's tokenizer ({QWEN}) are missing: set backbone.pretrained")
-        continued = self.shape.instruction is None and bool((reference.text or "").strip())
-        before = reference.text if continued else ""
-        if self.shape.instruction is not None or self.shape.version == 3:
-            before = (self.shape.instruction or DEFAULT_INSTRUCTION) + END_OF_PROMPT + (before or "")
-        prompt = self.tokenizer(before) if before else []
-        speech = reference.codes[0].long() if continued else torch.zeros(0, dtype=torch.long)
-        return self.prefix(prompt, self.tokenizer(text), speech)
-
-    def prefix(self, prompt: Sequence[int], text: Sequence[int], speech: Tensor) -> Conditioning:
-        """The prefix from prompt ids, text ids and prompt speech ``[R]``; ``spoken [1]`` is the number of text ids."""
-        codes, version = self.shape.speech_tokens, self.shape.version
-        start, task = (0, 1) if version == 2 else (codes, codes + 2)
-        control = CONTROL if version == 2 else SPEECH
-        written = [*prompt, *text]
-        ids = torch.cat([torch.tensor([start, *written, task]), speech])
-        table = torch.tensor([control, *[TEXT] * len(written), control, *[SPEECH] * len(speech)])
-        return {"ids": ids, "table": table, "spoken": torch.tensor([len(text)])}
-
-    def length(self, conditioning: Conditioning) -> int:
-        """Number of prefix columns of one conditioning."""
-        return len(conditioning["ids"])
-
-    def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
-        """``ids [B, P]`` and ``table [B, P]``, left-padded; ``spoken [B]``."""
-        made = {name: left_pad([c[name] for c in conditionings], prefix_length) for name in ("ids", "table")}
-        return {**made, "spoken": torch.cat([c["spoken"] for c in conditionings])}
 
 
 class CosyVoice2(Backbone):

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tests.backbones.goldens import Golden, close, greedy
 from wand.attention import AttentionWindow
-from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
+from wand.backbones.cosyvoice import CosyVoice2
+from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
+from wand.backbones.cosyvoice import CosyVoice2
+from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
 from wand.backbones.spark_tts import FORMAT, SparkTTS
 from wand.decoding.cache import kv_bytes
 from wand.model.backbone import Backbone

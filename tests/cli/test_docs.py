@@ -16,8 +16,9 @@ import torch
 
 from tests.backbones import test_cosyvoice
 from tests.codecs.test_worker import cosyvoice_code, write_package
-from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
+from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.cosyvoice.codec import CODEC
+from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
 from wand.cli import main
 from wand.cli.configs import shipped_configs
 from wand.files.audio import write_audio

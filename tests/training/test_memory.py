@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from transformers import GPT2Config, GPT2Model, PreTrainedModel, Qwen2Config, Qwen2Model
 
 from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
-from wand.backbones.cosyvoice import CosyVoice2, CosyVoiceArchitecture
+from wand.backbones.cosyvoice import CosyVoice2
+from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
 from wand.distillation.terms import LossTerms
 from wand.model.heads import HeadInput, LinearHead
 from wand.training.memory import layer_bytes, loss_bytes, step_memory
