@@ -24,8 +24,8 @@ TITLES = {
     "checkpoint": "Best checkpoint (Lightning)",
     "last_checkpoint": "Last checkpoint (Lightning)",
 }
-# Sections with Lightning's own settings; only `--help_all` shows them.
-LIGHTNING = ("trainer", "checkpoint", "last_checkpoint")
+# Sections that only `--help_all` shows: Lightning's own settings, and the second copy of the size of a test.
+LONG = ("trainer", "checkpoint", "last_checkpoint", "table.closing")
 # Texts of options that Lightning and jsonargparse add.
 TEXTS = {
     "--config": "A YAML file, or the name of a config that comes with wand. Later configs override earlier ones.",
@@ -54,7 +54,7 @@ class HelpAll(argparse._HelpAction):
 
 
 class HelpParser(LightningArgumentParser):
-    """A parser whose `--help` shows wand's own sections. Its `--help_all` adds those of Lightning."""
+    """A parser whose `--help` shows wand's own sections. Its `--help_all` adds the others."""
 
     shows_all = False
 
@@ -81,7 +81,7 @@ class HelpParser(LightningArgumentParser):
         names = sorted(groups, key=lambda name: order.get(_root(name), len(order)))
         for name in names:
             groups[name].title = title(name)
-        shown: list[Any] = [self._optionals, *(groups[name] for name in names if _root(name) not in LIGHTNING)]
+        shown: list[Any] = [self._optionals, *(groups[name] for name in names if not {name, _root(name)} & set(LONG))]
         rest = [group for group in self._action_groups if group not in shown]
         self._action_groups = [*shown, *(rest if self.shows_all else [])]
         return super().format_help(*args, **kwargs)
