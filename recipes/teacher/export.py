@@ -14,7 +14,7 @@ from wand.runs.checkpoints import find_checkpoint, load_backbone_and_settings, r
 CARD = """# The embedded voice
 
 An `EncodecLM` ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that clones a voice from one second of reference and
-reads English as {front_end}. It is the full-attention teacher of the quickstart. Licence: Apache-2.0.
+reads English from {front_end}. It is the full-attention teacher of the quickstart. Licence: Apache-2.0.
 
 | | |
 |---|---|

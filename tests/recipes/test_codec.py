@@ -51,7 +51,7 @@ def test_recipe_runs_and_resumes(tmp_path: Path) -> None:
 def test_too_little_speech_for_the_codebooks_is_refused(tmp_path: Path) -> None:
     result = run_recipe(tmp_path / "run", steps=4, batch=2)
     assert result.returncode != 0
-    assert "192 latents before the quantiser comes in, at least 256 are needed" in result.stderr
+    assert "192 latents before the quantiser is used, but at least 256 are needed" in result.stderr
 
 
 def test_shipped_codec_is_small_and_has_four_codebooks(shipped: EncodecModel) -> None:

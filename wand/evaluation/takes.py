@@ -98,7 +98,7 @@ def speak_takes(
         examples: The sentences.
         voice: Gives the voice of an example, for codecs whose codes do not contain it.
         metrics: Further metrics of every take.
-        recorded: Recorded sounds ``[M]`` of `share_of(examples)`, by the example's id; required with `metrics`.
+        recorded: Recorded audio ``[M]`` of `share_of(examples)`, by the example's id; required with `metrics`.
         seed: Same as in `speak_examples`.
         rows: Same as in `speak_examples`.
         on_done: Called with the number of finished sentences in all processes (an estimate with several).

@@ -232,7 +232,7 @@ class ComparisonTest:
         return Speeches(takes, sounds, kept, codec.sample_rate)
 
     def _recorded_sounds(self, codec: Codec, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """The recordings as the codec gives them back, by the example's id."""
+        """The recordings after a round trip through the codec, by the example's id."""
         distinct = list({example.id: example for example in examples}.values())
         voices = [None if self.voice is None else self.voice(example) for example in distinct]
         said, codes = [example.conditioning for example in distinct], [example.codes for example in distinct]
