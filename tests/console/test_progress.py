@@ -58,8 +58,11 @@ def test_steps_of_an_earlier_run_do_not_make_this_one_look_fast(clock: Clock) ->
     assert stream.getvalue() == "fit: 110 of 200 steps, 0:03:00 left\n"
 
 
-@pytest.mark.parametrize(("total", "done", "told"), [(None, 7, "fit: 7 steps"), (9, 0, "fit: 0 of 9 steps")])
-def test_without_a_total_or_a_finished_step_the_time_so_far_is_told(
+@pytest.mark.parametrize(
+    ("total", "done", "told"),
+    [(None, 7, "fit: 7 steps"), (9, 0, "fit: 0 of 9 steps"), (1378, 1, "fit: 1 of 1378 steps")],
+)
+def test_without_a_total_or_two_finished_steps_the_time_so_far_is_told(
     clock: Clock, total: int | None, done: int, told: str
 ) -> None:
     made, stream = lines(clock, total)

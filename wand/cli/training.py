@@ -168,7 +168,7 @@ class WandCLI(LightningCLI):
         """Save the last checkpoint, test the best one, and print what to try next."""
         if self.folder is None:
             return
-        self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
+        self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
         if self.trainer.interrupted:
             return
         self._get(self.config_init, "table").after_fit = True
@@ -199,14 +199,17 @@ The run is in {run}. Next:
 
 
 def _quiet() -> None:
-    """Silence warnings of Lightning that do not apply here: the teacher, for example, is in eval mode on purpose."""
+    """Silence messages and warnings of Lightning that do not apply here."""
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
     # The datamodule stores the position of the loader.
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
-    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # the teacher, on purpose
+    warnings.filterwarnings("ignore", message=".*is not supported by the model summary")  # its size in MB is a guess
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
-    tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    tips.addFilter(lambda record: "Tip:" not in record.getMessage())
+    said = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    said.addFilter(
+        lambda record: not any(words in record.getMessage() for words in ("Tip:", "Loading `train_dataloader`"))
+    )
 
 
 def main(command: str, arguments: list[str]) -> WandCLI:

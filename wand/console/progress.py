@@ -102,7 +102,7 @@ class ProgressLines:
 
     def _time(self, elapsed: float) -> str:
         new = self._done - self._before
-        if self.total is None or new <= 0:
+        if self.total is None or new < 2:  # the first step also waits for what has to start
             return f"{_clock_time(elapsed)} so far"
         return f"{_clock_time(elapsed / new * max(0, self.total - self._done))} left"
 
