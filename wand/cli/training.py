@@ -201,7 +201,8 @@ The run is in {run}. Next:
 def _quiet() -> None:
     """Silence messages and warnings of Lightning that do not apply here."""
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
-    # The datamodule stores the position of the loader.
+    # A resumed run writes into its own folder, and the datamodule stores the position of the loader.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # the teacher, on purpose
     warnings.filterwarnings("ignore", message=".*is not supported by the model summary")  # its size in MB is a guess
