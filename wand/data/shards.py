@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from io import FileIO
 from pathlib import Path
@@ -98,7 +99,29 @@ def write_file(path: Path, parts: Iterable[bytes | bytearray]) -> None:
             file.write(part)
 
 
-class Shard(Sequence[Example]):
+class _OnDemand(Sequence[Example]):
+    """Utterances that are read when they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """One utterance, or a list of them.
+
+        Raises:
+            ValueError: If its bytes are damaged; names the shard.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return self._read_example(range(len(self))[index])
+
+    @abstractmethod
+    def _read_example(self, number: int) -> Example:
+        """One utterance, by its number from 0."""
+
+
+class Shard(_OnDemand):
     """The utterances of one file. The index is in memory, the rows are read on demand.
 
     Args:
@@ -128,19 +151,7 @@ class Shard(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.records)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        """One utterance, or a list of them.
-
-        Raises:
-            ValueError: If its bytes are damaged; names the shard.
-        """
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        number = range(len(self))[index]
+    def _read_example(self, number: int) -> Example:
         with reading(self.path) as file:
             words, row = self._read(file, number)
         id, text, speaker, reference = json.loads(words)
@@ -194,7 +205,7 @@ class Shard(Sequence[Example]):
         return tensors
 
 
-class ShardedExamples(Sequence[Example]):
+class ShardedExamples(_OnDemand):
     """The utterances of several shards, one after another, read on demand.
 
     Args:
@@ -212,19 +223,7 @@ class ShardedExamples(Sequence[Example]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        """One utterance, or a list of them.
-
-        Raises:
-            ValueError: If its bytes are damaged; names the shard.
-        """
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        number = range(len(self))[index]
+    def _read_example(self, number: int) -> Example:
         place = int(np.searchsorted(self._ends, number, side="right"))
         return self._shards[place][number - int(self._ends[place])]
 
