@@ -248,8 +248,8 @@ class Engine:
             chosen = self._take(len(free))
             batch = self._batch(chosen)
             rows = free[: len(chosen)]
-            self._state.restart(rows, batch, [request.seed for _, request in chosen])
-            for row, speech in zip(rows, self._begun(batch, chosen), strict=True):
+            most = self._state.restart(rows, batch, [request.seed for _, request in chosen])
+            for row, speech in zip(rows, self._begun(chosen, most), strict=True):
                 self._speeches[row] = speech
 
     def _take(self, count: int) -> list[tuple[int, Request]]:
@@ -267,15 +267,14 @@ class Engine:
         seeds = [request.seed for _, request in chosen]
         self._state = Rows(self.decoder, batch, seeds, self.sampling, rows, self.prefix_length)
         free = 0 if rows is None else rows - len(batch)
-        self._speeches = [*self._begun(batch, chosen), *[None] * free]
+        self._speeches = [*self._begun(chosen, self._state.most), *[None] * free]
 
-    def _begun(self, batch: ConditionedBatch, chosen: Sequence[tuple[int, Request]]) -> list[_Speech]:
+    def _begun(self, chosen: Sequence[tuple[int, Request]], most: list[int] | None) -> list[_Speech]:
         backbone = self.decoder.backbone
         limits = [request.max_columns or self.rules.max_columns for _, request in chosen]
         limits = [min(limit, backbone.max_speech_tokens or limit) for limit in limits]
-        bounds = backbone.speech_bounds(batch)
-        if bounds is not None:
-            limits = [min(limit, own) for limit, own in zip(limits, bounds[1].tolist(), strict=True)]
+        if most is not None:
+            limits = [min(limit, own) for limit, own in zip(limits, most, strict=True)]
         begin = len(self._history)
         return [
             _Speech(ticket, limit, begin, request.parts)

@@ -33,6 +33,9 @@ class Rows:
         sampling: Sampling settings; those of the backbone by default.
         rows: B, if larger than the batch. The additional rows are free. Needs a window.
         prefix_length: P, if larger than that of the batch.
+
+    Attributes:
+        most: The most speech columns of each row of the first batch; None if the model has no rule for that.
     """
 
     @torch.inference_mode()
@@ -55,6 +58,7 @@ class Rows:
         batch = batch.to(self.device)
         bounds = backbone.speech_bounds(batch)
         self._least = None if bounds is None else bounds[0].to(self.device)
+        self.most = None if bounds is None else bounds[1].tolist()
         self.hidden, self.cache = decoder.prefill(batch)
         free = 0 if rows is None else rows - len(batch)
         if free:
@@ -126,13 +130,16 @@ class Rows:
         return [self.hidden, self.columns, self.steps, self.frames, self.cache.positions, *self._sampler.state()]
 
     @torch.inference_mode()
-    def restart(self, rows: Sequence[int], batch: ConditionedBatch, seeds: Sequence[int]) -> None:
+    def restart(self, rows: Sequence[int], batch: ConditionedBatch, seeds: Sequence[int]) -> list[int] | None:
         """Start new speeches in free rows. Other rows do not change.
 
         Args:
             rows: Indices of free rows, one for each row of the batch.
             batch: Conditioning. Its prefix must not be longer than that of the cache.
             seeds: Random seed of each row of the batch.
+
+        Returns:
+            The most speech columns of each row of the batch; None if the model has no rule for that.
         """
         assert isinstance(self.cache, PrefixWindowCache), "under full attention all rows must start together"
         batch, places = batch.to(self.device), torch.tensor(rows, device=self.device)
@@ -142,8 +149,11 @@ class Rows:
         self._sampler.restart(places, seeds)
         self.steps[places], self.frames[places] = 0, SPEAKING
         bounds = self.decoder.backbone.speech_bounds(batch)
-        if bounds is not None and self._least is not None:
-            self._least[places] = bounds[0].to(self.device)
+        if bounds is None or self._least is None:
+            return None
+        self._least[places] = bounds[0].to(self.device)
+        most: list[int] = bounds[1].tolist()
+        return most
 
     @torch.inference_mode()
     def park(self, rows: Sequence[int]) -> None:
