@@ -33,6 +33,8 @@ class ComparisonTable(Callback):
         seconds: Speech lengths, in seconds, for the cache sizes.
         columns: Speech lengths, in columns, for the step times.
         metrics: Your own metrics, one further column each; they need a recogniser.
+        language: Language of the texts (``en``, ``zh``); by default the one that the model's front end reads, or else
+            English.
 
     Raises:
         ValueError: If two metrics have the same name.
@@ -47,8 +49,10 @@ class ComparisonTable(Callback):
         seconds: tuple[float, ...] = (4, 60),
         columns: tuple[int, ...] = (200, 3000),
         metrics: list[TestMetric] | None = None,
+        language: str | None = None,
     ) -> None:
         self.recogniser = recogniser
+        self.language = language
         self.full = full
         self.closing = closing
         self.rows = rows
@@ -85,12 +89,16 @@ class ComparisonTable(Callback):
         codec = pl_module.backbone.find_codec()
         if self.recogniser is not None and codec is None:
             rank_zero_warn(f"recogniser {self.recogniser} is not used: there is no codec to make audio (data.codec)")
+        language = self.language or pl_module.backbone.language or "en"
+        listener = None
+        if self.recogniser is not None:
+            listener = open_recogniser(self.recogniser, str(pl_module.device), language)
         test = ComparisonTest(
             {system: pl_module.weights_of(system) for system in pl_module.systems},
             data.examples["test"],
             self.size,
             codec=None if codec is None else codec.to(pl_module.device),
-            recogniser=None if self.recogniser is None else open_recogniser(self.recogniser, str(pl_module.device)),
+            recogniser=listener,
             metrics=self.metrics,
             voice=ReferenceVoices(data.source, codec),
             trained={utterance.speaker for utterance in data.source.utterances("train")},

@@ -41,10 +41,20 @@ class SpeechLogger(Callback):
         sentences: Number of sentences that the recogniser transcribes at each validation.
         sounds: Number of sentences whose audio is saved.
         rows: Number of sentences that are spoken at once, as rows of a batch.
+        language: Language of the texts (``en``, ``zh``); by default the one that the model's front end reads, or else
+            English.
     """
 
-    def __init__(self, recogniser: str | None = None, sentences: int = 24, sounds: int = 3, rows: int = 64) -> None:
+    def __init__(
+        self,
+        recogniser: str | None = None,
+        sentences: int = 24,
+        sounds: int = 3,
+        rows: int = 64,
+        language: str | None = None,
+    ) -> None:
         self.recogniser = recogniser
+        self.language = language
         self.sentences = sentences
         self.sounds = sounds
         self.rows = rows
@@ -106,7 +116,7 @@ class SpeechLogger(Callback):
                 codes = [one.codes for one in spoken]
                 self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
             return
-        listener = open_recogniser(self.recogniser, str(module.device))
+        listener = open_recogniser(self.recogniser, str(module.device), self.language or backbone.language or "en")
         decoder, shown = Decoder(backbone, window), trainer.is_global_zero
         with progress(f"validation, {system} speaks", len(chosen), "sentences", shown=shown, bar=False) as counted:
             takes = speak_takes(decoder, codec, listener, chosen, voice=voice, rows=self.rows, on_done=counted.update)

@@ -80,6 +80,7 @@ class CausalSpeechLM(Backbone):
             self.format = format.counted(self._tokenizer_of(files))
             self.stored_dtype = stored_dtype(self._folder)
         self.frame_rate, self.sample_rate = self.format.frame_rate, self.format.sample_rate
+        self.language = self.format.language if self.format.front_end == "phones" else None
         self.layout, self.speech_vocab_size = self.format.layout(), self.format.rows
         self.stop_ids = tuple(range(self.layout.stop_id, self.speech_vocab_size))
         self.sampling = self.format.sampling

@@ -32,7 +32,8 @@ from wand.model.batch import ConditionedBatch, Conditioning, left_pad
 from wand.model.columns import ColumnLayout
 from wand.model.heads import LinearHead
 from wand.model.sampling import Sampling
-from wand.text.front_end import FRONT_ENDS, SYMBOLS, FrontEnd
+from wand.text.characters import RULES
+from wand.text.front_end import AMERICAN, FRONT_ENDS, SYMBOLS, FrontEnd
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class EncodecLMArchitecture:
         num_codebooks: K.
         codebook_size: Number of codes in one codebook.
         front_end: Unit of the text input: ``letters``, or ``phones`` (needs espeak-ng).
+        language: Language of the phones, by its name in espeak-ng: ``en-us``, ``de``, ``cmn``.
         symbols: Symbols that the front end may produce; all of its symbols by default.
         text_kernel: Kernel size of the convolutions over the embedded text (odd); 1 uses none.
         columns_per_symbol: Approximate number of speech columns per symbol. It scales progress embeddings of text and
@@ -69,6 +71,7 @@ class EncodecLMArchitecture:
     num_codebooks: int = 4
     codebook_size: int = 256
     front_end: FrontEnd = "letters"
+    language: str = AMERICAN
     symbols: str = ""
     text_kernel: int = 1
     columns_per_symbol: float = 0.0
@@ -96,12 +99,14 @@ class SymbolConditioner:
         front_end: Unit of the text input.
         symbols: Symbols that the front end may produce.
         reference_frames: Maximum number of reference frames.
+        language: Language of the phones.
     """
 
     layout: ColumnLayout
     front_end: FrontEnd
     symbols: str
     reference_frames: int
+    language: str = AMERICAN
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,13 +119,13 @@ class SymbolConditioner:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short digest of the front end, its symbols, the layout and the length of the reference."""
-        parts = (asdict(self.layout), self.front_end, self.symbols, self.reference_frames)
+        """Short digest of the front end and its rules, its symbols, the layout and the length of the reference."""
+        parts = (asdict(self.layout), self.front_end, self.language, RULES, self.symbols, self.reference_frames)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
         """``ids [L, K]`` and ``is_text [L]``, L the prefix columns of this utterance."""
-        spoken = FRONT_ENDS[self.front_end](text)
+        spoken = FRONT_ENDS[self.front_end](text, self.language)
         if not spoken:
             raise ValueError("the text is empty: give at least one word")
         if unknown := sorted(set(spoken) - set(self.symbols)):
@@ -229,8 +234,13 @@ class EncodecLM(Backbone):
         self.stop_ids = (stop_id,)
         self.layout = ColumnLayout(shape.num_codebooks, stop_id, filler_id)
         self.conditioner = SymbolConditioner(
-            self.layout, shape.front_end, shape.symbols, round(shape.reference_seconds * shape.frame_rate)
+            self.layout,
+            shape.front_end,
+            shape.symbols,
+            round(shape.reference_seconds * shape.frame_rate),
+            shape.language,
         )
+        self.language = shape.language
         self.sampling = Sampling(temperature=0.9, top_p=0.95)
         self.decoder = LlamaModel(
             LlamaConfig(
@@ -341,6 +351,6 @@ def _read_architecture(folder: Path) -> EncodecLMArchitecture:
     if config.pop("model_type", None) != "encodec_lm":
         raise ValueError(f"{path} describes another model (model_type is not encodec_lm)")
     known = {entry.name for entry in fields(EncodecLMArchitecture)}
-    if set(config) != known:
+    if set(config) | {"language"} != known:  # older folders do not name the language
         raise ValueError(f"{path} does not describe an EncodecLM: wrong or missing keys {sorted(set(config) ^ known)}")
     return EncodecLMArchitecture(**config)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from wand.backbones.index_tts.conditioning import FFT, LATENTS, SAMPLE_RATE, log_mel
 from wand.codecs.reference import Reference
 from wand.model.batch import Conditioning, left_pad
+from wand.text.characters import RULES, compose
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -50,7 +51,7 @@ def clean_text(text: str) -> str:
     Args:
         text: The text, with numbers written as words.
     """
-    marked = _MARK.sub(lambda found: PUNCTUATION[found.group()], text)
+    marked = _MARK.sub(lambda found: PUNCTUATION[found.group()], compose(text))
     return " ".join(part.strip().upper() for part in _CJK.split(marked) if part.strip())
 
 
@@ -171,7 +172,7 @@ class IndexTTSConditioner:
         """Short digest of the tokenizer, its ids and the length of the reference."""
         words = "" if self.tokenizer is None else self.tokenizer.digest
         shape = self.shape
-        parts = (words, shape.start_text_token, shape.stop_text_token, shape.max_text_tokens, REFERENCE_SECONDS)
+        parts = (words, RULES, shape.start_text_token, shape.stop_text_token, shape.max_text_tokens, REFERENCE_SECONDS)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:

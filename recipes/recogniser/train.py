@@ -28,7 +28,8 @@ from wand.recognition.network import (
     RecogniserShape,
     pad,
 )
-from wand.text.front_end import plain_words
+from wand.text.characters import clean
+from wand.text.english import spell
 from wand.training.optimizer import learning_rate_factor
 
 CODEC_SHARE = 0.4
@@ -136,7 +137,12 @@ def batch_at(step: int, speech: Speech, batches: list[list[int]], seed: int) -> 
     chosen = random.Random(f"{seed}/{epoch}").sample(batches, len(batches))[index]
     rng = random.Random(f"{seed}/{step}/augmentation")
     sounds = [distorted(speech.get(i, rng.random() < CODEC_SHARE), rng) for i in chosen]
-    return *pad(sounds), [plain_words(speech.utterances[i].text) for i in chosen]
+    return *pad(sounds), [spoken_letters(speech.utterances[i].text) for i in chosen]
+
+
+def spoken_letters(text: str) -> str:
+    """The letters that are heard: numbers and abbreviations as words, no punctuation."""
+    return " ".join("".join(letter if letter in LETTERS else " " for letter in spell(clean(text)).lower()).split())
 
 
 def ctc_loss(network: RecogniserNetwork, audio: Tensor, lengths: Tensor, texts: Sequence[str]) -> Tensor:

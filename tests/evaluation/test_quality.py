@@ -20,9 +20,9 @@ def take(name: str = "a", **changes) -> Take:
 
 
 def test_a_take_is_judged_by_what_was_heard():
-    example = Example("a", "One, two.", "anna", {}, torch.zeros(3, 100, dtype=torch.long))
+    example = Example("a", "Odd, cat.", "anna", {}, torch.zeros(3, 100, dtype=torch.long))
     spoken = Generation(torch.zeros(3, 120, dtype=torch.long), torch.zeros(122, 3), StopReason.STOP_TOKEN)
-    made = judge(example, spoken, "on two too", 1, 50.0)
+    made = judge(example, spoken, "od cat cot", 1, 50.0)
     assert (made.seconds, made.recorded_seconds, made.duration) == (2.4, 2.0, 1.2)
     assert (made.wrong_letters, made.letters, made.wrong_words, made.words) == (5, 7, 2, 2)
     assert not (made.early)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from rapidfuzz.distance import Levenshtein
 
 from wand.codecs import EncodecCodec
 from wand.demo.corpus import EspeakCorpus
 from wand.files.audio import resample
-from wand.metrics import ErrorRates
 from wand.recognition import EmbeddedRecogniser, open_recogniser
 from wand.recognition.network import (
     BLANK,
@@ -34,10 +34,11 @@ def recogniser() -> EmbeddedRecogniser:
     return EmbeddedRecogniser()
 
 
-def cer(recogniser, sounds, texts) -> float:
-    metric = ErrorRates(recogniser)
-    metric.update(sounds, RATE, texts)
-    return float(metric.compute()["cer"])
+def cer(recogniser, sounds, texts, rate=RATE) -> float:
+    """Share of wrong letters, of the letters that were said: no normaliser spells or merges anything."""
+    said = ["".join(letter for letter in text.lower() if letter in LETTERS) for text in texts]
+    heard = recogniser.transcribe(sounds, rate)
+    return sum(map(Levenshtein.distance, heard, said)) / sum(map(len, said))
 
 
 def test_sentences_it_never_heard_are_understood(recogniser, spoken):
@@ -59,9 +60,8 @@ def test_neighbours_do_not_matter(recogniser, spoken):
 @pytest.mark.parametrize("gain", [0.2, 2.0])
 @pytest.mark.parametrize("rate", [RATE, 24_000])
 def test_loudness_and_sample_rate_hardly_matter(recogniser, spoken, gain, rate):
-    metric = ErrorRates(recogniser)
-    metric.update([gain * resample(sound, RATE, rate) for _, sound in spoken], rate, [text for text, _ in spoken])
-    assert float(metric.compute()["cer"]) < 0.03
+    sounds = [gain * resample(sound, RATE, rate) for _, sound in spoken]
+    assert cer(recogniser, sounds, [text for text, _ in spoken], rate) < 0.03
 
 
 def test_nothing_is_heard_in_nothing(recogniser):

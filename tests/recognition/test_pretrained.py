@@ -12,6 +12,10 @@ from transformers import (
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizerFast,
 )
 
 from wand.recognition import PretrainedRecogniser, open_recogniser
@@ -63,3 +67,65 @@ def test_a_folder_with_a_file_missing_is_refused(ctc, damaged):
     (ctc / damaged).unlink()
     with pytest.raises(ValueError, match="cannot be opened"):
         open_recogniser(str(ctc))
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Whisper of two languages."""
+    folder = tmp_path_factory.mktemp("whisper")
+    letters = {letter: i for i, letter in enumerate("abcdefgh")}
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
+    ids = {token: len(letters) + i for i, token in enumerate(special)}
+    (folder / "vocab.json").write_text(json.dumps({**letters, **ids}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    WhisperTokenizerFast(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), pad_token="<|endoftext|>"
+    ).save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    torch.manual_seed(0)
+    end, start = ids["<|endoftext|>"], ids["<|startoftranscript|>"]
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(letters) + len(special),
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            pad_token_id=end,
+            bos_token_id=end,
+            eos_token_id=end,
+            decoder_start_token_id=start,
+            suppress_tokens=None,
+            begin_suppress_tokens=None,
+        )
+    )
+    settings = model.generation_config
+    settings._from_model_config = False  # otherwise, loading makes new settings from the config
+    settings.is_multilingual, settings.max_length = True, 12
+    settings.lang_to_id = {name: ids[name] for name in ("<|en|>", "<|de|>")}
+    settings.task_to_id = {"transcribe": ids["<|transcribe|>"]}
+    settings.no_timestamps_token_id = ids["<|notimestamps|>"]
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("language", "token"), [("de", "<|de|>"), ("en-us", "<|en|>")])
+def test_the_language_is_passed_on(whisper: Path, language: str, token: str) -> None:
+    recogniser = PretrainedRecogniser(str(whisper), language=language)
+    begun: list[list[int]] = []
+    recogniser._listen.model.model.decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: begun.append(kwargs["input_ids"][0].tolist()), with_kwargs=True
+    )
+    recogniser.transcribe([torch.randn(RATE) * 0.1], RATE)
+    assert recogniser.language == language
+    assert recogniser._listen.tokenizer.convert_tokens_to_ids(token) in begun[0]
+
+
+def test_an_unknown_language_is_refused(whisper: Path) -> None:
+    with pytest.raises(ValueError, match="does not know the language hi"):
+        open_recogniser(str(whisper), language="hi")
+    with pytest.raises(ValueError, match="embedded recogniser knows English only, and the language is de"):
+        open_recogniser(language="de")

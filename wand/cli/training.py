@@ -33,6 +33,7 @@ from wand.data.datamodule import SpeechDataModule
 from wand.model.adapters import find_backbone, known_backbones
 from wand.recognition import open_recogniser
 from wand.runs.checkpoints import run_folder
+from wand.text.characters import base_language
 from wand.training.module import WandModule
 from wand.version import __version__
 
@@ -77,6 +78,15 @@ class WandCLI(LightningCLI):
         parser.add_lightning_class_args(ComparisonTable, "table")
         parser.link_arguments("recogniser", "speech.recogniser")
         parser.link_arguments("recogniser", "table.recogniser")
+        parser.add_argument(
+            "--language",
+            type=str | None,
+            default=None,
+            help="Language of the texts, for recogniser and error rates: en, de, zh. By default, the language that the "
+            "model's front end reads, or else English.",
+        )
+        parser.link_arguments("language", "speech.language")
+        parser.link_arguments("language", "table.language")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -131,8 +141,13 @@ class WandCLI(LightningCLI):
         """Raise the errors that need no data, before data and a run folder are made."""
         self._get(self.config_init, "curriculum").check(self.model)
         monitor = self._get(self.config_init, "checkpoint").monitor
+        read, language = self.model.backbone.language, self._get(self.config_init, "language")
+        if read is not None and language is not None and base_language(read) != base_language(language):
+            raise ValueError(
+                f"--language {language} does not fit the model, whose front end reads {read}: leave it out"
+            )
         if (recogniser := self._get(self.config_init, "recogniser")) is not None:
-            open_recogniser(recogniser)
+            open_recogniser(recogniser, language=language or read or "en")
         needs_teacher = self.subcommand == "fit" and monitor in ("val/agreement", "val/kl")
         if self.subcommand == "fit" and monitor == "val/cer" and recogniser is None:
             raise ValueError(

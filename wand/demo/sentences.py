@@ -2,7 +2,7 @@
 
 import random
 
-from wand.text.front_end import number_words
+from num2words import num2words
 
 # fmt: off
 PEOPLE = (
@@ -88,7 +88,8 @@ NUMBER_NOUNS = (
 
 
 def _number(rng: random.Random) -> str:
-    return number_words(rng.randint(2, 10 ** rng.randint(1, 4) - 1))
+    words = num2words(rng.randint(2, 10 ** rng.randint(1, 4) - 1))
+    return words.replace("-", " ").replace(",", "")
 
 
 def _thing(rng: random.Random) -> str:

@@ -38,7 +38,7 @@ class Take:
         wrong_letters: Edit distance between `heard` and `text` in letters.
         letters: Number of letters in the text.
         wrong_words: Edit distance between `heard` and `text` in words.
-        words: Number of words in the text.
+        words: Number of words in the text; 0 in languages without blanks between words.
         metrics: Value of every `wand.evaluation.metric.TestMetric`, by name; None if undefined.
     """
 
@@ -77,9 +77,9 @@ class Take:
         return self.ended == StopReason.LOOP
 
 
-def judge(example: Example, spoken: Generation, heard: str, seed: int, frame_rate: float) -> Take:
+def judge(example: Example, spoken: Generation, heard: str, seed: int, frame_rate: float, language: str = "en") -> Take:
     """Compare the transcript with the text and make a `Take`."""
-    wrong_letters, letters, wrong_words, words = errors(heard, example.text)
+    wrong_letters, letters, wrong_words, words = errors(heard, example.text, language)
     return Take(
         id=example.id,
         speaker=example.speaker,
@@ -118,8 +118,8 @@ class SpeechQuality:
         takes: Number of takes of these sentences.
         cer: Letter error rate of these takes.
         cer_interval: 95 % interval of `cer`, from resampled sentences.
-        wer: Word error rate of these takes.
-        wer_interval: 95 % interval of `wer`, from resampled sentences.
+        wer: Word error rate of these takes; None for languages without blanks between words.
+        wer_interval: 95 % interval of `wer`, from resampled sentences; None as `wer`.
         cer_unseen: CER in voices that were not trained on; None if there are none.
         cer_by_length: CER for each range of recording lengths.
         duration: Seconds spoken divided by seconds recorded.
@@ -133,8 +133,8 @@ class SpeechQuality:
     takes: int
     cer: float
     cer_interval: tuple[float, float]
-    wer: float
-    wer_interval: tuple[float, float]
+    wer: float | None
+    wer_interval: tuple[float, float] | None
     cer_unseen: float | None
     cer_by_length: dict[str, float]
     duration: float
@@ -153,15 +153,15 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
     """
     seen = [take for take in takes if take.speaker not in unseen] or list(takes)
     others = [take for take in takes if take.speaker in unseen]
-    sums = resampled_sums(counts(seen))
+    sums, words = resampled_sums(counts(seen)), sum(take.words for take in seen)
     buckets = {name: [t for t in seen if low <= t.recorded_seconds < high] for name, low, high in _buckets()}
     return SpeechQuality(
         sentences=len({take.id for take in seen}),
         takes=len(seen),
         cer=error_rate(seen),
         cer_interval=interval(sums[:, 0] / sums[:, 1]),
-        wer=sum(t.wrong_words for t in seen) / sum(t.words for t in seen),
-        wer_interval=interval(sums[:, 2] / sums[:, 3]),
+        wer=sum(t.wrong_words for t in seen) / words if words else None,
+        wer_interval=interval(sums[:, 2] / sums[:, 3]) if words else None,
         cer_unseen=error_rate(others) if others and len(others) < len(takes) else None,
         cer_by_length={name: error_rate(part) for name, part in buckets.items() if part},
         duration=sum(t.seconds for t in seen) / sum(t.recorded_seconds for t in seen),

@@ -26,13 +26,14 @@ def spoken_columns(result: TestResult) -> list[Column[Row]]:
     unseen = [
         _spoken("unseen voice", lambda s: percent(s.cer_unseen), "unseen voice: CER in voices that were not trained on")
     ]
+    words = [_spoken("WER % [95 %]", lambda s: percent(s.wer, s.wer_interval))]
     return [
         _spoken(
             "CER % [95 %]",
             lambda s: percent(s.cer, s.cer_interval),
             "CER, WER: wrong letters (words) in the recogniser's transcript, as a share of those in the text",
         ),
-        _spoken("WER % [95 %]", lambda s: percent(s.wer, s.wer_interval)),
+        *(words if all(speech.wer is not None for speech in speeches) else []),
         *(unseen if any(speech.cer_unseen is not None for speech in speeches) else []),
         *(_bucket(name, first=name == buckets[0]) for name in buckets),
         _spoken("duration", lambda s: f"{s.duration:.2f}", "duration: seconds spoken over seconds recorded"),

@@ -115,7 +115,7 @@ def speak_takes(
     sounds = sounds_of(decoder.backbone, codec, decoder.window, conditionings, codes, voices)
     heard = recogniser.transcribe(sounds, codec.sample_rate)
     takes = [
-        judge(example, one, text, seed, decoder.backbone.frame_rate)
+        judge(example, one, text, seed, decoder.backbone.frame_rate, recogniser.language)
         for example, one, text in zip(share, spoken, heard, strict=True)
     ]
     if metrics:

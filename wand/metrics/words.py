@@ -10,25 +10,33 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from wand.recognition.base import Recogniser
-from wand.text.front_end import plain_words
+from wand.text.plain_words import has_blanks, plain_words
 
 
-def errors(heard: str, text: str) -> tuple[int, int, int, int]:
+def errors(heard: str, text: str, language: str = "en") -> tuple[int, int, int, int]:
     """Wrong letters, letters, wrong words and words of one sentence.
 
-    Wrong letters (words) are the edit distance between both texts after `wand.text.front_end.plain_words`.
+    Wrong letters (words) are the edit distance between both texts after `wand.text.plain_words.plain_words`. Languages
+    without blanks between words have only letters: their numbers of words are 0.
+
+    Args:
+        heard: The transcript.
+        text: The text.
+        language: Language of both (``en``, ``zh``).
 
     Raises:
         ValueError: If the text has no words.
     """
-    heard, text = plain_words(heard), plain_words(text)
+    heard, text = plain_words(heard, language), plain_words(text, language)
     if not text:
         raise ValueError("the text has no words: error rates need a text with at least one word")
+    if not has_blanks(language):
+        return Levenshtein.distance(heard, text), len(text), 0, 0
     words = text.split()
     return Levenshtein.distance(heard, text), len(text), Levenshtein.distance(heard.split(), words), len(words)
 
 
-def errors_by_part(heard: str, parts: Sequence[str]) -> list[tuple[int, int]]:
+def errors_by_part(heard: str, parts: Sequence[str], language: str = "en") -> list[tuple[int, int]]:
     """Wrong letters and letters of each part of a long text that was transcribed as a whole.
 
     The whole text is aligned once, along a shortest edit path. An inserted letter counts for the part before it.
@@ -36,15 +44,32 @@ def errors_by_part(heard: str, parts: Sequence[str]) -> list[tuple[int, int]]:
     Args:
         heard: The transcript of the whole text.
         parts: The parts of the text, in order; each has words.
+        language: Language of both.
     """
-    plain = [plain_words(part) for part in parts]
-    # The part of each letter of the text; the space between two parts belongs to the first part.
-    part_of = [i for i, part in enumerate(plain) for _ in range(len(part) + (i + 1 < len(plain)))]
+    text, part_of = _letters_of_parts(parts, language)
     wrong = [0] * len(parts)
-    for edit in Levenshtein.editops(" ".join(plain), plain_words(heard)):
+    for edit in Levenshtein.editops(text, plain_words(heard, language)):
         place = edit.src_pos - (edit.tag == "insert")  # an insertion is before `src_pos`
         wrong[part_of[max(place, 0)]] += 1
     return [(count, part_of.count(i)) for i, count in enumerate(wrong)]
+
+
+def _letters_of_parts(parts: Sequence[str], language: str) -> tuple[str, list[int]]:
+    """The plain words of the whole text, and the part of each letter. A blank belongs to the part before it."""
+    blank = " " if has_blanks(language) else ""
+    plain = [plain_words(part, language) for part in parts]
+    single = [i for i, part in enumerate(plain) for _ in range(len(part) + len(blank) * (i + 1 < len(plain)))]
+    text = plain_words(" ".join(parts), language)
+    if text == blank.join(plain):
+        return text, single
+    # A number at the end of a part and one at the beginning of the next have become one number.
+    part_of: list[int] = []
+    for edit in Levenshtein.opcodes(blank.join(plain), text):
+        last = max(edit.src_start, edit.src_end - 1)
+        part_of += [
+            single[min(edit.src_start + k, last, len(single) - 1)] for k in range(edit.dest_end - edit.dest_start)
+        ]
+    return text, part_of
 
 
 class ErrorRates(Metric):
@@ -70,10 +95,13 @@ class ErrorRates(Metric):
     def update(self, sounds: Sequence[Tensor], sample_rate: int, texts: Sequence[str]) -> None:
         """Add audio ``[N]`` and the text of each."""
         for heard, text in zip(self.recogniser.transcribe(sounds, sample_rate), texts, strict=True):
-            counts = errors(heard, text)
+            counts = errors(heard, text, self.recogniser.language)
             for name, count in zip(("wrong_letters", "letters", "wrong_words", "words"), counts, strict=True):
                 setattr(self, name, getattr(self, name) + count)
 
     def compute(self) -> dict[str, Tensor]:
-        """The rates ``cer`` and ``wer``. They exceed 1 if a transcript has more errors than the text has letters."""
+        """The rates ``cer`` and ``wer``. They exceed 1 if a transcript has more errors than the text has letters.
+
+        ``wer`` is NaN for languages without blanks between words.
+        """
         return {"cer": self.wrong_letters / self.letters, "wer": self.wrong_words / self.words}

@@ -64,6 +64,7 @@ class Backbone(nn.Module, ABC):
             its transcript. If False, it uses whole recordings with their transcripts.
         hears_references: Whether the conditioner needs the audio of a reference.
         reads_references: Whether the conditioner needs the codes of a reference.
+        language: Language that the front end reads, by its name in espeak-ng; None if the model reads plain text.
         licence: What the licence of the original weights requires; written to the card of an export.
     """
 
@@ -84,6 +85,7 @@ class Backbone(nn.Module, ABC):
     cut_references: bool = False
     hears_references: bool = False
     reads_references: bool = True
+    language: str | None = None
     licence: str = "These weights are derived from the original weights, whose licence applies to them."
 
     # -- every adapter implements these --------------------------------------------------------------------------

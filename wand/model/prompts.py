@@ -18,7 +18,7 @@ from wand.model.batch import Conditioning, left_pad
 from wand.model.columns import ColumnLayout, FlattenedLayout
 from wand.model.sampling import RepetitionAware, Sampling
 from wand.model.tokenizers import TextTokenizer
-from wand.text.front_end import phones
+from wand.text.front_end import AMERICAN, phones
 
 # Placeholders of a prompt, filled with text and with tokens.
 TEXTS = ("text", "reference_text", "speaker")
@@ -90,6 +90,7 @@ class SpeechFormat:
             its speech ``{reference}``. By default, `prompt` is used for all references.
         global_tokens: The tokens of ``{global_codes}``.
         front_end: Form of the text: ``raw``, or ``phones`` (needs espeak-ng).
+        language: Language of the phones, by its name in espeak-ng: ``en-us``, ``de``, ``cmn``.
         sampling: The sampling settings recommended for the model.
     """
 
@@ -101,6 +102,7 @@ class SpeechFormat:
     prompt_with_reference: str | None = None
     global_tokens: SpeechTokens | None = None
     front_end: Literal["raw", "phones"] = "raw"
+    language: str = AMERICAN
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
@@ -234,7 +236,9 @@ class PromptConditioner:
         return torch.stack([(self._global_ids == token).nonzero()[0, 0] for token in ids if token in self._global_ids])
 
     def _written(self, text: str) -> str:
-        return phones(text) if self.format.front_end == "phones" and text.strip() else text
+        if self.format.front_end == "raw" or not text.strip():
+            return text
+        return phones(text, self.format.language)
 
     def _part_ids(self, part: str, texts: dict[str, str], reference: Reference) -> Tensor:
         if part == "{reference}":

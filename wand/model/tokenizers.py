@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 
 from tokenizers import Tokenizer
 
+from wand.text.characters import RULES, compose
+
 Files = dict[str, bytes]
 """Small files of an original model, by relative name."""
 
@@ -71,12 +73,12 @@ class TextTokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """Short digest of the definition."""
-        return hashlib.sha256(self.definition.encode()).hexdigest()[:12]
+        """Short digest of the definition and of the rules for characters."""
+        return hashlib.sha256(f"{RULES} {self.definition}".encode()).hexdigest()[:12]
 
     def __call__(self, text: str) -> list[int]:
         """Ids of a text. Special tokens in the text are recognised; no others are added."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(compose(text), add_special_tokens=False).ids
         return ids
 
     def __len__(self) -> int:

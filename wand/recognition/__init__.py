@@ -7,6 +7,7 @@ from functools import lru_cache
 from wand.recognition.base import Recogniser
 from wand.recognition.embedded import EmbeddedRecogniser
 from wand.recognition.pretrained import PretrainedRecogniser
+from wand.text.characters import base_language
 
 EMBEDDED = "embedded"
 
@@ -14,11 +15,19 @@ __all__ = ["EMBEDDED", "EmbeddedRecogniser", "PretrainedRecogniser", "Recogniser
 
 
 @lru_cache(maxsize=2)
-def open_recogniser(name: str = EMBEDDED, device: str = "cpu") -> Recogniser:
+def open_recogniser(name: str = EMBEDDED, device: str = "cpu", language: str = "en") -> Recogniser:
     """Open a recogniser by name. It is cached, because every validation and table uses it.
 
     Args:
         name: ``embedded`` (for the speech of `wand.demo`), or a folder or name that transformers opens.
         device: Device of a transformers model; the embedded recogniser runs on the CPU.
+        language: Language of the speech (``en``, ``zh``).
+
+    Raises:
+        ValueError: If the recogniser cannot be opened, or does not know the language.
     """
-    return EmbeddedRecogniser() if name == EMBEDDED else PretrainedRecogniser(name, device)
+    if name != EMBEDDED:
+        return PretrainedRecogniser(name, device, language=language)
+    if base_language(language) != "en":
+        raise ValueError(f"the embedded recogniser knows English only, and the language is {language}: give another")
+    return EmbeddedRecogniser()

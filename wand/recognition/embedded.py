@@ -28,6 +28,8 @@ class EmbeddedRecogniser:
         folder: Folder with ``config.json`` and ``model.safetensors``; the network that comes with wand by default.
     """
 
+    language = "en"
+
     def __init__(self, folder: Path | None = None) -> None:
         self.network = load_network(folder or asset_folder("recogniser"))
 

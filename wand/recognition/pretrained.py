@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wand.files.audio import resample
+from wand.text.characters import base_language
 
 
 class PretrainedRecogniser:
@@ -18,12 +19,13 @@ class PretrainedRecogniser:
         name: Folder, or name of a model that has been downloaded from a hub, such as ``openai/whisper-large-v3``.
         device: Device of the model.
         batch_size: Number of sounds in a batch.
+        language: Language of the speech (``en``, ``zh``). A model of several languages transcribes in it.
 
     Raises:
-        ValueError: If the model cannot be opened. Nothing is downloaded.
+        ValueError: If the model cannot be opened, or does not know the language. Nothing is downloaded.
     """
 
-    def __init__(self, name: str, device: str = "cpu", batch_size: int = 16) -> None:
+    def __init__(self, name: str, device: str = "cpu", batch_size: int = 16, language: str = "en") -> None:
         from transformers import (
             MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
             AutoConfig,
@@ -48,6 +50,8 @@ class PretrainedRecogniser:
             ) from error
         self.sample_rate = int(extractor.sampling_rate)
         self.batch_size = batch_size
+        self.language = language
+        self._options = _language_options(name, getattr(model, "generation_config", None), language) if writes else {}
         # The pipeline's type annotations do not say that it takes lists.
         self._listen: Any = pipeline(
             "automatic-speech-recognition",
@@ -63,6 +67,20 @@ class PretrainedRecogniser:
         texts = [""] * len(sounds)
         audible = [i for i in range(len(sounds)) if len(sounds[i]) >= sample_rate // 20]
         inputs = [resample(sounds[i].float().cpu(), sample_rate, self.sample_rate).numpy() for i in audible]
-        for i, result in zip(audible, self._listen(inputs, batch_size=self.batch_size), strict=True):
+        heard = self._listen(inputs, batch_size=self.batch_size, generate_kwargs=self._options)
+        for i, result in zip(audible, heard, strict=True):
             texts[i] = result["text"]
         return texts
+
+
+def _language_options(name: str, generation: Any, language: str) -> dict[str, str]:
+    """Options that make a model of several languages, such as Whisper, transcribe in one."""
+    languages = getattr(generation, "lang_to_id", None)
+    base = base_language(language)
+    if not getattr(generation, "is_multilingual", False) or languages is None:
+        if getattr(generation, "is_multilingual", None) is False and base != "en":
+            raise ValueError(f"recogniser {name!r} knows English only, and the language is {language}: give another")
+        return {}
+    if f"<|{base}|>" not in languages:
+        raise ValueError(f"recogniser {name!r} does not know the language {language}: give another recogniser")
+    return {"language": base, "task": "transcribe"}

@@ -140,6 +140,11 @@ def _engine(language: str) -> Iterator[tuple[ctypes.CDLL, int]]:
             library.espeak_Terminate()
 
 
+def _encoded(text: str) -> bytes:
+    """The text for the library, which stops reading at a zero byte and takes no half of a surrogate pair."""
+    return text.replace("\0", " ").encode(errors="replace")
+
+
 def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
     """The pronunciation of texts: IPA with stress marks, spaces between words, no punctuation.
 
@@ -152,7 +157,8 @@ def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
         library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
         for text in texts:
-            rest = ctypes.c_char_p(text.encode())
+            # Without the blank, the library loses a last clause of one character: the 5 of "No. 5".
+            rest = ctypes.c_char_p(_encoded(f"{text} "))
             clauses = []
             while rest.value:  # each call of the library advances it by one clause
                 clauses.append(library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA).decode())
@@ -179,7 +185,7 @@ def _speak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[str, fl
         return 0
 
     callback = _Callback(collect)
-    data = text.encode()
+    data = _encoded(text)
     with _engine(voice.espeak_name) as (library, rate):
         library.espeak_ng_SetRandSeed(ctypes.c_long(_RANDOM_SEED))
         library.espeak_SetSynthCallback(callback)

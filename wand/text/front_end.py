@@ -1,11 +1,20 @@
-"""Converts text to the symbols of a model (letters or phones), and to the plain words that error rates compare."""
+"""Converts a text to the symbols of a model: letters or phones.
+
+The way of a text: one form for equal characters (`wand.text.characters`), a check that the language is written in these
+letters, English numbers and abbreviations as words (`wand.text.english`), phrases and their marks, phones of espeak-ng.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Literal
 
+from wand.text.characters import base_language, check_scripts, clean
+from wand.text.english import spell
+from wand.text.sentences import is_abbreviation
+
 FrontEnd = Literal["letters", "phones"]
+AMERICAN = "en-us"
 
 # The symbols that each front end can give.
 SYMBOLS: dict[FrontEnd, str] = {
@@ -13,75 +22,76 @@ SYMBOLS: dict[FrontEnd, str] = {
     "phones": " ,.?!abdefhijklmnoprstuvwxzæðŋɐɑɒɔəɚɛɜɡɪɫɬɹɾʃʊʌʒʔθᵻˈˌː\u0303\u0329",
 }
 
-_PUNCTUATION = re.compile(r"([.,?!;:]+)(?=\s|$)")
+# Marks that are heard as a pause or a melody. A dot inside 3.5 or wand.io is none of them.
+_MARK = re.compile(
+    r"""
+    [.…,?!;:،؟؛。！？，；：、।॥]+ (?=["')\]}]*(?:\s|$))  # before a blank; quotes and brackets may close first
+    | \.{3,} | […。！？，；、।॥]+                          # anywhere
+    | [?!;,:]+ (?=[^\W\d])                              # a blank is missing: "Who?No"
+    | [—–] | --+ | \s-(?=\s)                            # a dash
+    """,
+    re.VERBOSE,
+)
+_FULL_STOPS, _QUESTIONS, _CALLS = ".…。।॥", "?？؟", "!！"
+# espeak-ng marks words that it reads in another language: ``(fr)`` before and ``(en-us)`` after.
+_LANGUAGE_FLAG = re.compile(r"\([a-z]{2,3}(?:-[a-z0-9-]+)?\)")
 
 
-def letters(text: str) -> str:
+def letters(text: str, language: str = AMERICAN) -> str:
     """The text in lower case with single spaces. Numbers are not spelled out."""
-    return " ".join(text.lower().split())
+    return " ".join(clean(text).lower().split())
 
 
-def phones(text: str) -> str:
-    """IPA of espeak-ng's American English with stress marks. Numbers are spelled out; ``. , ? !`` are kept.
+def phones(text: str, language: str = AMERICAN) -> str:
+    """IPA of espeak-ng with stress marks. Numbers are spelled out; ``. , ? !`` are kept.
+
+    Args:
+        text: The text.
+        language: espeak-ng language.
 
     Raises:
-        ValueError: If espeak-ng is not installed.
+        ValueError: If espeak-ng is not installed, or the language is not written in the letters of the text.
     """
     from wand.text.espeak import phonemes
 
-    parts = _PUNCTUATION.split(text)
-    spoken, marks = phonemes(parts[::2]), [*(_mark(m) for m in parts[1::2]), ""]
+    text = clean(text)
+    check_scripts(text, language)
+    if base_language(language) == "en":
+        text = spell(text)
+    phrases, marks = _split(text)
+    spoken = [" ".join(_LANGUAGE_FLAG.sub("", phrase).split()) for phrase in phonemes(phrases, language)]
     return " ".join(phrase + mark for phrase, mark in zip(spoken, marks, strict=True) if phrase)
-
-
-def _mark(punctuation: str) -> str:
-    last = punctuation[-1]
-    return "," if last in ";:" else last
 
 
 FRONT_ENDS = {"letters": letters, "phones": phones}
 
-# fmt: off
-_ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)
-_TENS = (
-    "zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-)
-_POWERS = ((1_000_000_000, "billion"), (1_000_000, "million"), (1000, "thousand"), (100, "hundred"))
-# fmt: on
+
+def _split(text: str) -> tuple[list[str], list[str]]:
+    """The phrases of a text, and the mark after each: ``. , ? !`` or nothing."""
+    phrases, marks, begin = [], [], 0
+    for found in _MARK.finditer(text):
+        if found[0] == "." and _goes_on(text, found.start()):
+            continue
+        phrases.append(text[begin : found.start()])
+        marks.append(_mark(found[0], text[found.end() :]))
+        begin = found.end()
+    return [*phrases, text[begin:]], [*marks, ""]
 
 
-def number_words(value: int) -> str:
-    """Spell a whole number below a trillion, for example 342 as `three hundred and forty two`.
-
-    Raises:
-        ValueError: If it is negative or too large.
-    """
-    if not 0 <= value < 10**12:
-        raise ValueError(f"value must lie in 0..{10**12 - 1}, got {value}")
-    if value < 20:
-        return _ONES[value]
-    if value < 100:
-        tens, rest = divmod(value, 10)
-        return _TENS[tens] if rest == 0 else f"{_TENS[tens]} {_ONES[rest]}"
-    size, name = next(power for power in _POWERS if power[0] <= value)
-    head, rest = divmod(value, size)
-    if rest == 0:
-        return f"{number_words(head)} {name}"
-    return f"{number_words(head)} {name} {'and ' if rest < 100 else ''}{number_words(rest)}"
+def _goes_on(text: str, stop: int) -> bool:
+    """Whether the sentence goes on after a full stop: it ends an abbreviation or initials, and words follow."""
+    word = text[text.rfind(" ", 0, stop) + 1 : stop]
+    return word not in ("I", "a") and bool(text[stop + 1 :].strip("\"')]} ")) and is_abbreviation(text, stop)
 
 
-def plain_words(text: str) -> str:
-    """The text as error rates compare it: lower case, numbers as words, no punctuation, hyphens as spaces."""
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower().replace("\u2019", "'"))
-    text = re.sub(r"\d+(?:\.\d+)?", lambda found: f" {_spell(found[0])} ", text)
-    kept = "".join(c if c.isalpha() or c == "'" else " " for c in text)
-    return " ".join(word for word in (piece.strip("'") for piece in kept.split()) if word)
-
-
-def _spell(number: str) -> str:
-    whole, _, digits = number.partition(".")
-    words = number_words(int(whole)) if len(whole) <= 12 else " ".join(_ONES[int(digit)] for digit in whole)
-    return words if not digits else f"{words} point {' '.join(_ONES[int(digit)] for digit in digits)}"
+def _mark(punctuation: str, following: str) -> str:
+    """One mark for a run of punctuation. An ellipsis inside a sentence is a short pause."""
+    if any(mark in punctuation for mark in _QUESTIONS):
+        return "?"
+    if any(mark in punctuation for mark in _CALLS):
+        return "!"
+    goes_on = following.lstrip("\"')]} ")[:1].islower()
+    ellipsis = "…" in punctuation or "..." in punctuation
+    if any(mark in punctuation for mark in _FULL_STOPS) and not (ellipsis and goes_on):
+        return "."
+    return ","

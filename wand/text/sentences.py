@@ -82,10 +82,15 @@ def _ends_sentence(text: str, end: re.Match[str]) -> bool:
         return False
     if end[1] != ".":
         return True
-    word = text[text.rfind(" ", 0, end.start()) + 1 : end.start()].lstrip("\"'“‘«([{").lower()
+    return not is_abbreviation(text, end.start())
+
+
+def is_abbreviation(text: str, stop: int) -> bool:
+    """Whether the full stop at ``text[stop]`` ends an abbreviation or initials, and not a sentence."""
+    word = text[text.rfind(" ", 0, stop) + 1 : stop].lstrip("\"'“‘«([{").lower()
     if word in _BEFORE_NUMBERS:
-        return not following.isdigit()
-    return word not in _ABBREVIATIONS and not _INITIALS.fullmatch(word)
+        return text[stop + 1 :].lstrip(" ")[:1].isdigit()
+    return word in _ABBREVIATIONS or _INITIALS.fullmatch(word) is not None
 
 
 def _shortened(text: str, limit: int) -> list[str]:

@@ -131,7 +131,7 @@ class WandModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint belongs to this model and that only the teacher is missing."""
         saved, own = checkpoint["hyper_parameters"]["backbone"], self.backbone.spec()
-        if saved != own:
+        if not _describes(saved, own):
             raise ValueError(f"the checkpoint holds another backbone: {describe_difference(saved, own)}")
         keys = set(self.state_dict())
         if keys != set(checkpoint["state_dict"]):
@@ -251,6 +251,13 @@ def masked_share(lengths: Tensor, window: Windows) -> Tensor:
     if window.smallest is None:
         return torch.zeros((), device=lengths.device)
     return (lengths - window.smallest).clamp(min=0).sum() / (lengths + 1).sum()
+
+
+def _describes(saved: Any, own: Any) -> bool:
+    """Whether a stored spec describes a model. Settings that were added since then are missing in it."""
+    if isinstance(saved, dict) and isinstance(own, dict):
+        return saved.keys() <= own.keys() and all(_describes(value, own[name]) for name, value in saved.items())
+    return bool(saved == own)
 
 
 def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
