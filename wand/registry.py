@@ -16,8 +16,8 @@ BACKBONES = {
 }
 ENTRY_POINT_GROUP = "wand.backbones"
 
-# Codecs that run in the released model's own environment: modules with ``CODEC``, a `wand.codecs.worker.CodecFacts`,
-# and beside each a script ``codec_worker.py``.
+# Codecs that run in the released model's own environment: modules with ``CODEC``, a `wand.codecs.facts.CodecFacts`,
+# and beside each a script ``worker/codec_worker.py``.
 CODECS = {
     "cosyvoice2": "wand.backbones.cosyvoice.codec",
     "index_tts": "wand.backbones.index_tts.codec",

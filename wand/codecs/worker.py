@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib
-import json
-import os
-import queue
-import subprocess
-import tempfile
+import math
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from wand.codecs.base import Codec, CodecUnavailable
+from wand.codecs.facts import CodecFacts
 from wand.codecs.reference import Reference
-from wand.codecs.workers.serve import ANSWER, pack, unpack
+from wand.codecs.worker_process import WorkerProcess, one_line
+from wand.codecs.workers.serve import pack, unpack
 from wand.files.weights import file_digest
 from wand.registry import CODECS
 
-WORKERS = Path(__file__).parent / "workers"
+# Largest answer in bytes, beside the codes or the sound that were asked for: 8 bytes each, written in base64.
+LARGEST_ANSWER = 1 << 20
+BYTES_PER_NUMBER = 11
 
-
-@dataclass(frozen=True, slots=True)
-class CodecFacts:
-    """Properties of a codec, known before it runs.
-
-    Args:
-        sample_rate: Sample rate of the audio, in Hz.
-        frame_rate: Frames of codes per second, in Hz.
-        num_codebooks: K.
-        codebook_size: Number of codes in one codebook.
-        needs_reference: Whether decoding needs the voice.
-        weights: File of the release that determines the codes; empty for your own script.
-        needs_latents: Whether the vocoder takes latents of the model instead of codes.
-        has_global_codes: Whether decoding takes global codes of the voice instead of reference audio.
-    """
-
-    sample_rate: int
-    frame_rate: float
-    num_codebooks: int
-    codebook_size: int
-    needs_reference: bool
-    weights: str = ""
-    needs_latents: bool = False
-    has_global_codes: bool = False
+Made = TypeVar("Made")
 
 
 def find_codec(model: str) -> tuple[CodecFacts, Path] | None:
@@ -59,7 +35,7 @@ def find_codec(model: str) -> tuple[CodecFacts, Path] | None:
         return None
     module = importlib.import_module(CODECS[model])
     facts: CodecFacts = module.CODEC
-    return facts, Path(str(module.__file__)).with_name("codec_worker.py")
+    return facts, Path(str(module.__file__)).parent / "worker" / "codec_worker.py"
 
 
 class WorkerCodec(Codec):
@@ -75,7 +51,7 @@ class WorkerCodec(Codec):
         timeout: Maximum time to wait for an answer, in seconds (default: 600).
 
     Raises:
-        ValueError: If there is no such model or script.
+        ValueError: If there is no such model or script, or its description of the codec is wrong.
     """
 
     def __init__(
@@ -90,19 +66,21 @@ class WorkerCodec(Codec):
         self.model = model
         self.settings = {"release": release, "repository": repository, "device": device}
         self.python = python
+        if math.isnan(timeout) or timeout <= 0:
+            raise ValueError(f"timeout {timeout} of the codec worker is not positive: give seconds")
         self.timeout = timeout
         self._process: WorkerProcess | None = None
+        self._end: weakref.finalize[..., Self] | None = None
         self._lock = threading.RLock()  # threads share the worker, which handles one request at a time
-        self._heard: tuple[tuple[int, bytes], dict[str, Any]] | None = None
+        self._heard: tuple[tuple[int, bytes], tuple[Tensor, Tensor | None]] | None = None
         known = find_codec(model)
         self.script = Path(model) if known is None else known[1]
         if not self.script.is_file():
             raise ValueError(f"codec worker {model!r} is neither one of {', '.join(CODECS)} nor a script")
-        facts = CodecFacts(**self.ask("describe")) if known is None else known[0]
+        self._facts = facts = self._describe() if known is None else known[0]
         self.sample_rate, self.frame_rate = facts.sample_rate, facts.frame_rate
         self.num_codebooks, self.codebook_size = facts.num_codebooks, facts.codebook_size
         self.needs_reference, self.needs_latents = facts.needs_reference, facts.needs_latents
-        self._weights, self._has_global_codes = facts.weights, facts.has_global_codes
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle only the settings. Each copy starts its own worker process."""
@@ -110,47 +88,63 @@ class WorkerCodec(Codec):
         arguments = (settings["release"], settings["repository"], settings["device"], self.timeout)
         return type(self), (self.model, self.python, *arguments)
 
+    def _describe(self) -> CodecFacts:
+        try:
+            return self._checked("describe", partial(CodecFacts.described, self.ask("describe")))
+        except ValueError as error:
+            self.close()
+            raise CodecUnavailable(str(error)) from error
+
     @property
     def fingerprint(self) -> str:
         """Digest of the weights that determine the codes, or of your own script."""
-        file = Path(str(self.settings["release"])) / self._weights if self._weights else self.script
+        weights = self._facts.weights
+        file = Path(str(self.settings["release"])) / weights if weights else self.script
         if not file.is_file():
             raise ValueError(f"no {file.name} in {file.parent}: set release of data.codec to the folder of the weights")
-        name = self.model if self._weights else self.script.stem
-        return f"{name}-{file_digest(file)[:12]}"
+        return f"{self.model if weights else self.script.stem}-{file_digest(file)[:12]}"
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Encode audio ``[B, 1, N]`` to codes ``[B, K, F]``, row by row. All rows have the same length."""
-        return torch.stack([torch.from_numpy(self._hear(row[0], sample_rate)["codes"]) for row in audio])
+        """Encode audio ``[B, 1, N]`` to codes ``[B, K, F]``, row by row. All rows have the same length.
+
+        Raises:
+            ValueError: If the worker refuses a sound, or its codes do not fit the description of the codec.
+        """
+        return self._stacked("encode", [self._hear(row[0], sample_rate)[0] for row in audio])
 
     def global_codes(self, audio: Tensor, sample_rate: int) -> Tensor | None:
         """Global codes ``[B, G]`` of the voice; None if the codec has none."""
-        found = [self._hear(row[0], sample_rate).get("global_codes") for row in audio]
-        return None if found[0] is None else torch.stack([torch.from_numpy(voice) for voice in found])
+        found = [self._hear(row[0], sample_rate)[1] for row in audio]
+        voices = [voice for voice in found if voice is not None]
+        return self._stacked("encode", voices) if len(voices) == len(found) else None
 
-    def _hear(self, audio: Tensor, sample_rate: int) -> dict[str, Any]:
+    def _hear(self, audio: Tensor, sample_rate: int) -> tuple[Tensor, Tensor | None]:
         """Codes and, if the codec has them, global codes of a sound. The answer for the last sound is cached."""
         samples = audio.detach().float().cpu().numpy()
-        key = sample_rate, samples.tobytes()
+        key, seconds = (sample_rate, samples.tobytes()), len(samples) / sample_rate
+        most = self.num_codebooks * self._facts.frames_of(seconds)[1]
         with self._lock:
             if self._heard is None or self._heard[0] != key:
-                self._heard = key, self.ask("encode", audio=samples, sample_rate=sample_rate)
+                answer = self.ask("encode", most, audio=samples, sample_rate=sample_rate)
+                codes = self._checked("encode", lambda: self._facts.codes(answer, seconds))
+                self._heard = key, (codes, self._checked("encode", lambda: self._facts.global_codes(answer)))
             return self._heard[1]
 
     def decode(self, codes: Tensor, reference: Reference | None = None) -> Tensor:
         """Decode codes ``[B, K, F]`` to audio ``[B, 1, N]``, row by row.
 
         Raises:
-            ValueError: If the reference lacks something that the codec needs.
+            ValueError: If the reference lacks something that the codec needs, the worker refuses, or its sound does not
+                fit the description of the codec.
         """
         voice = self._voice(reference)
-        sounds = [self.ask("decode", codes=row.cpu().numpy(), **voice)["audio"] for row in codes]
-        return torch.stack([torch.from_numpy(sound)[None] for sound in sounds])
+        sounds = [self._sound("decode", row.shape[1], codes=row.cpu().numpy(), **voice)[None] for row in codes]
+        return self._stacked("decode", sounds)
 
     def _voice(self, reference: Reference | None) -> dict[str, Any]:
         if self.needs_latents:
             raise ValueError(f"the vocoder of {self.model} takes latents, not codes: call vocode")
-        if self._has_global_codes:
+        if self._facts.has_global_codes:
             if reference is None or reference.global_codes is None:
                 raise ValueError(f"the codec {self.model} needs the voice's global codes: give a reference with them")
             return {"global_codes": reference.global_codes.cpu().numpy()}
@@ -163,134 +157,85 @@ class WorkerCodec(Codec):
 
     def vocode(self, latents: Tensor, reference: Reference | None) -> Tensor:
         """Turn latents ``[F, D]`` into audio ``[N]``, in the voice of a reference with audio."""
-        given = {"latents": latents.float().cpu().numpy(), **self._sound_of(reference)}
-        return torch.from_numpy(self.ask("vocode", **given)["audio"])
+        voice = self._sound_of(reference)
+        return self._sound("vocode", len(latents), latents=latents.float().cpu().numpy(), **voice)
+
+    def _sound(self, request: str, frames: int, **arguments: Any) -> Tensor:
+        answer = self.ask(request, self._facts.samples_of(frames)[1], **arguments)
+        return self._checked(request, lambda: self._facts.audio(answer, frames))
+
+    def _stacked(self, request: str, rows: list[Tensor]) -> Tensor:
+        if len({row.shape for row in rows}) > 1:
+            shapes = " and ".join(sorted({str(list(row.shape)) for row in rows})[:2])
+            raise ValueError(f"{self._name}: {request!r} gave rows of different shapes, {shapes}")
+        return torch.stack(rows)
+
+    def _checked(self, request: str, check: Callable[[], Made]) -> Made:
+        """The result of a check of an answer, with the name of the worker in its error."""
+        try:
+            return check()
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {request!r} gave {error}: correct the script") from error
+
+    @property
+    def _name(self) -> str:
+        return f"codec worker {self.script.name} run by {self.python}"
 
     def to(self, device: torch.device | str) -> Self:
         """Do nothing: the argument `device` of the class chooses the device."""
         return self
 
-    def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+    def ask(self, request: str, most: int = 0, /, **arguments: Any) -> dict[str, Any]:
         """Send one request and return its answer. Arrays are numpy arrays.
 
+        Args:
+            request: Name of the request.
+            most: Numbers in the largest valid answer. A larger answer is not read.
+            arguments: Arguments of the request.
+
         Raises:
-            ValueError: If the worker reports an error, dies or does not answer in time.
+            ValueError: If the worker reports an error, dies, does not answer in time or answers something invalid.
             CodecUnavailable: If the worker cannot start, or fails before its first answer.
         """
         with self._lock:
-            if self._process is None:
-                self._process = WorkerProcess([self.python, "-u", str(self.script), json.dumps(self.settings)])
+            process = self._started()
             try:
-                answer = self._process.ask(request, pack(arguments), self.timeout)
-            except ValueError:
-                self.close()
+                answer = process.ask(request, pack(arguments), self.timeout, LARGEST_ANSWER + BYTES_PER_NUMBER * most)
+                if "error" not in answer:
+                    return self._unpacked(process, request, answer["result"])
+            except BaseException:  # whatever comes next from this process answers another request
+                self.close(wait=False)
                 raise
-        if "error" in answer:
-            kind = ValueError if answer.get("made", True) else CodecUnavailable
-            raise kind(f"codec worker {self.script.name}: {answer['error']}")
-        result: dict[str, Any] = unpack(answer["result"])
+        said = one_line(answer["error"], 500)
+        if answer.get("made", True):
+            raise ValueError(f"codec worker {self.script.name}: {said}")
+        raise CodecUnavailable(f"{self._name}: {said}")
+
+    def _unpacked(self, process: WorkerProcess, request: str, packed: dict[str, Any]) -> dict[str, Any]:
+        try:
+            result: dict[str, Any] = unpack(packed)
+        except (ValueError, RecursionError) as error:
+            raise process.failure(f"answered {request!r} wrongly: {one_line(str(error))}") from None
+        if not isinstance(result, dict):
+            raise process.failure(f"answered {request!r} with one array, not with a dict")
         return result
 
-    def close(self) -> None:
-        """End the process. The next request starts a new one."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+    def _started(self) -> WorkerProcess:
+        """The process of this codec. A fork of Python does not use the process of its parent."""
+        if self._process is None or not self._process.is_ours:
+            self._process = WorkerProcess(self.python, self.script, self.settings)
+            self._end = weakref.finalize(self, self._process.close)
+        return self._process
 
+    def close(self, wait: bool = True) -> None:
+        """End the process. The next request starts a new one.
 
-class WorkerProcess:
-    """A child process that answers each JSON line with one JSON line. Other output goes to a log, kept after a failure.
-
-    Args:
-        command: Program and arguments.
-
-    Raises:
-        CodecUnavailable: If it cannot be started.
-    """
-
-    def __init__(self, command: list[str]) -> None:
-        self.program = command[0]
-        # The user's own script must find `serve`.
-        paths = [str(WORKERS), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.log = tempfile.NamedTemporaryFile(prefix="wand-codec-", suffix=".log", delete=False)  # noqa: SIM115
-        try:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.log,
-                text=True,
-                encoding="utf-8",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            )
-        except OSError as error:
-            self._remove_log()
-            raise CodecUnavailable(f"codec worker: {self.program} cannot be started ({error.strerror})") from error
-        self._answers: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self._count = 0
-        self._failed = False
-        atexit.register(self.close)
-
-    def _lines(self) -> Iterator[str]:
-        assert self.process.stdout is not None
-        yield from self.process.stdout
-
-    def _read(self) -> None:
-        for line in self._lines():
-            if line.startswith(ANSWER):
-                self._answers.put(line)
-            else:  # printed before `serve` reserved stdout for answers
-                self.log.write(line.encode())
-        self._answers.put(None)
-
-    def ask(self, request: str, arguments: Any, timeout: float) -> dict[str, Any]:
-        """Send one request and return its answer."""
-        self._count += 1
-        assert self.process.stdin is not None
-        line = json.dumps({"id": self._count, "do": request, "arguments": arguments})
-        with suppress(BrokenPipeError):  # reported below
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
-        try:
-            answer = self._answers.get(timeout=timeout)
-        except queue.Empty:
-            raise self._failure(f"did not answer {request!r} in {timeout:g} s") from None
-        if answer is None:
-            raise self._failure(f"has ended: {self._last_words()}")
-        made: dict[str, Any] = json.loads(answer)
-        assert made["id"] == self._count, "a worker must answer in order"
-        return made
-
-    def _failure(self, what: str) -> ValueError:
-        self._failed = True
-        kind = CodecUnavailable if self._count == 1 else ValueError
-        return kind(f"codec worker {self.program} {what} (log: {self.log.name})")
-
-    def _last_words(self) -> str:
-        said = Path(self.log.name).read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in reversed(said) if line.strip()), "it printed nothing")
-
-    def close(self) -> None:
-        """End the process."""
-        atexit.unregister(self.close)
-        if self._failed:
-            self.process.kill()  # it may stay busy for a long time
-        if self.process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self.process.stdin.close()  # ends the loop of the worker
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._reader.join(timeout=5)  # the reader writes to the log
-        if self._failed:
-            self.log.close()
-        else:
-            self._remove_log()
-
-    def _remove_log(self) -> None:
-        self.log.close()
-        Path(self.log.name).unlink(missing_ok=True)
+        Args:
+            wait: Whether it may finish what it does.
+        """
+        with self._lock:
+            if self._process is not None:
+                assert self._end is not None
+                self._end.detach()
+                self._process.close(wait)
+                self._process = None

@@ -1,8 +1,11 @@
 """The worker side of the codec protocol: requests are JSON lines on stdin, answers are JSON lines on stdout.
 
-This module runs in the environment of the released model and needs only the standard library and numpy. A script calls
-`serve` with a function that makes an object with methods (``encode``, ``decode``, ...). Arrays are numpy arrays.
+This module runs in the environment of the released model and needs only the standard library (Python 3.8 or later) and
+numpy. A script calls `serve` with a function that makes an object with methods (``encode``, ``decode``, ...). Arrays
+are numpy arrays.
 """
+
+from __future__ import annotations
 
 import base64
 import json
@@ -15,27 +18,65 @@ import numpy as np
 
 # First characters of a line with an answer.
 ANSWER = '{"id":'
+# Kinds of arrays that may be sent: booleans, integers and floats.
+KINDS = "biuf"
 
 
-def pack(value: Any) -> Any:
-    """Convert arrays, also inside dicts, to ``{"dtype", "shape", "data"}``."""
+def pack(value: Any, name: str = "the answer") -> Any:
+    """Convert arrays, also inside dicts, to ``{"dtype", "shape", "data"}``, and numpy's numbers to plain ones.
+
+    Raises:
+        ValueError: If a value is neither a number, a string, a list, a dict nor an array of numbers.
+    """
     if isinstance(value, np.ndarray):
+        if value.dtype.kind not in KINDS:
+            raise ValueError(f"{name} is an array of dtype {value.dtype}: give an array of numbers")
         little = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("<")))
         data = base64.b64encode(little.tobytes()).decode()
         return {"dtype": little.dtype.str, "shape": list(value.shape), "data": data}
+    if isinstance(value, np.generic):
+        return pack(value.item(), name)
     if isinstance(value, dict):
-        return {name: pack(part) for name, part in value.items()}
-    return value
+        return {key: pack(part, str(key)) for key, part in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str, list, tuple)):
+        return value
+    raise ValueError(f"{name} is a {type(value).__name__}: give a numpy array or a plain value")
 
 
 def unpack(value: Any) -> Any:
-    """Convert the output of `pack` back to arrays."""
+    """Convert the output of `pack` back to arrays.
+
+    Raises:
+        ValueError: If dtype, shape and data of an array do not fit together. Nothing of the claimed size is allocated.
+    """
     if isinstance(value, dict) and set(value) == {"dtype", "shape", "data"}:
-        flat = np.frombuffer(base64.b64decode(value["data"]), dtype=value["dtype"])
-        return flat.reshape(value["shape"]).copy()
+        return _array(value["dtype"], value["shape"], value["data"])
     if isinstance(value, dict):
         return {name: unpack(part) for name, part in value.items()}
     return value
+
+
+def _array(dtype: Any, shape: Any, data: Any) -> np.ndarray:
+    try:
+        kind = np.dtype(dtype if isinstance(dtype, str) else "O")
+    except (TypeError, ValueError):
+        kind = np.dtype("O")
+    if kind.kind not in KINDS:
+        raise ValueError(f"an array has dtype {str(dtype)[:40]!r}, which is no dtype of numbers")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 32:
+        raise ValueError(f"an array has shape {str(shape)[:40]}, which is no list of sizes")
+    if not isinstance(data, str):
+        raise ValueError(f"the data of an array are a {type(data).__name__}, not a string")
+    count = 1
+    for size in shape:
+        count *= size
+    try:
+        found = base64.b64decode(data, validate=True)
+    except ValueError:
+        raise ValueError("the data of an array are not in base64") from None
+    if len(found) != count * kind.itemsize:
+        raise ValueError(f"an array has shape {shape} and dtype {kind}, but {len(found)} bytes of data")
+    return np.frombuffer(found, dtype=kind).reshape(shape).copy()
 
 
 def serve(make: Callable[[dict[str, Any]], Any]) -> None:
@@ -45,14 +86,20 @@ def serve(make: Callable[[dict[str, Any]], Any]) -> None:
         make: Called once, with the settings (a dict with release, repository and device). Returns the object that
             answers.
     """
-    # Keep stdout for answers only, and send everything that upstream prints to stderr.
+    # Keep stdin and stdout for the protocol: what upstream prints goes to stderr, and what it asks finds no answer.
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    sys.stdout.flush()
     os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    answers.write("\n")  # ends a line that was printed without its end
     settings = json.loads(sys.argv[1])
     if settings.get("repository"):
         sys.path.insert(0, settings["repository"])
     codec = None
-    for line in sys.stdin:
+    for line in requests:
         request = json.loads(line)
         answer: dict[str, Any] = {"id": request["id"]}
         try:
@@ -62,7 +109,10 @@ def serve(make: Callable[[dict[str, Any]], Any]) -> None:
                 del answer["made"]
             arguments = unpack(request.get("arguments", {}))
             answer["result"] = pack(getattr(codec, request["do"])(**arguments))
+            written = json.dumps(answer)
         except Exception as error:  # sent to the parent process, which raises it
             reason = " ".join(str(error).split())
+            answer.pop("result", None)
             answer["error"] = f"{type(error).__name__}: {reason}"
-        print(json.dumps(answer), file=answers, flush=True)
+            written = json.dumps(answer)
+        print(written, file=answers, flush=True)
