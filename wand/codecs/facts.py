@@ -108,10 +108,7 @@ class CodecFacts:
         if not least <= codes.shape[1] <= most:
             expected = f"{least} to {most}, at {self.frame_rate:g} frames per second"
             raise ValueError(f"{codes.shape[1]} frames of codes for {seconds:.3f} s of sound, not {expected}")
-        if codes.size and not (0 <= codes.min() and codes.max() < self.codebook_size):
-            wrong = codes.min() if codes.min() < 0 else codes.max()
-            raise ValueError(f"the code {wrong}, which is not in 0 .. {self.codebook_size - 1}")
-        return torch.from_numpy(codes.astype(np.int64))
+        return _in_range("code", codes, self.codebook_size - 1)
 
     def global_codes(self, answer: Mapping[str, Any]) -> Tensor | None:
         """The global codes ``[G]``, int64, in the answer to ``encode``; None if the codec has none.
@@ -124,10 +121,7 @@ class CodecFacts:
         codes = _array(answer, "global_codes", "iu")
         if codes.ndim != 1 or not 1 <= codes.size <= MOST_GLOBAL_CODES:
             raise ValueError(f"global_codes of shape {list(codes.shape)}, not [1 to {MOST_GLOBAL_CODES}]")
-        if codes.min() < 0 or codes.max() > MOST_CODES:
-            wrong = codes.min() if codes.min() < 0 else codes.max()
-            raise ValueError(f"the global code {wrong}, which is not in 0 .. {MOST_CODES}")
-        return torch.from_numpy(codes.astype(np.int64))
+        return _in_range("global code", codes, MOST_CODES)
 
     def audio(self, answer: Mapping[str, Any], frames: int) -> Tensor:
         """The sound ``[N]``, float32, in the answer to ``decode`` or ``vocode`` for this many frames.
@@ -164,6 +158,13 @@ def _array(answer: Mapping[str, Any], name: str, kinds: str) -> np.ndarray:
         wanted = "floats" if kinds == "f" else "integers"
         raise ValueError(f"{name} of dtype {value.dtype}, not {wanted}")
     return value
+
+
+def _in_range(name: str, codes: np.ndarray, last: int) -> Tensor:
+    for wrong in (codes.min(), codes.max()) if codes.size else ():
+        if not 0 <= wrong <= last:
+            raise ValueError(f"the {name} {wrong}, which is not in 0 .. {last}")
+    return torch.from_numpy(codes.astype(np.int64))
 
 
 def _is_number(value: Any) -> bool:

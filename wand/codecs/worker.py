@@ -70,7 +70,7 @@ class WorkerCodec(Codec):
             raise ValueError(f"timeout {timeout} of the codec worker is not positive: give seconds")
         self.timeout = timeout
         self._process: WorkerProcess | None = None
-        self._end: weakref.finalize[..., Self] | None = None
+        self._end: weakref.finalize[..., Any] | None = None
         self._lock = threading.RLock()  # threads share the worker, which handles one request at a time
         self._heard: tuple[tuple[int, bytes], tuple[Tensor, Tensor | None]] | None = None
         known = find_codec(model)

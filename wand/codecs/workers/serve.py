@@ -66,7 +66,7 @@ def _array(dtype: Any, shape: Any, data: Any) -> np.ndarray:
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 32:
         raise ValueError(f"an array has shape {str(shape)[:40]}, which is no list of sizes")
     if not isinstance(data, str):
-        raise ValueError(f"the data of an array are a {type(data).__name__}, not a string")
+        raise ValueError("the data of an array are no string")
     count = 1
     for size in shape:
         count *= size
