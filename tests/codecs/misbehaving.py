@@ -26,7 +26,7 @@ def answer(number):
     if fault == "json cut": say(good[:-9])
     elif fault == "extra bytes": say(good + " and more")
     elif fault == "two objects": say(good + good)
-    elif fault == "binary": sys.stdout.buffer.write(good[:20].encode() + b"\\xff\\xfe\\x00" + b"\\n"); sys.stdout.flush()
+    elif fault == "binary": sys.stdout.buffer.write(good[:20].encode() + b"\\xff\\xfe\\x00\\n")
     elif fault == "nested": say('{"id": %d, "result": %s' % (number, '{"a":' * 50000))
     elif fault == "long number": say('{"id": %s}' % ("9" * 6000))
     elif fault == "id of text": say(good.replace('{"id": %d' % number, '{"id": "%d"' % number))

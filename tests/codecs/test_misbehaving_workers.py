@@ -280,7 +280,7 @@ def test_descriptions_that_are_wrong(facts: dict[str, object], message: str) -> 
 def test_a_wrong_description_names_the_worker(tmp_path: Path) -> None:
     script = write(tmp_path, DESCRIBES)
     with pytest.raises(
-        CodecUnavailable, match="script.py run by .*: 'describe' gave sample_rate, frame_rate is missing"
+        CodecUnavailable, match=r"script.py run by .*: 'describe' gave sample_rate, frame_rate is missing"
     ):
         WorkerCodec(
             script, sys.executable, json.dumps({"num_codebooks": 1, "codebook_size": 1, "needs_reference": True})
@@ -321,7 +321,7 @@ def test_upstream_code_neither_reads_requests_nor_writes_answers(tmp_path: Path)
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
 def test_a_time_limit_is_positive(tmp_path: Path, timeout: float) -> None:
-    with pytest.raises(ValueError, match="timeout .* is not positive"):
+    with pytest.raises(ValueError, match=r"timeout .* is not positive"):
         WorkerCodec(write(tmp_path, BY_HAND), sys.executable, "", timeout=timeout)
 
 

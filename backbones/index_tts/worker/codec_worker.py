@@ -1,12 +1,17 @@
 """DVAE encoder and BigVGAN of IndexTTS 1.5 (upstream tag v1.5.0); codes at 24000 / 1024 Hz."""
 
+from __future__ import annotations
+
+import math
 import os
 from typing import Any
 
 import numpy as np
-from serve import serve
+from serve import check_length, serve
 
 RATE = 24000
+# The mel spectrogram of a speech needs more than 512 samples, the network for the voice five frames of a reference.
+SHORTEST_SPEECH, SHORTEST_REFERENCE = 513 / RATE, 1024 / RATE
 
 
 class IndexTTS:
@@ -17,6 +22,7 @@ class IndexTTS:
         from indextts.utils.feature_extractors import MelSpectrogramFeatures
         from omegaconf import OmegaConf
 
+        torch.set_grad_enabled(False)
         self.torch, self.device = torch, settings["device"]
         self.release = settings["release"]
         self.config = OmegaConf.load(os.path.join(self.release, "config.yaml"))
@@ -32,8 +38,7 @@ class IndexTTS:
             self._dvae = DiscreteVAE(**self.config.vqvae)
             self._dvae.load_state_dict(self._weights("dvae.pth"))
             self._dvae.eval().to(self.device)
-        with self.torch.no_grad():
-            found = self._dvae.get_codebook_indices(self._features(audio, sample_rate))
+        found = self._dvae.get_codebook_indices(self._features(audio, sample_rate, SHORTEST_SPEECH))
         return {"codes": found.reshape(1, -1).cpu().numpy().astype(np.int64)}
 
     def vocode(self, latents: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
@@ -46,14 +51,14 @@ class IndexTTS:
             self._vocoder.eval().to(self.device)
             self._vocoder.remove_weight_norm()
         given = self.torch.from_numpy(latents.astype(np.float32))[None].to(self.device)
-        voice = self._features(reference, sample_rate).transpose(1, 2)
-        with self.torch.no_grad():
-            audio, _ = self._vocoder(given, voice)
+        voice = self._features(reference, sample_rate, SHORTEST_REFERENCE).transpose(1, 2)
+        audio, _ = self._vocoder(given, voice)
         return {"audio": audio.reshape(-1).clamp(-1, 1).cpu().numpy().astype(np.float32)}
 
-    def _features(self, audio: np.ndarray, sample_rate: int) -> Any:
+    def _features(self, audio: np.ndarray, sample_rate: int, least: float) -> Any:
         if sample_rate != RATE:
             raise ValueError(f"IndexTTS takes audio at {RATE} Hz, not {sample_rate} Hz")
+        check_length(audio, sample_rate, least, math.inf, "IndexTTS takes")
         return self.mel(self.torch.from_numpy(audio.astype(np.float32))[None]).to(self.device)
 
     def _weights(self, name: str) -> Any:

@@ -1,9 +1,15 @@
 """BiCodec of Spark-TTS (upstream commit 2f1ea90): semantic tokens at 50 Hz, and 32 global tokens for the voice."""
 
+from __future__ import annotations
+
+import math
 from typing import Any
 
 import numpy as np
-from serve import serve
+from serve import check_length, serve
+
+# One window of wav2vec2, in seconds.
+SHORTEST = 400 / 16000
 
 
 class BiCodec:
@@ -14,6 +20,7 @@ class BiCodec:
         from sparktts.models.audio_tokenizer import BiCodecTokenizer
         from sparktts.utils.audio import audio_volume_normalize
 
+        torch.set_grad_enabled(False)  # wav2vec2 would keep every activation of a long sound
         self.torch, self.normalize = torch, audio_volume_normalize
         self.device = settings["device"]
         self.tokenizer = BiCodecTokenizer(settings["release"], device=torch.device(self.device))
@@ -22,6 +29,7 @@ class BiCodec:
         """Encode audio ``[N]`` at 16 kHz to semantic codes ``[1, F]`` and global codes ``[32]``."""
         if sample_rate != 16000:
             raise ValueError(f"BiCodec takes audio at 16 kHz, not {sample_rate} Hz")
+        check_length(audio, sample_rate, SHORTEST, math.inf, "BiCodec takes")
         torch, tokenizer = self.torch, self.tokenizer
         # Upstream normalises the volume of the files that it reads, if the config of the release says so.
         if tokenizer.config["volume_normalize"]:
@@ -32,8 +40,7 @@ class BiCodec:
             "ref_wav": torch.from_numpy(tokenizer.get_ref_clip(audio))[None].float().to(self.device),
             "feat": tokenizer.extract_wav2vec2_features(audio).to(self.device),
         }
-        with torch.no_grad():
-            semantic, voice = tokenizer.model.tokenize(batch)
+        semantic, voice = tokenizer.model.tokenize(batch)
         return {
             "codes": semantic.reshape(1, -1).cpu().numpy().astype(np.int64),
             "global_codes": voice.reshape(-1).cpu().numpy().astype(np.int64),
@@ -44,8 +51,7 @@ class BiCodec:
         torch = self.torch
         semantic = torch.from_numpy(codes).long().to(self.device)
         voice = torch.from_numpy(global_codes)[None].long().to(self.device)
-        with torch.no_grad():
-            audio = self.tokenizer.detokenize(voice, semantic)
+        audio = self.tokenizer.detokenize(voice, semantic)
         return {"audio": np.asarray(audio, dtype=np.float32).reshape(-1)}
 
 

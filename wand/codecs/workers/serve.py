@@ -79,6 +79,26 @@ def _array(dtype: Any, shape: Any, data: Any) -> np.ndarray:
     return np.frombuffer(found, dtype=kind).reshape(shape).copy()
 
 
+def check_length(audio: np.ndarray, sample_rate: int, least: float, most: float, taker: str) -> None:
+    """Refuse a sound ``[N]`` that upstream's code cannot take.
+
+    Args:
+        audio: The sound.
+        sample_rate: Its sample rate, in Hz.
+        least: Its minimum length, in seconds.
+        most: Its maximum length, in seconds.
+        taker: The beginning of the message: ``the tokenizer takes``.
+
+    Raises:
+        ValueError: If it is shorter or longer.
+    """
+    seconds = len(audio) / sample_rate
+    if seconds > most:
+        raise ValueError(f"{taker} {most:g} s at most, not {seconds:.1f} s")
+    if seconds < least:
+        raise ValueError(f"{taker} {least:.3f} s at least, not {seconds:.3f} s")
+
+
 def serve(make: Callable[[dict[str, Any]], Any]) -> None:
     """Answer requests until stdin ends.
 
