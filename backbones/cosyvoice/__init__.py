@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
 from wand.backbones.cosyvoice.conditioner import (
+    ADDED_TOKENS,
     CONTROL,
     CONTROL_ROWS,
     QWEN,
-    SPECIAL_TOKENS,
     SPEECH,
     TEXT,
     CosyVoiceArchitecture,
@@ -33,7 +33,9 @@ from wand.model.heads import LinearHead
 from wand.model.sampling import RepetitionAware, Sampling
 from wand.model.tokenizers import Files, TextTokenizer, read_files, write_files
 
-WEIGHTS = "llm.pt"
+WEIGHTS, WEIGHTS_SUFFIX = "llm.pt", ".pt"
+# Codes of silence and breath, by version (cosyvoice/cli/model.py). Upstream drops what exceeds five of them in a row.
+SILENT_CODES: dict[int, tuple[int, ...]] = {2: (), 3: (1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323)}
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json")
 CONFIG_KEYS = {
     "hidden_size": "hidden_size",
@@ -46,16 +48,18 @@ CONFIG_KEYS = {
 
 
 class CosyVoice2(Backbone):
-    """Reads and writes ``llm.pt`` and ``CosyVoice-BlankEN/`` of a released CosyVoice 2 or 3.
+    """Reads the weights and ``CosyVoice-BlankEN/`` of a released CosyVoice 2 or 3, and writes them as ``llm.pt``.
 
     Flow, vocoder and speech tokenizer are not part of this class; upstream's are used. Bi-streaming (text and speech in
     turns) is not supported, because its conditioning is not a prefix.
 
     Args:
-        pretrained: Folder of the release; None starts from random weights.
+        pretrained: Folder of the release, or a file of weights in it; None starts from random weights.
         architecture: Shape of a model without original weights.
-        instruction: An instruction in words for how to speak (upstream's instruct2); needs `pretrained`.
+        instruction: An instruction in words for how to speak (upstream's instruct2); needs `pretrained`. For version 3,
+            upstream's system sentence is put before it.
         bistream: Must be False.
+        weights: File of the weights in the folder. CosyVoice 3 also has ``llm.rl.pt``.
 
     Raises:
         ValueError: If not exactly one of `pretrained` and `architecture` is given, or the folder does not hold a model.
@@ -74,6 +78,7 @@ class CosyVoice2(Backbone):
         architecture: CosyVoiceArchitecture | None = None,
         instruction: str | None = None,
         bistream: bool = False,
+        weights: str = WEIGHTS,
     ) -> None:
         super().__init__(pretrained)
         if bistream:
@@ -83,9 +88,13 @@ class CosyVoice2(Backbone):
             )
         if (pretrained is None) == (architecture is None):
             raise ValueError("CosyVoice2 takes exactly one of `pretrained` and `architecture`")
+        if weights != WEIGHTS:
+            if pretrained is None or Path(weights).name != weights or Path(weights).suffix != WEIGHTS_SUFFIX:
+                raise ValueError(f"weights {weights!r} is not the name of a {WEIGHTS_SUFFIX} file in pretrained")
+            pretrained = str(Path(pretrained) / weights)
         self.pretrained = pretrained
         if architecture is None:
-            architecture = _read_architecture(self._folder)
+            architecture = _read_architecture(self._weights)
         self.stored_dtype = getattr(torch, architecture.dtype)
         self.shape = shape = replace(architecture, instruction=instruction or architecture.instruction)
         rows = self.speech_vocab_size = shape.speech_rows
@@ -93,6 +102,7 @@ class CosyVoice2(Backbone):
         end = shape.speech_tokens if shape.version == 2 else shape.speech_tokens + 1
         self.stop_ids = tuple(range(shape.speech_tokens, rows))
         self.layout = ColumnLayout(1, stop_id=end, filler_id=end + 2)
+        self.silent_codes = SILENT_CODES[shape.version]
         self.sampling = Sampling(top_k=25, top_p=0.8, repetition=RepetitionAware())
         config = Qwen2Config(
             vocab_size=shape.text_vocab_size,
@@ -110,13 +120,14 @@ class CosyVoice2(Backbone):
             self.llm_embedding = nn.Embedding(2, shape.hidden_size)
         self.speech_embedding = nn.Embedding(rows, shape.hidden_size)
         self.llm_decoder = nn.Linear(shape.hidden_size, rows, bias=shape.version == 2)
-        self.use_files({} if pretrained is None else _read_tokenizer_files(self._folder))
+        self.use_files({} if pretrained is None else _read_tokenizer_files(self._weights.parent))
         self.finish_init()
 
     @property
-    def _folder(self) -> Path:
+    def _weights(self) -> Path:
         assert self.pretrained is not None
-        return Path(self.pretrained)
+        path = Path(self.pretrained)
+        return path if path.suffix == WEIGHTS_SUFFIX and not path.is_dir() else path / WEIGHTS
 
     def architecture(self) -> dict[str, Any]:
         """The shape as plain values."""
@@ -131,15 +142,15 @@ class CosyVoice2(Backbone):
         """Build the tokenizer from its files."""
         self.files = files
         plain = {name.removeprefix(f"{QWEN}/"): content for name, content in files.items()}
-        tokenizer = TextTokenizer.from_files(plain, SPECIAL_TOKENS) if files else None
+        tokenizer = TextTokenizer.from_files(plain, ADDED_TOKENS[self.shape.version]) if files else None
         if tokenizer is not None and len(tokenizer) > self.shape.text_vocab_size:
             rows = self.shape.text_vocab_size
             raise ValueError(f"the tokenizer of {QWEN} has {len(tokenizer)} tokens, the model has {rows} embeddings")
         self.conditioner = CosyVoiceConditioner(self.shape, tokenizer)
 
     def load_pretrained(self) -> None:
-        """Read ``llm.pt``."""
-        path = self._folder / WEIGHTS
+        """Read the weights."""
+        path = self._weights
         state = read_weights(path)
         tied = state.pop("llm.model.lm_head.weight", None)
         if tied is None or not torch.equal(tied, state.get("llm.model.model.embed_tokens.weight", tied.new_empty(0))):
@@ -148,8 +159,8 @@ class CosyVoice2(Backbone):
         self.load_state_dict({_own_name(name): tensor for name, tensor in state.items()})
 
     def pretrained_digest(self) -> str:
-        """SHA-256 of ``llm.pt``."""
-        return file_digest(self._folder / WEIGHTS)
+        """SHA-256 of the file of the weights."""
+        return file_digest(self._weights)
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write ``llm.pt``, which upstream loads in strict mode, and ``CosyVoice-BlankEN/`` without its weights."""
@@ -199,10 +210,11 @@ def _upstream_name(name: str) -> str:
     return name.replace("decoder.", "llm.model.model.", 1) if name.startswith("decoder.") else name
 
 
-def _read_architecture(folder: Path) -> CosyVoiceArchitecture:
-    config_file, weights = folder / QWEN / "config.json", folder / WEIGHTS
+def _read_architecture(weights: Path) -> CosyVoiceArchitecture:
+    folder = weights.parent
+    config_file = folder / QWEN / "config.json"
     if not (config_file.is_file() and weights.is_file()):
-        raise ValueError(f"no CosyVoice at {folder}: it should hold {WEIGHTS} and {QWEN}/config.json")
+        raise ValueError(f"no CosyVoice at {folder}: it should hold {weights.name} and {QWEN}/config.json")
     config = read_json(config_file)
     sizes: dict[str, Any] = {name: config.get(key) for name, key in CONFIG_KEYS.items()}
     for name, size in sizes.items():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wand.backbones.cosyvoice.version_3 import VERSION_3_TOKENS
 from wand.codecs.reference import Reference
 from wand.model.batch import Conditioning, left_pad
 from wand.model.tokenizers import TextTokenizer
@@ -21,9 +22,12 @@ SPECIAL_TOKENS = (
     "[cough]", "[clucking]", "[accent]", "[quick_breath]", "<laughter>", "</laughter>", "[hissing]", "[sigh]",
     "[vocalized-noise]", "[lipsmack]", "[mn]",
 )  # fmt: skip
+# By version of the model.
+ADDED_TOKENS = {2: SPECIAL_TOKENS, 3: SPECIAL_TOKENS + VERSION_3_TOKENS}
 # Number of control rows after the codes. Version 2: end of speech first. Version 3: start, end, task, fill and others.
 CONTROL_ROWS = {2: 3, 3: 200}
-DEFAULT_INSTRUCTION = "You are a helpful assistant."
+# Every instruction of version 3 begins with this sentence.
+SYSTEM_SENTENCE = "You are a helpful assistant."
 CONTROL, TEXT, SPEECH = 0, 1, 2
 
 
@@ -98,10 +102,19 @@ class CosyVoiceConditioner:
         continued = self.shape.instruction is None and bool((reference.text or "").strip())
         before = reference.text if continued else ""
         if self.shape.instruction is not None or self.shape.version == 3:
-            before = (self.shape.instruction or DEFAULT_INSTRUCTION) + END_OF_PROMPT + (before or "")
-        prompt = self.tokenizer(before) if before else []
+            before = self._instruction() + END_OF_PROMPT + (before or "")
+        prompt, spoken = self.tokenizer(before) if before else [], self.tokenizer(text)
+        if self.shape.instruction is None and not continued:
+            prompt, spoken = [], prompt + spoken  # upstream's cross-lingual mode: the bounds of the length count both
         speech = reference.codes[0].long() if continued else torch.zeros(0, dtype=torch.long)
-        return self.prefix(prompt, self.tokenizer(text), speech)
+        return self.prefix(prompt, spoken, speech)
+
+    def _instruction(self) -> str:
+        """The instruction without its end token, which users may have copied from upstream's examples."""
+        given = (self.shape.instruction or "").removesuffix(END_OF_PROMPT)
+        if self.shape.version == 2 or given.startswith(SYSTEM_SENTENCE):
+            return given
+        return f"{SYSTEM_SENTENCE} {given}".rstrip()
 
     def prefix(self, prompt: Sequence[int], text: Sequence[int], speech: Tensor) -> Conditioning:
         """The prefix from prompt ids, text ids and prompt speech ``[R]``; ``spoken [1]`` is the number of text ids."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from tests.backbones.goldens import Golden, close, greedy
 from wand.attention import AttentionWindow
 from wand.backbones.cosyvoice import CosyVoice2
-from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
@@ -169,37 +168,6 @@ def test_an_instruction_takes_the_place_of_the_prompt(release: Path) -> None:
     assert tokenizer is not None
     end = tokenizer.token_id("<|endofprompt|>")
     assert ids == [0, *tokenizer("whisper"), end, *tokenizer("hello."), 1]
-
-
-def test_version_3_keeps_its_control_rows_behind_the_codes() -> None:
-    torch.manual_seed(0)
-    shape = CosyVoiceArchitecture(64, 96, 2, 4, 2, text_vocab_size=64, speech_tokens=20, version=3)
-    model = CosyVoice2(architecture=shape)
-    assert model.speech_vocab_size == 220
-    assert model.layout.stop_id == 21
-    assert model.stop_ids == tuple(range(20, 220))
-    assert model.speech_head().bias is None
-    prefix = model.conditioner.prefix([3], [4, 5], NO_CODES)
-    batch = make_batch(model.conditioner, model.layout, [prefix])
-    embeds = model.embed_prefix(batch)[0]
-    assert torch.equal(embeds[0], model.speech_embedding.weight[20])
-    assert torch.equal(embeds[-1], model.speech_embedding.weight[22])
-    assert torch.equal(embeds[1], model.decoder.get_input_embeddings().weight[3])
-
-
-def test_version_3_is_told_from_its_file_and_comes_back(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    shape = CosyVoiceArchitecture(64, 96, 3, 4, 2, text_vocab_size=128, speech_tokens=20, version=3)
-    CosyVoice2(architecture=shape).save_pretrained(tmp_path / "saved")
-    state = torch.load(tmp_path / "saved" / "llm.pt", weights_only=True)
-    release = write_release(tmp_path / "release", state)
-    model = CosyVoice2(pretrained=str(release))
-    model.load_pretrained()
-    assert model.shape == shape
-    ids = model.conditioner("hi", Reference(codes=NO_CODES[None]))["ids"]
-    tokenizer = model.conditioner.tokenizer
-    assert tokenizer is not None
-    assert tokenizer.token_id("<|endofprompt|>") in ids.tolist()
 
 
 def test_bistream_is_refused(release: Path) -> None:

@@ -65,6 +65,9 @@ class Backbone(nn.Module, ABC):
         hears_references: Whether the conditioner needs the audio of a reference.
         reads_references: Whether the conditioner needs the codes of a reference.
         language: Language that the front end reads, by its name in espeak-ng; None if the model reads plain text.
+        silent_codes: Codes of silence in the first codebook. Before the codec decodes a speech of this model, a run of
+            them is cut to `longest_silence` codes. Default: none.
+        longest_silence: Length of the longest run of `silent_codes` that the codec decodes.
         licence: What the licence of the original weights requires; written to the card of an export.
     """
 
@@ -86,6 +89,8 @@ class Backbone(nn.Module, ABC):
     hears_references: bool = False
     reads_references: bool = True
     language: str | None = None
+    silent_codes: tuple[int, ...] = ()
+    longest_silence: int = 5
     licence: str = "These weights are derived from the original weights, whose licence applies to them."
 
     # -- every adapter implements these --------------------------------------------------------------------------

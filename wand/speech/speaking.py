@@ -19,6 +19,7 @@ from wand.decoding.stopping import StopReason, StopRules
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
 from wand.model.sampling import Sampling
+from wand.speech.silence import SilenceCutter
 from wand.text.sentences import split_sentences
 
 # A decode that misses its stop token ends after this many seconds of repetition or of silence.
@@ -193,7 +194,7 @@ def stream_speech(
     backbone = decoder.backbone
     if codec.needs_latents:
         raise ValueError(f"{type(codec).__name__} needs a second pass over the whole speech: use generate, not stream")
-    voice = codec.stream(reference)
+    voice, shorten = codec.stream(reference), SilenceCutter(backbone.silent_codes, backbone.longest_silence)
     first, others = (
         max(1, round(seconds * backbone.frame_rate)) for seconds in (options.first_seconds, options.chunk_seconds)
     )
@@ -204,7 +205,7 @@ def stream_speech(
         sampling=options.sampling,
     )
     for part in parts:
-        audio = voice.decode(part.codes).cpu()
+        audio = voice.decode(shorten(part.codes)).cpu()
         if part.reason is not None:
             audio = torch.cat([audio, voice.finish().cpu()])
         yield SoundChunk(audio, part.codes, part.reason)
@@ -229,7 +230,8 @@ def sounds_of(
         references: The voice of each speech, for codecs whose codes do not contain it.
     """
     if not codec.needs_latents:
-        return decode_all(codec, codes, references)
+        heard = [SilenceCutter(backbone.silent_codes, backbone.longest_silence)(one) for one in codes]
+        return decode_all(codec, heard, references)
     sounds = []
     for conditioning, one, reference in zip(conditionings, codes, references, strict=True):
         batch = make_batch(backbone.conditioner, backbone.layout, [conditioning], [one.cpu()])
