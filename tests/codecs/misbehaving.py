@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 # Speaks the protocol by hand, without numpy, so that every wrong line can be written. `settings["release"]` names the
 # fault. Codes are at 80 Hz, of sound at 8 kHz.
 BY_HAND = """
@@ -175,3 +178,39 @@ class Codec:
 
 serve(Codec)
 """
+
+FACTS = {"sample_rate": 8000, "frame_rate": 80.0, "num_codebooks": 1, "codebook_size": 9, "needs_reference": False}
+
+
+def write(folder: Path, text: str) -> str:
+    script = folder / "script.py"
+    script.write_text(text)
+    return str(script)
+
+
+def running(process: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a process group that run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[2]) == leader:
+                found.append(int(folder.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return [process for process in found if running(process)]
+
+
+def gone(leader: int) -> bool:
+    """Whether no process of a group is left. A killed process needs a moment to end."""
+    end = time.monotonic() + 20
+    while group(leader) and time.monotonic() < end:
+        time.sleep(0.05)
+    return group(leader) == []

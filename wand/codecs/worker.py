@@ -6,6 +6,7 @@ import importlib
 import math
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,11 @@ from wand.registry import CODECS
 # Largest answer in bytes, beside the codes or the sound that were asked for: 8 bytes each, written in base64.
 LARGEST_ANSWER = 1 << 20
 BYTES_PER_NUMBER = 11
+
+# After this many failures in a row the codec counts as unusable.
+MOST_FAILURES = 3
+# Logs of failed processes that one codec keeps: the newest ones.
+MOST_LOGS = 5
 
 Made = TypeVar("Made")
 
@@ -71,6 +77,8 @@ class WorkerCodec(Codec):
         self.timeout = timeout
         self._process: WorkerProcess | None = None
         self._end: weakref.finalize[..., Any] | None = None
+        self._answered, self._failures = False, 0
+        self._logs: deque[Path] = deque()
         self._lock = threading.RLock()  # threads share the worker, which handles one request at a time
         self._heard: tuple[tuple[int, bytes], tuple[Tensor, Tensor | None]] | None = None
         known = find_codec(model)
@@ -195,17 +203,24 @@ class WorkerCodec(Codec):
 
         Raises:
             ValueError: If the worker reports an error, dies, does not answer in time or answers something invalid.
-            CodecUnavailable: If the worker cannot start, or fails before its first answer.
+            CodecUnavailable: If the worker cannot start, fails before its first answer, or fails again and again.
         """
         with self._lock:
             process = self._started()
             try:
                 answer = process.ask(request, pack(arguments), self.timeout, LARGEST_ANSWER + BYTES_PER_NUMBER * most)
-                if "error" not in answer:
-                    return self._unpacked(process, request, answer["result"])
-            except BaseException:  # whatever comes next from this process answers another request
+                result = {} if "error" in answer else self._unpacked(process, request, answer["result"])
+            except BaseException as error:  # whatever comes next from this process answers another request
                 self.close(wait=False)
+                self._keep_log(process)
+                self._failures += 1
+                if isinstance(error, ValueError) and (not self._answered or self._failures >= MOST_FAILURES):
+                    raise CodecUnavailable(str(error)) from error
                 raise
+            self._failures = 0
+            self._answered = self._answered or answer.get("made", True)
+        if "error" not in answer:
+            return result
         said = one_line(answer["error"], 500)
         if answer.get("made", True):
             raise ValueError(f"codec worker {self.script.name}: {said}")
@@ -219,6 +234,11 @@ class WorkerCodec(Codec):
         if not isinstance(result, dict):
             raise process.failure(f"answered {request!r} with one array, not with a dict")
         return result
+
+    def _keep_log(self, process: WorkerProcess) -> None:
+        self._logs.append(Path(process.log.name))
+        if len(self._logs) > MOST_LOGS:
+            self._logs.popleft().unlink(missing_ok=True)
 
     def _started(self) -> WorkerProcess:
         """The process of this codec. A fork of Python does not use the process of its parent."""

@@ -152,7 +152,6 @@ class WorkerProcess:
 
         Raises:
             ValueError: If the worker ends, does not answer in time, or gives no valid answer.
-            CodecUnavailable: The same, for the first request.
         """
         self._count += 1
         line = json.dumps({"id": self._count, "do": request, "arguments": arguments}) + "\n"
@@ -276,9 +275,8 @@ class WorkerProcess:
             told: Whether to add the last line that the worker printed.
         """
         self._failed = True
-        kind = CodecUnavailable if self._count == 1 else ValueError
         said = f", which last printed {self.log.last_words()!r}," if told and self.log.printed else ""
-        return kind(f"{self.name}{said} {what} (log: {self.log.name})")
+        return ValueError(f"{self.name}{said} {what} (log: {self.log.name})")
 
     def close(self, wait: bool = True) -> None:
         """End the process and its children.

@@ -11,6 +11,8 @@ import base64
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +116,7 @@ def serve(make: Callable[[dict[str, Any]], Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers.write("\n")  # ends a line that was printed without its end
     settings = json.loads(sys.argv[1])
     if settings.get("repository"):
@@ -136,3 +139,10 @@ def serve(make: Callable[[dict[str, Any]], Any]) -> None:
             answer["error"] = f"{type(error).__name__}: {reason}"
             written = json.dumps(answer)
         print(written, file=answers, flush=True)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended, even if it is busy."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
