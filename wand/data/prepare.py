@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.progress import progress
-from wand.data.encoding import Encoder, check_length, encoders, is_coded, make_example
+from wand.data.encoding import Encoder, check_length, in_processes, is_coded, make_example, stop_second_import
 from wand.data.example import Example, Refusal
 from wand.data.references import choose_references, choose_whole_references
 from wand.data.report import write_report
@@ -28,11 +28,13 @@ from wand.data.shard_format import FORMAT
 from wand.data.shards import Shard, write_shard
 from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance
 from wand.data.sources.teacher_samples import TeacherSamples, TeacherSpeech
-from wand.files.audio import resample
+from wand.data.validate import SpeechLimits, read_sound
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioner
 
 UTTERANCES_PER_SHARD = 256
+# Changes when the same corpus gives other shards: what is left out, and which part of a recording is a reference.
+RULES = "validated speech, references without silence around it"
 FINISHED = "splits.json"
 
 
@@ -41,7 +43,7 @@ def cache_fingerprint(
 ) -> str:
     """Digest of everything that determines the shards."""
     heard = "codes" if codec is None else codec.fingerprint
-    parts = (FORMAT, source.fingerprint, conditioner.fingerprint, heard, f"{max_seconds:g}")
+    parts = (FORMAT, RULES, source.fingerprint, conditioner.fingerprint, heard, f"{max_seconds:g}")
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
@@ -145,21 +147,34 @@ def prepare(
     Raises:
         ValueError: If no utterance of a split can be used, the disk is full, or the cache cannot be written.
     """
+    stop_second_import()
     cache = shard_cache(source, backbone, root, max_seconds)
     if cache.is_complete(splits):  # without a lock, because the folder may be read-only
         return cache
     try:
         cache.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache.folder / ".lock").acquire()
+        lock = FileLock(cache.folder / ".lock")
+        _acquire(lock, cache.folder)
     except OSError as error:
         raise ValueError(
             f"the cache {cache.folder} is not complete and cannot be written ({error.strerror}): set --data.cache_dir "
             f"to another folder"
         ) from error
-    with lock:
+    try:
         if not cache.is_complete(splits):
             _complete(cache, source, backbone, workers, splits, max_seconds)
+    finally:
+        lock.release()
     return cache
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
+    """Take a lock. The system frees the lock of a process that ended, so waiting means that another one prepares."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        Console().print(f"waiting for another process that prepares {folder}", highlight=False, soft_wrap=True)
+        lock.acquire()
 
 
 def _complete(
@@ -204,7 +219,7 @@ class ShardMaker:
         self.fingerprint = fingerprint
         self.max_seconds = max_seconds
         self.codec = codec_for(source, backbone)
-        self.encoder = Encoder(source, self.codec)
+        self.encoder = Encoder(source, self.codec, SpeechLimits.of(backbone, max_seconds))
 
     def make(self, todo: Sequence[tuple[Path, list[Utterance]]], workers: int) -> None:
         """Make shards one after another; the utterances of a shard are encoded in parallel."""
@@ -215,7 +230,7 @@ class ShardMaker:
                     made = speech.speak(part, made_so_far.advance)
                     self._write(path, made)
                 return
-            with encoders(self.encoder, workers) as encode:
+            with in_processes(self.encoder, workers) as encode:
                 for path, part in todo:
                     heard = []
                     for own in encode(part):
@@ -249,9 +264,10 @@ class ShardMaker:
         utterances = [utterance for utterance, _ in kept]
         frames = [own.codes.shape[1] for _, own in kept]
         if self.backbone.cut_references:
+            voiced = [own.voiced or (0, count) for (_, own), count in zip(kept, frames, strict=True)]
             return [
-                (utterances[i].id, Reference(kept[i][1].codes[:, start:], speaker=utterances[i].speaker))
-                for i, start in choose_references(utterances, frames)
+                (utterances[i].id, Reference(kept[i][1].codes[:, start : voiced[i][1]], speaker=utterances[i].speaker))
+                for i, start in choose_references(utterances, frames, voiced=voiced)
             ]
         places = {utterance.id: i for i, utterance in enumerate(utterances)}
         seconds = [count / self.backbone.frame_rate for count in frames]
@@ -273,7 +289,7 @@ class ShardMaker:
     def _whole(self, utterance: Utterance, own: SpeechCodes, words: str | None) -> Reference:
         audio = None
         if self.backbone.hears_references:
-            audio = resample(self.source.audio(utterance), self.source.sample_rate, self.backbone.sample_rate)
+            audio = read_sound(self.source, utterance, self.backbone.sample_rate)
         return Reference(own.codes, audio, words, own.global_codes, utterance.speaker)
 
     def _elsewhere(self, name: str) -> tuple[Utterance, SpeechCodes]:

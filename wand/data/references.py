@@ -12,7 +12,12 @@ from wand.data.sources.source import Utterance
 SHORTEST, LONGEST = 2.0, 10.0
 
 
-def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], keep: int = 110) -> list[tuple[int, int]]:
+def choose_references(
+    utterances: Sequence[Utterance],
+    frames: Sequence[int],
+    keep: int = 110,
+    voiced: Sequence[tuple[int, int]] | None = None,
+) -> list[tuple[int, int]]:
     """For every utterance, choose another utterance of its speaker and the frame where the reference begins.
 
     The choice is deterministic, so preparing the cache again gives the same result. A speaker with a single utterance
@@ -22,6 +27,8 @@ def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], ke
         utterances: The utterances of one shard.
         frames: Length of each utterance, in frames.
         keep: A reference keeps at least this many frames after its beginning, if the utterance has that many.
+        voiced: First frame of the speech in each utterance, and the frame after its end. A reference begins inside, so
+            that it does not consist of silence. By default, the whole utterance.
     """
     by_speaker = defaultdict(list)
     for i, utterance in enumerate(utterances):
@@ -31,7 +38,9 @@ def choose_references(utterances: Sequence[Utterance], frames: Sequence[int], ke
         rng = random.Random(utterance.id)
         others = [j for j in by_speaker[utterance.speaker] if j != i] or [i]
         reference = rng.choice(others)
-        chosen.append((reference, rng.randint(0, max(0, frames[reference] - keep))))
+        drawn = rng.randint(0, max(0, frames[reference] - keep))
+        begin, end = (0, frames[reference]) if voiced is None else voiced[reference]
+        chosen.append((reference, max(begin, min(drawn, end - keep))))
     return chosen
 
 

@@ -7,7 +7,7 @@ from wand.codecs.reference import Reference
 from wand.data.example import Example
 from wand.data.sources.source import SPLITS, SpeechSource
 from wand.data.sources.teacher_samples import TeacherSamples
-from wand.files.audio import resample
+from wand.data.validate import read_sound
 from wand.speech.voices import read_voice
 
 
@@ -33,6 +33,6 @@ class ReferenceVoices:
             # For TeacherSamples, the source gives the audio of the prompt under the id of the text.
             named = example.id if isinstance(self.source, TeacherSamples) else example.reference
             rate = self.codec.sample_rate
-            audio = resample(self.source.audio(by_id[named]), self.source.sample_rate, rate)
+            audio = read_sound(self.source, by_id[named], rate)
             self._voices[example.reference] = read_voice(self.codec, audio, rate)
         return self._voices[example.reference]

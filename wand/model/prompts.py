@@ -246,7 +246,13 @@ class PromptConditioner:
         if part == "{global_codes}":
             if reference.global_codes is None:
                 raise ValueError("the reference has no global codes, which this model needs for the voice")
-            return self._global_ids[reference.global_codes.long()]
+            voice = reference.global_codes.long()
+            if len(voice) and not 0 <= int(voice.min()) <= int(voice.max()) < len(self._global_ids):
+                raise ValueError(
+                    f"the reference has global codes from {int(voice.min())} to {int(voice.max())}, but the model has "
+                    f"0 to {len(self._global_ids) - 1}"
+                )
+            return self._global_ids[voice]
         return torch.tensor(self.known_tokenizer(part.format(**texts)), dtype=torch.long)
 
     def length(self, conditioning: Conditioning) -> int:

@@ -13,7 +13,9 @@ from torch import Tensor
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.files.audio import read_reference
+from wand.files.sound import Unusable, speech_span
 from wand.model.backbone import Backbone
+from wand.model.codes import allowed_codes, check_codes
 
 SAVED = ".safetensors"
 TENSORS = ("codes", "audio", "global_codes")
@@ -60,7 +62,11 @@ def open_voice(
     if codec is None and not backbone.hears_references:
         codec = backbone.load_codec()  # raises an error that says what to do
     rate = backbone.sample_rate if codec is None else codec.sample_rate
-    return read_voice(codec, read_reference(path, rate), rate, text, speaker)
+    audio = read_reference(path, rate)
+    if backbone.cut_references:  # the model hears the beginning only, which must be speech
+        begin, end = speech_span(audio, rate)
+        audio = audio[begin:end]
+    return read_voice(codec, audio, rate, text, speaker)
 
 
 def save_voice(reference: Reference, path: str | Path, codec: Codec | None) -> None:
@@ -96,6 +102,11 @@ def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Referenc
             f"{path} is the voice of another model: its codes have {rows} rows, {type(backbone).__name__} has "
             f"{backbone.layout.rows_of_codes}"
         )
+    if voice.codes.shape[1]:
+        try:
+            check_codes(voice.codes, allowed_codes(backbone))
+        except Unusable as error:
+            raise ValueError(f"{path} cannot be used as a voice: {error}") from error
     if made_by and codec is not None and made_by != codec.fingerprint:
         raise ValueError(f"{path} is a voice in another codec ({made_by}, not {codec.fingerprint}): save it again")
     return voice

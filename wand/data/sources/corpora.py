@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from wand.data.sources.source import SPLITS, Utterance, split_by_name
-from wand.files.audio import read_audio
+from wand.files.audio import read_header, read_speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,17 @@ class FileCorpus(ABC):
 
     def audio(self, utterance: Utterance) -> Tensor:
         """The audio of one utterance: float32 ``[N]`` at `sample_rate`."""
+        return read_speech(self._sound_file(utterance), self.sample_rate)
+
+    def seconds(self, utterance: Utterance) -> float | None:
+        """The length of the sound file of one utterance by its header, in seconds."""
+        return read_header(self._sound_file(utterance)).seconds
+
+    def _sound_file(self, utterance: Utterance) -> Path:
         path = self.recordings[utterance.id].path
         if path is None:
             raise ValueError(f"utterance {utterance.id!r} has no sound file")
-        return read_audio(path, self.sample_rate)
+        return path
 
 
 class LibriTTS(FileCorpus):

@@ -81,3 +81,7 @@ class LhotseCorpus:
         except Exception as error:  # lhotse's audio backends may raise anything
             raise ValueError(f"the audio of cut {cut.id!r} cannot be read: {error}".partition("\n")[0]) from error
         return resample(sound, cut.sampling_rate, self.sample_rate)
+
+    def seconds(self, utterance: Utterance) -> float | None:
+        """The length of one cut, in seconds."""
+        return float(self.cuts[utterance.id].duration)

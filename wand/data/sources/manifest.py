@@ -116,6 +116,7 @@ class ManifestCorpus(FileCorpus):
     def _numbers(self, given: Any, name: str) -> Tensor:
         try:
             values = np.load(self.path.parent / given, allow_pickle=False) if isinstance(given, str) else given
-            return torch.as_tensor(np.asarray(values, dtype=np.int64))
-        except (OSError, ValueError, TypeError) as error:
+            numbers = np.asarray(values)
+            return torch.as_tensor(numbers.astype(np.int64) if numbers.dtype.kind in "iu" else numbers)
+        except (OSError, EOFError, MemoryError, ValueError, TypeError) as error:
             raise ValueError(f"the codes of {name!r} cannot be read: {error}") from error

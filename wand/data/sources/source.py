@@ -35,10 +35,13 @@ class SpeechCodes:
     Args:
         codes: Codes of the speech, ``[K, F]``.
         global_codes: Codes of the voice, ``[G]``, for codecs that encode it separately.
+        voiced: First frame of the speech and the frame after its end; None if no sound was heard. Silence before and
+            after the speech is no part of a reference that is cut from the utterance.
     """
 
     codes: Tensor
     global_codes: Tensor | None = None
+    voiced: tuple[int, int] | None = None
 
 
 @runtime_checkable
@@ -76,6 +79,19 @@ class CodedSource(SpeechSource, Protocol):
 
         Raises:
             ValueError: If they cannot be read; the utterance is then left out.
+        """
+        ...
+
+
+@runtime_checkable
+class TimedSource(SpeechSource, Protocol):
+    """A corpus that knows the length of its sound before it is read, such as from the headers of files."""
+
+    def seconds(self, utterance: Utterance) -> float | None:
+        """The length of the sound of one utterance, in seconds; None if it is not known.
+
+        Raises:
+            ValueError: If the header cannot be read; the utterance is then left out.
         """
         ...
 

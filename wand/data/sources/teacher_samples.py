@@ -6,6 +6,7 @@ This needs no corpus of speech. If the prompts contain codes, it needs no codec 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
@@ -21,10 +22,10 @@ from wand.codecs.reference import Reference
 from wand.data.encoding import Encoder, check_length, is_coded
 from wand.data.example import Example, Refusal
 from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance, split_by_name
+from wand.data.validate import SpeechLimits, read_sound
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason
-from wand.files.audio import resample
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
@@ -128,7 +129,7 @@ class TeacherSpeech:
         self.source = source
         self.max_seconds = max_seconds
         self.codec = codec
-        self.encode = lru_cache(maxsize=256)(Encoder(source, codec))
+        self.encode = lru_cache(maxsize=256)(Encoder(source, codec, SpeechLimits.of(backbone, math.inf, prompts=True)))
         self.model = build_backbone(backbone.spec(), backbone.files)
         self.model.pretrained = backbone.pretrained
         self.model.load_pretrained()
@@ -156,7 +157,7 @@ class TeacherSpeech:
         try:
             audio = None
             if self.model.hears_references:
-                audio = resample(self.source.audio(utterance), self.source.sample_rate, self.model.sample_rate)
+                audio = read_sound(self.source, utterance, self.model.sample_rate)
             reference = Reference(own.codes, audio, prompt.text, own.global_codes, prompt.speaker)
             return self.model.conditioner(utterance.text, reference)
         except ValueError as error:
