@@ -16,7 +16,7 @@ from wand.data.datamodule import SpeechDataModule
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.evaluation.quality import error_rate
-from wand.evaluation.takes import speak_examples, speak_takes, spread
+from wand.evaluation.takes import speak_examples, speak_takes, speakable, spread
 from wand.evaluation.voices import ReferenceVoices
 from wand.files.audio import write_audio
 from wand.model.backbone import Backbone
@@ -33,7 +33,8 @@ class SpeechLogger(Callback):
     The first validation also logs the teacher's, ``val/teacher_cer``. ``val/speaking_share`` is the share of the
     training time that this takes. A few sentences are written as audio to TensorBoard and to the run's folder
     ``samples``: the recording and the teacher once, the student at every validation. The recording has passed through
-    the codec, so no model can sound better.
+    the codec, so no model can sound better. Sentences without words, or whose voice cannot be read, are skipped and
+    counted in a warning.
 
     Args:
         recogniser: Speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that transformers
@@ -82,7 +83,8 @@ class SpeechLogger(Callback):
             return  # the corpus consists of codes, and without a codec there is no audio
         codec = codec.to(pl_module.device)
         self._voices = voices = self._voices or ReferenceVoices(data.source, codec)
-        chosen = spread(data.examples["validation"], self.sentences if self.recogniser else self.sounds)
+        count = self.sentences if self.recogniser else self.sounds
+        chosen = speakable(spread(data.examples["validation"], count), voices, self._language_of(pl_module.backbone))
         kept = spread(chosen, self.sounds)
         if not self._said_once:
             self._said_once = True
@@ -116,7 +118,7 @@ class SpeechLogger(Callback):
                 codes = [one.codes for one in spoken]
                 self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
             return
-        listener = open_recogniser(self.recogniser, str(module.device), self.language or backbone.language or "en")
+        listener = open_recogniser(self.recogniser, str(module.device), self._language_of(backbone))
         decoder, shown = Decoder(backbone, window), trainer.is_global_zero
         with progress(f"validation, {system} speaks", len(chosen), "sentences", shown=shown, bar=False) as counted:
             takes = speak_takes(decoder, codec, listener, chosen, voice=voice, rows=self.rows, on_done=counted.update)
@@ -125,6 +127,9 @@ class SpeechLogger(Callback):
         module.log(name, cer, prog_bar=system == "student", sync_dist=True)
         codes = [takes[example.id][1] for example in kept]
         self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
+
+    def _language_of(self, backbone: Backbone) -> str:
+        return self.language or backbone.language or "en"
 
     def _log_texts(self, trainer: Trainer, kept: list[Example]) -> None:
         if (board := tensorboard(trainer)) is not None and trainer.is_global_zero:

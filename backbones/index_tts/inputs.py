@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from wand.backbones.index_tts.conditioning import FFT, LATENTS, SAMPLE_RATE, log_mel
 from wand.codecs.reference import Reference
+from wand.files.sound import check_audible
 from wand.model.batch import Conditioning, left_pad
 from wand.text.characters import RULES, compose
 
@@ -187,7 +188,9 @@ class IndexTTSConditioner:
             raise ValueError("IndexTTS needs the audio of the reference, at 24 kHz: codes are not enough")
         if len(audio) <= FFT:
             raise ValueError(f"the reference has {len(audio)} samples: give a sound of at least half a second")
-        return self.prefix(ids, log_mel(audio[: REFERENCE_SECONDS * SAMPLE_RATE].float()))
+        heard = audio[: REFERENCE_SECONDS * SAMPLE_RATE].float()
+        check_audible(heard, SAMPLE_RATE, f"the first {len(heard) / SAMPLE_RATE:.1f} s of the reference")
+        return self.prefix(ids, log_mel(heard))
 
     def _read(self, text: str) -> list[int]:
         cleaned = clean_text(text)

@@ -58,7 +58,8 @@ class WandCLI(LightningCLI):
             parser.add_argument(
                 "--check",
                 action="store_true",
-                help="Check every byte of the existing shards and name the damaged ones. Makes no data.",
+                help="Read every utterance of the source and every byte of the existing shards, and name what cannot "
+                "be used. Makes no data.",
             )
         parser.add_argument(
             "--name",

@@ -1,4 +1,4 @@
-"""The check of a cache: whether every byte is as it was written."""
+"""The checks of `wand prepare --check`: every utterance of a corpus and every byte of its cache, without a codec."""
 
 from __future__ import annotations
 
@@ -7,9 +7,56 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from wand.console.progress import progress
+from wand.data.encoding import Checker, in_processes
+from wand.data.example import Refusal
 from wand.data.prepare import ShardCache
+from wand.data.report import show_report
 from wand.data.shards import Shard
-from wand.data.sources.source import SPLITS
+from wand.data.sources.source import SPLITS, SpeechSource
+from wand.data.sources.teacher_samples import TeacherSamples
+from wand.data.validate import SpeechLimits
+from wand.model.backbone import Backbone
+
+# Number of utterances that cannot be used whose reason is printed in full.
+SHOWN = 20
+
+
+def check_source(source: SpeechSource, backbone: Backbone, workers: int = 2, max_seconds: float = 30.0) -> None:
+    """Read every utterance of a corpus, and print which cannot be used and why. Nothing is encoded or written.
+
+    For `TeacherSamples`, the prompts are read.
+
+    Args:
+        source: The corpus.
+        backbone: The model whose codes and rates count.
+        workers: Number of processes that read; 0 does it in this process.
+        max_seconds: Longest recording to use, in seconds.
+    """
+    prompts = isinstance(source, TeacherSamples)
+    corpus = source.prompts if isinstance(source, TeacherSamples) else source
+    todo = {split: utterances for split in SPLITS if (utterances := corpus.utterances(split))}
+    limits = SpeechLimits.of(backbone, max_seconds, prompts)
+    usable: dict[str, int] = dict.fromkeys(todo, 0)
+    seconds: dict[str, float] = dict.fromkeys(todo, 0.0)
+    refused: list[tuple[str, Refusal]] = []
+    total = sum(map(len, todo.values()))
+    with (
+        progress("checking speech", total, "utterances") as checked,
+        in_processes(Checker(corpus, limits), workers) as check,
+    ):
+        for split, utterances in todo.items():
+            for found in check(utterances):
+                if isinstance(found, Refusal):
+                    refused.append((split, found))
+                else:
+                    usable[split] += 1
+                    seconds[split] += found
+                checked.advance()
+    for split, refusal in refused[:SHOWN]:
+        print(f"{split} {refusal.id}: {refusal.detail}")
+    if len(refused) > SHOWN:
+        print(f"... and {len(refused) - SHOWN} more")
+    show_report(usable, seconds, refused)
 
 
 def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:

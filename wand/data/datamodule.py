@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from wand.attention import Windows
 from wand.codecs import Codec
 from wand.data.batching import BatchBounds, BatchLoader, Length, longest_of
-from wand.data.check import check_cache
+from wand.data.check import check_cache, check_source
 from wand.data.prepare import ShardCache, prepare, shard_cache
 from wand.data.shards import ShardedExamples
 from wand.data.sources.source import SpeechSource
@@ -106,12 +106,13 @@ class SpeechDataModule(LightningDataModule):
         return prepare(self.source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
 
     def check_for(self, backbone: Backbone) -> ShardCache:
-        """Read every byte of a backbone's shards.
+        """Read every utterance of the source, then every byte of a backbone's shards.
 
         Raises:
             ValueError: If a shard is damaged or missing.
         """
         self._give_codec(backbone)
+        check_source(self.source, backbone, self.workers, self.max_seconds)
         cache = shard_cache(self.source, backbone, self.cache_dir, self.max_seconds)
         check_cache(cache)
         return cache

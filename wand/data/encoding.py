@@ -242,7 +242,7 @@ def in_processes(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(work,)
     )
     try:
-        _wait_for_start(pool, seconds)
+        _wait_for_start(pool)
         yield lambda utterances: _results(pool, utterances, workers, seconds)
     except BaseException:
         # A process may hang, so do not wait for it.
@@ -253,9 +253,9 @@ def in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _wait_for_start(pool: ProcessPoolExecutor, seconds: float) -> None:
+def _wait_for_start(pool: ProcessPoolExecutor) -> None:
     try:
-        pool.submit(_ready).result(seconds)
+        pool.submit(_ready).result(ENCODING_SECONDS)
     except BrokenProcessPool as error:
         raise ValueError(
             "the processes that read and encode cannot start: in a Python script, put what you run below "
@@ -264,7 +264,7 @@ def _wait_for_start(pool: ProcessPoolExecutor, seconds: float) -> None:
         ) from error
     except TimeoutError as error:
         raise ValueError(
-            f"the processes that read and encode did not start within {seconds:g} s: set data.workers to 0"
+            f"the processes that read and encode did not start within {ENCODING_SECONDS:g} s: set data.workers to 0"
         ) from error
 
 

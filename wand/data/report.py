@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +14,8 @@ from wand.data.example import Refusal
 from wand.data.shards import Shard
 
 REFUSED = "refused.jsonl"
+# A warning says so if more than this share of a split is left out.
+MANY = 0.2
 
 
 def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_rate: float) -> None:
@@ -39,7 +41,7 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
         refused += [(split, refusal) for refusal in shard.refusals()]
     lines = [{"split": split, "id": r.id, "why": r.why, "detail": r.detail} for split, r in refused]
     (folder / REFUSED).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    _show(utterances, frames, refused, frame_rate)
+    show_report(utterances, {split: count / frame_rate for split, count in frames.items()}, refused)
     unusable = [split for split, count in utterances.items() if count == 0]
     for path in shards:
         if path.name.rsplit("-", 1)[0] in unusable:
@@ -47,21 +49,39 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
     if unusable:
         first = next(refusal for split, refusal in refused if split == unusable[0])
         raise ValueError(
-            f"no utterance of {unusable[0]} can be used; the first is {first.id!r}: {first.detail} "
-            f"(see {folder / REFUSED} for all)"
+            f"no utterance of {unusable[0]} can be used ({_reasons(refused, unusable[0])}); the first is {first.id!r}: "
+            f"{first.detail} (see {folder / REFUSED} for all)"
         )
 
 
-def _show(
-    utterances: Counter[str],
-    frames: Counter[str],
-    refused: Sequence[tuple[str, Refusal]],
-    frame_rate: float,
+def show_report(
+    utterances: Mapping[str, int], seconds: Mapping[str, float], refused: Sequence[tuple[str, Refusal]]
 ) -> None:
+    """Print a table of the utterances of every split, and a warning if many of a split are left out.
+
+    Args:
+        utterances: Number of usable utterances of every split.
+        seconds: Their duration in seconds.
+        refused: The split of every utterance that is left out, and the reason.
+    """
     table = Table("split", "utterances", "hours", "left out", "why")
+    left_out = Counter(split for split, _ in refused)
     for split, count in utterances.items():
-        reasons = Counter(refusal.why for own, refusal in refused if own == split)
-        why = ", ".join(f"{reason}: {times}" for reason, times in reasons.most_common())
-        hours = frames[split] / frame_rate / 3600
-        table.add_row(split, str(count), f"{hours:.2f}", str(sum(reasons.values())), why)
+        hours = f"{seconds[split] / 3600:.2f}"
+        table.add_row(split, str(count), hours, str(left_out[split]), _reasons(refused, split))
     Console().print(table)
+    for split, count in utterances.items():
+        total = count + left_out[split]
+        if left_out[split] > MANY * total:
+            Console(stderr=True).print(
+                f"[yellow]warning:[/] {left_out[split]} of {total} utterances of {split} are left out "
+                f"({_reasons(refused, split)})",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+def _reasons(refused: Sequence[tuple[str, Refusal]], split: str) -> str:
+    """The reasons of one split with their counts, the most frequent first."""
+    reasons = Counter(refusal.why for own, refusal in refused if own == split)
+    return ", ".join(f"{reason}: {times}" for reason, times in reasons.most_common())

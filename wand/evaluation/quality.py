@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -151,7 +152,7 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
         takes: All takes of the system.
         unseen: Speakers that were not trained on. Their takes count only in `cer_unseen`.
     """
-    seen = [take for take in takes if take.speaker not in unseen] or list(takes)
+    seen = in_trained_voices(takes, unseen)
     others = [take for take in takes if take.speaker in unseen]
     sums, words = resampled_sums(counts(seen)), sum(take.words for take in seen)
     buckets = {name: [t for t in seen if low <= t.recorded_seconds < high] for name, low, high in _buckets()}
@@ -170,6 +171,11 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
         loops=sum(t.looped for t in seen) / len(seen),
         metrics={name: metric_mean(seen, name) for name in seen[0].metrics},
     )
+
+
+def in_trained_voices(takes: Sequence[Take], unseen: frozenset[str]) -> list[Take]:
+    """The takes of speakers that were trained on; all takes if there are no such speakers."""
+    return [take for take in takes if take.speaker not in unseen] or list(takes)
 
 
 def metric_mean(takes: Sequence[Take], name: str) -> MetricMean | None:
@@ -196,8 +202,9 @@ def metric_mean(takes: Sequence[Take], name: str) -> MetricMean | None:
 
 
 def error_rate(takes: Sequence[Take]) -> float:
-    """CER over all letters of all takes."""
-    return sum(t.wrong_letters for t in takes) / sum(t.letters for t in takes)
+    """CER over all letters of all takes; NaN without any."""
+    letters = sum(t.letters for t in takes)
+    return sum(t.wrong_letters for t in takes) / letters if letters else math.nan
 
 
 def counts(takes: Sequence[Take]) -> Tensor:
@@ -216,7 +223,7 @@ def won_back(
 
     The sentences of the three systems are resampled together. Returns None if the untrained window lost nothing.
     """
-    parts = [[take for take in takes if take.speaker not in unseen] for takes in (teacher, untrained, student)]
+    parts = [in_trained_voices(takes, unseen) for takes in (teacher, untrained, student)]
     rates = [error_rate(part) for part in parts]
     if rates[1] <= rates[0]:
         return None

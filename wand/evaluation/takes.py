@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from zlib import crc32
@@ -10,6 +11,7 @@ import torch.distributed
 from torch import Tensor
 
 from wand.codecs import Codec
+from wand.codecs.base import CodecUnavailable
 from wand.codecs.reference import Reference
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
@@ -17,6 +19,7 @@ from wand.decoding.engine import Generation, Request
 from wand.decoding.generate import generate_all
 from wand.evaluation.metric import SpokenSentence, TestMetric, measure_all
 from wand.evaluation.quality import Take, judge
+from wand.metrics.words import errors
 from wand.model.sampling import Sampling
 from wand.recognition import Recogniser
 from wand.speech.speaking import sounds_of, stop_rules
@@ -133,6 +136,36 @@ def speak_takes(
     parts: list[dict[str, tuple[Take, Tensor]]] = [{} for _ in range(world)]
     torch.distributed.all_gather_object(parts, own)
     return {name: take for part in parts for name, take in part.items()}
+
+
+def speakable(
+    examples: Sequence[Example],
+    voice: Callable[[Example], Reference | None] | None = None,
+    language: str = "en",
+) -> list[Example]:
+    """The examples that can be spoken and judged. A warning counts the others and names the first.
+
+    Args:
+        examples: Prepared utterances.
+        voice: Gives the voice of an example, for codecs whose codes do not contain it.
+        language: Language of the texts.
+    """
+    kept, skipped = [], []
+    for example in examples:
+        try:
+            errors("", example.text, language)
+            if voice is not None:
+                voice(example)
+            kept.append(example)
+        except CodecUnavailable:
+            raise
+        except ValueError as error:
+            skipped.append(f"{example.id!r}: {error}")
+    if skipped and rank_and_world()[0] == 0:
+        warnings.warn(
+            f"{len(skipped)} of {len(examples)} sentences are not spoken; the first is {skipped[0]}", stacklevel=2
+        )
+    return kept
 
 
 def share_of(examples: Sequence[Example]) -> list[Example]:

@@ -22,7 +22,7 @@ from wand.evaluation.prediction import PredictionTest
 from wand.evaluation.quality import Take, summarise, won_back
 from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
 from wand.evaluation.systems import ComparedSystem, Weights
-from wand.evaluation.takes import rank_and_world, share_of, speak_takes, spread
+from wand.evaluation.takes import rank_and_world, share_of, speak_takes, speakable, spread
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.recognition import Recogniser
@@ -137,7 +137,7 @@ class ComparisonTest:
             batches: Batches of the recorded sentences; with several processes, the batches of this one.
 
         Returns:
-            The result, and the speech (None without a codec or a recogniser).
+            The result, and the speech (None without a codec, a recogniser, or a sentence that can be judged).
         """
         prediction = PredictionTest(self.systems)
         with progress("recorded speech", None, "batches", shown=_is_first()) as shown:
@@ -161,7 +161,10 @@ class ComparisonTest:
             torch.distributed.barrier()  # no process may speak while steps are timed
         if self.codec is None or self.recogniser is None:
             return result, None
-        speeches = self._speak(self.codec, self.recogniser)
+        chosen = speakable(spread(self.examples, self.size.sentences), self.voice, self.recogniser.language)
+        if not chosen:
+            return result, None
+        speeches = self._speak(self.codec, self.recogniser, chosen)
         return self._with_speech(result, speeches.takes), speeches
 
     @property
@@ -197,8 +200,7 @@ class ComparisonTest:
             for system in self.systems
         )
 
-    def _speak(self, codec: Codec, recogniser: Recogniser) -> Speeches:
-        chosen = spread(self.examples, self.size.sentences)
+    def _speak(self, codec: Codec, recogniser: Recogniser, chosen: Sequence[Example]) -> Speeches:
         kept = spread(chosen, max(self.size.sounds, self.size.pictures))
         voices = [None if self.voice is None else self.voice(example) for example in kept]
         said = [example.conditioning for example in kept]

@@ -14,7 +14,7 @@ from torch import Tensor
 Samples = npt.NDArray[np.float32]
 
 # Levels are measured in frames of FRAME seconds, every HOP seconds, after the mean of the frame is subtracted. So a
-# constant offset and slow drift have no level. A period of the lowest voices (50 Hz) fits into a frame.
+# constant offset has no level. A period of the lowest voices (50 Hz) fits into a frame.
 FRAME, HOP = 0.02, 0.01
 # A frame is audible from -66 dB of full scale, 16 steps of 16-bit sound. Noise of one step is at -90 dB, and the
 # vowels of speech whose peak is at -45 dB are at -55 dB.
@@ -38,6 +38,8 @@ FLOOR, ABOVE_FLOOR, WEAKEST = 0.1, 10 ** (10 / 20), 10 ** (-20 / 20)
 # Speech begins where FRAMES_IN_ROW frames are speech, so that a click does not count. MARGIN seconds before it belong
 # to it: the onset of a consonant is weak.
 FRAMES_IN_ROW, MARGIN = 4, 0.05
+# Less silence than this, in seconds, is left where it is.
+SHORT_SILENCE = 0.2
 
 
 class Unusable(ValueError):
@@ -163,4 +165,8 @@ def speech_span(audio: Tensor, sample_rate: int) -> tuple[int, int]:
         return 0, len(audio)
     begin = int(loud[0]) * HOP - MARGIN
     end = (int(loud[-1]) + row - 1) * HOP + FRAME + MARGIN
-    return max(0, round(begin * sample_rate)), min(len(audio), round(end * sample_rate))
+    seconds = len(audio) / sample_rate
+    return (
+        round(begin * sample_rate) if begin > SHORT_SILENCE else 0,
+        round(end * sample_rate) if seconds - end > SHORT_SILENCE else len(audio),
+    )

@@ -75,6 +75,8 @@ def _letters_of_parts(parts: Sequence[str], language: str) -> tuple[str, list[in
 class ErrorRates(Metric):
     """CER and WER of speech: all wrong letters (words) of the transcripts divided by all letters (words) of the texts.
 
+    Texts without words are skipped; the attribute `skipped` counts them.
+
     Args:
         recogniser: Transcribes the speech (see `wand.recognition.open_recogniser`).
     """
@@ -85,17 +87,22 @@ class ErrorRates(Metric):
     letters: Tensor
     wrong_words: Tensor
     words: Tensor
+    skipped: Tensor
 
     def __init__(self, recogniser: Recogniser) -> None:
         super().__init__()
         self.recogniser = recogniser
-        for name in ("wrong_letters", "letters", "wrong_words", "words"):
+        for name in ("wrong_letters", "letters", "wrong_words", "words", "skipped"):
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, sounds: Sequence[Tensor], sample_rate: int, texts: Sequence[str]) -> None:
         """Add audio ``[N]`` and the text of each."""
-        for heard, text in zip(self.recogniser.transcribe(sounds, sample_rate), texts, strict=True):
-            counts = errors(heard, text, self.recogniser.language)
+        language = self.recogniser.language
+        judged = [(sound, text) for sound, text in zip(sounds, texts, strict=True) if plain_words(text, language)]
+        self.skipped = self.skipped + len(texts) - len(judged)
+        transcripts = self.recogniser.transcribe([sound for sound, _ in judged], sample_rate)
+        for heard, (_, text) in zip(transcripts, judged, strict=True):
+            counts = errors(heard, text, language)
             for name, count in zip(("wrong_letters", "letters", "wrong_words", "words"), counts, strict=True):
                 setattr(self, name, getattr(self, name) + count)
 

@@ -67,6 +67,8 @@ class PretrainedRecogniser:
         texts = [""] * len(sounds)
         audible = [i for i in range(len(sounds)) if len(sounds[i]) >= sample_rate // 20]
         inputs = [resample(sounds[i].float().cpu(), sample_rate, self.sample_rate).numpy() for i in audible]
+        if not inputs:
+            return texts
         heard = self._listen(inputs, batch_size=self.batch_size, generate_kwargs=self._options)
         for i, result in zip(audible, heard, strict=True):
             texts[i] = result["text"]

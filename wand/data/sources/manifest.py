@@ -99,7 +99,8 @@ class ManifestCorpus(FileCorpus):
     def fingerprint(self) -> str:
         """Digest of the lines, file names and file sizes."""
         codes = [line.get("codes") for line in self.lines.values()]
-        sizes = [(self.path.parent / c).stat().st_size for c in codes if isinstance(c, str)] if self.coded else []
+        files = [self.path.parent / c for c in codes if isinstance(c, str)] if self.coded else []
+        sizes = [file.stat().st_size if file.is_file() else None for file in files]
         parts = (super().fingerprint, json.dumps(list(self.lines.values())), sizes)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
