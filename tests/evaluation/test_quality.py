@@ -91,6 +91,11 @@ def test_won_back_leaves_unseen_voices_out():
     assert won_back(*with_iris, frozenset({"iris"}))[0] == 1.0
 
 
+def test_where_every_voice_is_unseen_all_are_won_back():
+    parts = [[take("a", wrong_letters=count)] for count in (1, 5, 2)]
+    assert won_back(*parts, frozenset({"anna"})) == won_back(*parts)
+
+
 def test_the_mean_of_a_metric_resamples_sentences():
     takes = [
         take("a", metrics={"f0": 1.0}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from wand.codecs.reference import Reference
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.decoding.stopping import StopReason
-from wand.evaluation.takes import GRACE, PATIENCE, speak_examples, speak_takes, spread
+from wand.evaluation.takes import GRACE, PATIENCE, speak_examples, speak_takes, speakable, spread
 
 FRAMES = (12, 31, 20, 7)
 
@@ -92,3 +94,15 @@ def test_spread_is_even_and_keeps_order():
     assert spread(range(130), 30)[:4] == [0, 4, 8, 13]
     assert len(set(spread(range(130), 30))) == 30
     assert spread([1, 2, 3], None) == spread([1, 2, 3], 9) == [1, 2, 3]
+
+
+def test_sentences_that_cannot_be_judged_are_skipped_and_counted(examples):
+    wordless = replace(examples[1], text="?!")
+
+    def voice(example: Example) -> None:
+        if example is examples[2]:
+            raise ValueError("no sound file at gone.wav")
+
+    given = [examples[0], wordless, examples[2], examples[3]]
+    with pytest.warns(UserWarning, match="2 of 4 sentences are not spoken; the first is 'u1': the text has no words"):
+        assert speakable(given, voice) == [examples[0], examples[3]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -172,3 +173,20 @@ def test_what_is_won_back_on_recorded_speech() -> None:
     assert shares == {"agreement": pytest.approx(0.8), "kl": pytest.approx(0.75), "ce": pytest.approx(0.75)}
     assert won_back_codes(rows[1:]) == {}
     assert "ce" not in won_back_codes([rows[0], row("untrained", 2.0, 0.5, 0.4), rows[2]])
+
+
+@pytest.mark.filterwarnings("ignore:.*sentences are not spoken")
+def test_a_sentence_without_words_does_not_end_a_test() -> None:
+    test = tiny_test.make_test()
+    own = list(test.examples)
+    lm = first_model(test)
+    test.systems = dict(list(test.systems.items())[:1])
+    test.size = replace(test.size, seeds=1)
+    test.examples = [replace(example, text="?!") if example.id == "u1" else example for example in own]
+    _, speeches = test.run(tiny_test.batches(lm, own))
+    assert speeches is not None
+    assert [take.id for take in speeches.takes["teacher"]] == ["u0", "u2", "u3", "u4"]
+    test.examples = [replace(example, text="?!") for example in own]
+    result, speeches = test.run(tiny_test.batches(lm, own))
+    assert speeches is None
+    assert result.rows[0].speech is None

@@ -119,3 +119,11 @@ def test_rates_are_over_all_letters():
     rates = metric.compute()
     assert float(rates["cer"]) == pytest.approx((0 + 1 + 2) / (4 + 2 + 3))
     assert float(rates["wer"]) == pytest.approx((0 + 1 + 2) / (1 + 1 + 2))
+
+
+def test_texts_without_words_are_skipped_and_counted():
+    metric = ErrorRates(Parrot("abcd"))
+    silence = torch.zeros(10)
+    metric.update([silence, silence, silence], 16_000, ["?!", "abcf", "..."])
+    assert float(metric.compute()["cer"]) == pytest.approx(1 / 4)
+    assert int(metric.skipped) == 2

@@ -14,11 +14,13 @@ from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.codecs import EncodecCodec
 from wand.codecs.reference import Reference
 from wand.decoding.stopping import StopReason
-from wand.files.audio import write_audio
+from wand.demo.corpus import VOICES
+from wand.files.audio import read_audio, write_audio
 from wand.model.batch import make_batch
 from wand.speech.speaking import SpeakOptions
 from wand.speech.synthesizer import Synthesizer
 from wand.speech.voices import open_voice, save_voice
+from wand.text.espeak import synthesize
 
 TEXT = "so it is. why not? every word is heard, and then another one is heard as well."
 
@@ -45,6 +47,36 @@ def test_a_saved_voice_is_the_voice(model: Synthesizer, sound: Path, tmp_path: P
     assert again.audio is not None
     assert torch.equal(again.audio, voice.audio)
     assert (again.text, again.speaker, again.global_codes) == ("what is said", None, None)
+
+
+def test_silence_before_a_voice_is_no_part_of_it(model: Synthesizer, tmp_path: Path) -> None:
+    """The model hears the first half second only."""
+    first, later = [], []
+    for i, voice in enumerate(VOICES[:3]):
+        sound = synthesize("so they went home in the rain.", voice)
+        write_audio(tmp_path / f"{i}.wav", sound, 16_000)
+        write_audio(tmp_path / f"{i}-late.wav", torch.cat([torch.zeros(16_000), sound, torch.zeros(8_000)]), 16_000)
+        first.append(model.read_voice(tmp_path / f"{i}.wav"))
+        later.append(model.read_voice(tmp_path / f"{i}-late.wav"))
+    for own, late in zip(first, later, strict=True):
+        assert own.audio is not None
+        assert late.audio is not None
+        assert torch.equal(own.audio, read_audio(tmp_path / f"{first.index(own)}.wav", 16_000))
+        start = len(late.audio) - len(own.audio)
+        assert abs(start) < 0.2 * 16_000
+    heard = [model.backbone.conditioner("so it is.", late)["ids"][:25, 0] for late in later]
+    for i in range(3):
+        for j in range(i):
+            assert (heard[i] == heard[j]).float().mean() < 0.5
+
+
+def test_codes_of_a_saved_voice_that_the_model_does_not_have_are_refused(model: Synthesizer, tmp_path: Path) -> None:
+    for code in (256, -1, 99_999):
+        codes = torch.zeros(4, 5, dtype=torch.long)
+        codes[2, 3] = code
+        save_voice(Reference(codes), tmp_path / "voice.safetensors", None)
+        with pytest.raises(ValueError, match=rf"code {code} in row 2, frame 3 is not a code of the model, .* 0 to 255"):
+            model.read_voice(tmp_path / "voice.safetensors")
 
 
 def test_files_that_are_no_voice_are_refused(model: Synthesizer, tmp_path: Path) -> None:
