@@ -23,6 +23,7 @@ from wand.files.weights import (
     stored_dtype,
     write_weight_folder,
 )
+from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.heads import LinearHead
@@ -161,12 +162,12 @@ class CausalSpeechLM(Backbone):
         folder.mkdir(parents=True, exist_ok=True)
         write_weight_folder(self._upstream_state(), folder, dtype or self.stored_dtype)
         config = {**self.architecture()["config"], "architectures": [self._causal_class().__name__]}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
     def note_window(self, folder: Path, window: int) -> None:
         """Write ``rswa_window`` into ``config.json``, the key by which vLLM (0.25) applies prefix and window."""
         path = folder / self.subfolder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "rswa_window": window}, indent=2) + "\n")
+        write_text(path, json.dumps({**json.loads(path.read_text()), "rswa_window": window}, indent=2) + "\n")
 
     def _upstream_state(self) -> dict[str, Tensor]:
         prefix = self._body_prefix()

@@ -25,7 +25,8 @@ from wand.backbones.cosyvoice.conditioner import (
     CosyVoiceArchitecture,
     CosyVoiceConditioner,
 )
-from wand.files.weights import check_fit, file_digest, read_json, read_weights
+from wand.files.weights import check_fit, file_digest, read_json, read_weights, write_torch
+from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
@@ -164,15 +165,14 @@ class CosyVoice2(Backbone):
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write ``llm.pt``, which upstream loads in strict mode, and ``CosyVoice-BlankEN/`` without its weights."""
-        (folder / QWEN).mkdir(parents=True, exist_ok=True)
         state = {
             _upstream_name(name): tensor.detach().to("cpu", dtype or self.stored_dtype).contiguous()
             for name, tensor in self.state_dict().items()
         }
         state["llm.model.lm_head.weight"] = state["llm.model.model.embed_tokens.weight"]
-        torch.save(state, folder / WEIGHTS)
+        write_torch(state, folder / WEIGHTS)
         config = {**self.decoder.config.to_dict(), "tie_word_embeddings": True}
-        (folder / QWEN / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_text(folder / QWEN / "config.json", json.dumps(config, indent=2) + "\n")
         write_files(self.files, folder)
 
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaModel
@@ -26,7 +25,8 @@ from wand.assets import asset_folder
 from wand.codecs import Codec, EncodecCodec
 from wand.codecs.encodec import EMBEDDED
 from wand.codecs.reference import Reference
-from wand.files.weights import file_digest, load_exactly, read_json, read_weights
+from wand.files.weights import file_digest, load_exactly, read_json, read_weights, write_safetensors
+from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch, Conditioning, left_pad
 from wand.model.columns import ColumnLayout
@@ -293,11 +293,10 @@ class EncodecLM(Backbone):
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``."""
-        folder.mkdir(parents=True, exist_ok=True)
         config = {"model_type": "encodec_lm", **self.architecture()}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
         state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
+        write_safetensors(state, folder / "model.safetensors")
 
     def own_codec(self) -> Codec:
         """The EnCodec of this model."""

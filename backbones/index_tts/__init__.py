@@ -18,7 +18,7 @@ from transformers import GPT2Config, GPT2Model
 from wand.attention import AttentionContext, Windows
 from wand.backbones.index_tts.conditioning import LATENTS, SAMPLE_RATE, ConformerEncoder, Perceiver
 from wand.backbones.index_tts.inputs import PIECES, IndexTTSArchitecture, IndexTTSConditioner, PieceTokenizer
-from wand.files.weights import check_fit, file_digest, read_weights
+from wand.files.weights import check_fit, file_digest, read_weights, write_torch
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
@@ -195,9 +195,8 @@ class IndexTTS(Backbone):
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write ``gpt.pth``, which upstream loads in strict mode, and the small files unchanged."""
-        folder.mkdir(parents=True, exist_ok=True)
         state = self._upstream_state()
-        torch.save(
+        write_torch(
             {name: t.detach().to("cpu", dtype or self.stored_dtype).contiguous() for name, t in state.items()},
             folder / WEIGHTS,
         )

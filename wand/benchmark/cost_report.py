@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wand.benchmark.measure import FIRST_SECONDS, SpeechCost, StepCost
 from wand.console.tables import show_table
+from wand.files.writing import write_text
 
 MISSING = "n/a"
 
@@ -146,7 +147,6 @@ def show(report: CostReport) -> None:
 
 def save(report: CostReport, folder: Path) -> Path:
     """Write ``benchmark.json`` with all measured values and the figures derived from them."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = asdict(report)
     for name, steps in (("steps", report.steps), ("curve", report.curve)):
         for step, plain in zip(steps, content[name], strict=True):
@@ -156,7 +156,7 @@ def save(report: CostReport, folder: Path) -> Path:
             if not step.columns:
                 plain["first_audio_milliseconds"] = report.first_audio(step)
     path = folder / "benchmark.json"
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
     return path
 
 

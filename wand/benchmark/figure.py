@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wand.benchmark.cost_report import CostReport
+from wand.files.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +51,8 @@ def save_latency(report: CostReport, folder: Path) -> list[str]:
         figure = draw_latency(report)
     except ImportError:
         return ["no latency.png: matplotlib is not installed (pip install 'wand-tts[plots]')"]
-    figure.savefig(folder / "latency.png", dpi=120)
+    with replacing(folder / "latency.png") as partial:
+        figure.savefig(partial, dpi=120, format="png")
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import math
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from io import FileIO
@@ -34,6 +31,7 @@ from wand.data.shard_format import (
     record_type,
     to_json,
 )
+from wand.files.writing import replacing
 from wand.model.batch import Conditioning
 from wand.model.columns import ColumnLayout
 
@@ -45,7 +43,7 @@ def write_shard(
     prefix_columns: Callable[[Conditioning], int],
     refused: Sequence[Refusal] = (),
 ) -> None:
-    """Write a shard under a temporary name, then rename it, so that no half-written shard is ever read.
+    """Write a shard as a whole, so that no half-written shard is ever read.
 
     Args:
         path: Final name of the shard.
@@ -78,18 +76,8 @@ def write_shard(
     about = {"format": FORMAT, "fingerprint": fingerprint, "fields": json.dumps(fields)}
     head = make_header(about, {name: len(part) for name, part in parts.items()} | {"checksum": 4, "rows": len(rows)})
     head += b"".join(parts.values())
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path, "free some space, or set --data.cache_dir to another disk") as partial:
         write_file(partial, [head, crc32(head).to_bytes(4, "little"), rows])
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise ValueError(
-                f"no space left for {path}: free some space, or set --data.cache_dir to another disk"
-            ) from error
-        raise
 
 
 def write_file(path: Path, parts: Iterable[bytes | bytearray]) -> None:

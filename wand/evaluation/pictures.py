@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wand.files.writing import replacing
+
 
 def spectrogram(audio: Tensor, sample_rate: int) -> Tensor:
     """Spectrogram ``[257, frames]`` of audio ``[N]`` in decibels.
@@ -47,4 +49,5 @@ def draw_spectrograms(
         axes.set_title(title if len(title) < 60 else f"{title[:57]}...", fontsize=8)
     for axes in grid[-1]:
         axes.set_xlabel("seconds")
-    figure.savefig(path, dpi=90)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=90, format="png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from wand.files.sound import (
     check_samples,
     check_values,
 )
+from wand.files.writing import write_bytes
 
 # A recording with a lower peak counts as silent (about -60 dB of full scale).
 SILENT_PEAK = 1e-3
@@ -195,5 +197,6 @@ def resample(audio: Tensor, rate: int, new_rate: int) -> Tensor:
 
 def write_audio(path: str | Path, audio: Tensor, sample_rate: int) -> None:
     """Write mono float audio ``[N]``. The suffix chooses the format (.wav: 16 bit). Creates the folder."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, audio.clamp(-1, 1).cpu().numpy(), sample_rate)
+    content = io.BytesIO()
+    soundfile.write(content, audio.clamp(-1, 1).cpu().numpy(), sample_rate, format=Path(path).suffix.removeprefix("."))
+    write_bytes(path, content.getvalue())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from wand.files.writing import replacing, write_text
 
 # Beginning of a file that git fetched without its content.
 LFS_POINTER = b"version https://git-lfs"
@@ -152,10 +156,28 @@ def write_weight_folder(state: Mapping[str, Tensor], folder: Path, dtype: torch.
         tensors, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_SIZE
     )
     for file, names in plan.filename_to_tensors.items():
-        save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+        write_safetensors({name: tensors[name] for name in names}, folder / file, {"format": "pt"})
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def write_safetensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as one safetensors file, as a whole."""
+    with replacing(path) as partial:
+        try:
+            save_file(tensors, partial, metadata)
+        except SafetensorError as error:
+            if reason := re.search(r"os error (\d+)", str(error)):  # a full disk, for example
+                raise OSError(int(reason[1]), os.strerror(int(reason[1]))) from error
+            raise
+
+
+def write_torch(content: object, path: str | Path) -> None:
+    """Write with `torch.save`, as a whole."""
+    # torch hides the reason of an error (a full disk) when it opens the file itself.
+    with replacing(path) as partial, partial.open("wb") as file:
+        torch.save(content, file)
 
 
 def folder_digest(folder: Path) -> str:

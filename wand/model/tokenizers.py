@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from tokenizers import Tokenizer
 
+from wand.files.writing import write_bytes
 from wand.text.characters import RULES, compose
 
 Files = dict[str, bytes]
@@ -30,8 +31,7 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     for name, content in files.items():
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"the file name {name!r} of the model leads out of its folder: not written")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        write_bytes(folder / name, content)
 
 
 class TextTokenizer:

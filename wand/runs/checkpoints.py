@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import sys
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from omegaconf import OmegaConf
@@ -23,35 +26,49 @@ ABOUT = "wand.json"  # describes an export, in its folder
 
 
 def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
-    """Find the checkpoint file for a path.
+    """Find the checkpoint file for a path. In a folder, files that are not complete are skipped, with a warning.
 
     Args:
-        path: A checkpoint file, a run folder (its ``checkpoints/last.ckpt``), or ``last`` (the newest checkpoint of all
-            runs).
+        path: A checkpoint file, a run folder (its ``checkpoints/last.ckpt``, or else its newest checkpoint), or
+            ``last`` (the newest checkpoint of all runs).
         runs: Folder that contains the run folders.
 
     Raises:
         ValueError: If there is no checkpoint, so that nothing starts silently from zero.
     """
     if str(path) == LAST:
-        found = sorted(runs.glob("*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
-        if not found:
+        found = newest_complete(runs.glob("*/checkpoints/*.ckpt"))
+        if found is None:
             raise ValueError(f"no checkpoint in any run under {runs}/: start with `wand fit --config quickstart`")
-        return found[-1]
+        return found
     path = Path(path)
     if path.is_file():
         return path
     if path.is_dir():
         last = path / "checkpoints" / "last.ckpt"
-        found = sorted(path.glob("checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
-        if last.is_file():
-            return last
-        if found:
-            return found[-1]
+        found = newest_complete([last]) or newest_complete(path.glob("checkpoints/*.ckpt"))
+        if found is not None:
+            return found
         if (path / ABOUT).is_file():
             raise ValueError(f"{path} is an export, not a run: open it in Python with wand.load({str(path)!r})")
         raise ValueError(f"run folder {path} has no checkpoint yet")
     raise ValueError(f"no checkpoint at {path}: give a run folder, a .ckpt file, or `last`")
+
+
+def newest_complete(files: Iterable[Path]) -> Path | None:
+    """The newest checkpoint that is complete. Newer ones that were cut off, or are empty, are named in a warning."""
+    for file in sorted(filter(Path.is_file, files), key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            with ZipFile(file):  # reads the directory, which is the last part of the file
+                return file
+        except (BadZipFile, OSError):
+            _warn_of_damage(file)
+    return None
+
+
+@cache
+def _warn_of_damage(file: Path) -> None:
+    print(f"wand: warning: {file} is damaged (it is not complete) and was skipped", file=sys.stderr)
 
 
 def run_folder(checkpoint: Path) -> Path | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.runs.checkpoints import ABOUT, load_backbone_and_settings, read_checkpoint, run_folder
 from wand.runs.settings import RunSettings, flat_settings
@@ -77,8 +78,8 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
         "training": _training(read_checkpoint(chosen), settings),
         "digest": backbone.pretrained_digest(),
     }
-    (out / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-    (out / CARD).write_text(_card(backbone, about, out, run_folder(Path(chosen))))
+    write_text(out / CARD, _card(backbone, about, out, run_folder(Path(chosen))))
+    write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")  # last: a folder with it is complete
     return backbone
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.files.audio import read_reference
 from wand.files.sound import Unusable, speech_span
+from wand.files.weights import write_safetensors
 from wand.model.backbone import Backbone
 from wand.model.codes import allowed_codes, check_codes
 
@@ -82,9 +82,8 @@ def save_voice(reference: Reference, path: str | Path, codec: Codec | None) -> N
     tensors = {name: getattr(reference, name) for name in TENSORS if getattr(reference, name) is not None}
     words = {name: getattr(reference, name) for name in WORDS}
     about = {"voice": json.dumps(words), "codec": "" if codec is None else codec.fingerprint}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, path, metadata=about)
+    write_safetensors(kept, Path(path), about)
 
 
 def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Reference:

@@ -1,0 +1,81 @@
+"""Checkpoints are written as a whole, and damaged ones are skipped by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from wand.runs.checkpoint_io import WholeCheckpoints
+from wand.runs.checkpoints import find_checkpoint
+
+
+class FailsHalfWay:
+    """Cannot be stored: the writer fails after it has begun."""
+
+    def __reduce__(self) -> Any:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder whose last.ckpt is newer than its best.ckpt."""
+    folder = tmp_path / "runs" / "one"
+    for age, name in ((100, "best"), (50, "last")):
+        path = folder / "checkpoints" / f"{name}.ckpt"
+        WholeCheckpoints().save_checkpoint({"weights": torch.arange(10_000), "name": name}, path)
+        when = path.stat().st_mtime - age
+        os.utime(path, (when, when))
+    return folder
+
+
+def damage(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    times = (path.stat().st_atime, path.stat().st_mtime)
+    path.write_bytes({"empty": b"", "cut": content[: len(content) * 2 // 3], "zeros": bytes(len(content))}[kind])
+    os.utime(path, times)
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "zeros"])
+def test_the_newest_complete_checkpoint_is_taken(
+    run: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, best = (run / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    assert find_checkpoint(run) == last
+    assert find_checkpoint("last", run.parent) == last
+    assert capsys.readouterr().err == ""
+    damage(last, kind)
+    assert find_checkpoint(run) == best
+    assert find_checkpoint("last", run.parent) == best
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(last) in line
+    assert "skipped" in line
+    damage(best, kind)
+    with pytest.raises(ValueError, match="no checkpoint"):
+        find_checkpoint(run)
+
+
+def test_an_unfinished_file_is_no_checkpoint(run: Path) -> None:
+    (run / "checkpoints" / ".last.ckpt.0000.host@1.partial").write_bytes(b"")
+    assert find_checkpoint(run) == run / "checkpoints" / "last.ckpt"
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(run: Path) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    with pytest.raises(ValueError, match=r"no space left for .*last\.ckpt"):
+        WholeCheckpoints().save_checkpoint({"weights": torch.zeros(10_000), "more": FailsHalfWay()}, last)
+    assert last.read_bytes() == before
+    assert len(list(last.parent.iterdir())) == 2
+
+
+def test_nothing_is_written_outside_the_folder_of_the_checkpoint(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "does not exist"))  # Lightning's own writer needs it
+    last = run / "checkpoints" / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"name": "new"}, last)
+    assert torch.load(last, weights_only=True) == {"name": "new"}

@@ -1,0 +1,106 @@
+"""Files that are written as a whole or not at all.
+
+A file is written beside its target under another name, flushed to the disk, and renamed. After a crash, the target is
+the old file or the new one. This holds on every file system, because a rename inside one folder is never a copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from zlib import crc32
+
+PARTIAL = ".partial"
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def replacing(path: str | Path, remedy: str = "free some space or choose another folder") -> Iterator[Path]:
+    """Give the name under which to write a file; the finished file then takes the place of `path`.
+
+    The folder is made if it is missing. If the ``with`` block fails, the old file stays and the new one is removed. A
+    link is followed. A device or a pipe is written directly.
+
+    Args:
+        path: The file to write or replace.
+        remedy: What the user can do if the file cannot be written.
+
+    Raises:
+        ValueError: If the disk is full, or the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target
+        return
+    # A name may already have the largest length, so only a part of it is used.
+    short = f"{target.name[:20]}.{crc32(target.name.encode('utf-8', 'surrogateescape')):08x}"
+    partial = target.with_name(f".{short}.{_host()}@{os.getpid()}{PARTIAL}")
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode  # as the umask has it; safetensors would make files that only the user can read
+        yield partial
+        partial.chmod(mode)
+        flush(partial)
+        os.replace(partial, target)
+        flush(target.parent)
+    except OSError as error:
+        if error.errno in FULL:
+            raise ValueError(f"no space left for {path}: {remedy}") from error
+        if error.filename is not None and str(error.filename).startswith(str(target.parent)):
+            raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}") from error
+        raise
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file as a whole."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, in UTF-8, as a whole."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot flush a folder
+            raise
+    finally:
+        os.close(file)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the unfinished files, anywhere in a folder, of processes of this machine that have ended."""
+    for path in folder.rglob(f".*{PARTIAL}"):
+        host, _, process = path.name.removesuffix(PARTIAL).rpartition("@")
+        if host.endswith(f".{_host()}") and process.isdigit() and not _runs(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return socket.gethostname().replace("/", "-")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
