@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from wand.console.interrupt import Interrupted
 from wand.data.datamodule import SpeechDataModule
 from wand.evaluation.metric import TestMetric, check_metrics
-from wand.evaluation.result_files import write_result, write_speeches
+from wand.evaluation.result import TestResult
+from wand.evaluation.result_files import TABLE, write_result, write_speeches, write_takes
 from wand.evaluation.result_table import show
 from wand.evaluation.systems import compared_systems
-from wand.evaluation.test import CLOSING, FULL, ComparisonTest, TestSize
+from wand.evaluation.test import CLOSING, FULL, ComparisonTest, Takes, TestSize
 from wand.evaluation.voices import ReferenceVoices
 from wand.recognition import open_recogniser
 from wand.training.module import WandModule
@@ -22,7 +26,8 @@ class ComparisonTable(Callback):
     """Runs a `ComparisonTest` at the end of a test, prints its table and writes it.
 
     The run's folder ``test`` (``closing`` after a fit) gets ``table.json``, ``table.md``, all takes with their
-    transcripts, audio files and spectrograms. Several processes share the sentences.
+    transcripts, audio files and spectrograms. Until the test is complete, the folder ``test-unfinished`` has the tables
+    of the systems that have spoken. Several processes share the sentences.
 
     Args:
         recogniser: The speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that
@@ -106,12 +111,26 @@ class ComparisonTable(Callback):
             seconds=self.seconds,
             columns=self.columns,
         )
-        result, speeches = test.complete(pl_module.test_means)
-        if not trainer.is_global_zero:
-            return
-        show(result)
-        if (Path(trainer.default_root_dir) / "checkpoints").is_dir():  # the test belongs to a run on disk
-            folder = Path(trainer.default_root_dir) / ("closing" if self.after_fit else "test")
+        run = Path(trainer.default_root_dir)
+        writes = trainer.is_global_zero and (run / "checkpoints").is_dir()  # the test belongs to a run on disk
+        folder = run / ("closing" if self.after_fit else "test")
+        unfinished = folder.with_name(f"{folder.name}-unfinished")
+
+        def keep(part: TestResult, takes: Takes) -> None:
+            if writes:
+                write_result(part, unfinished)
+                write_takes(takes, unfinished)
+
+        try:
+            result, speeches = test.complete(pl_module.test_means, keep)
+        except Interrupted as stopped:
+            if (unfinished / TABLE).is_file():
+                stopped.report = f"what was measured so far is in {os.path.relpath(unfinished)}"
+            raise
+        if trainer.is_global_zero:
+            show(result)
+        if writes:
             write_result(result, folder)
             if speeches is not None:
                 write_speeches(speeches, self.size, folder)
+            shutil.rmtree(unfinished, ignore_errors=True)

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from wand.attention import Windows
+from wand.console.interrupt import raise_if_stopped
 from wand.decoding.cache import PrefixWindowCache, key_value_shape, kv_bytes
 from wand.decoding.decoder import Decoder
 from wand.decoding.full_cache import FullCache
@@ -97,6 +98,7 @@ def interleaved_milliseconds(
         if time.perf_counter() - begin > budget / 4:
             break
     for done in range(repeats):
+        raise_if_stopped()
         if done and time.perf_counter() - begin > budget:
             break
         for call, measured in zip(calls, times, strict=True):

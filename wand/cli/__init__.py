@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 
+from wand.console.interrupt import Interrupted, handling_signals, report
 from wand.version import __version__
 
 USAGE = f"""wand {__version__}: windowed attention for pretrained autoregressive text-to-speech models
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0, or 2 after an error that the user can fix.
+        Exit status: 0, 2 after an error that the user can fix, or 128 + the signal that stopped the command.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -48,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, "")
     try:
-        return _run(arguments[0], arguments[1:])
+        with handling_signals():
+            return _run(arguments[0], arguments[1:])
+    except Interrupted as stopped:
+        report(stopped)
+        return stopped.status
     except ValueError as error:
         if os.environ.get("WAND_TRACEBACK"):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from wand.attention import Windows
+from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
 from wand.decoding.decoder import Decoder
 from wand.files.audio import write_audio
 from wand.model.backbone import Backbone
 from wand.model.sampling import Sampling
 from wand.runs.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
-from wand.speech.speaking import SpeakOptions, Speech, synthesize
+from wand.speech.speaking import SpeakOptions, Speech, synthesize_each
 from wand.speech.voices import open_voice, save_voice
 from wand.training.teacher import COPY, SELF
 
@@ -80,6 +82,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default="float32",
         help="dtype of the weights; bfloat16 halves their memory (default: float32)",
     )
+    parser.add_argument(
+        "--start", type=int, default=1, help="number of the first text to speak, to go on after an interruption"
+    )
     parser.add_argument("--seed", type=int, default=0, help="random seed; text i uses seed + i (default: 0)")
     parser.add_argument(
         "--temperature", type=float, help="sampling temperature; 0 is greedy (default: the model's own)"
@@ -111,6 +116,8 @@ def main(arguments: list[str]) -> list[Speech]:
     texts = [*options.text, *_read_texts(options.file)]
     if not texts:
         raise ValueError("nothing to speak: give a text, or --file with one text per line")
+    if not 1 <= options.start <= len(texts):
+        raise ValueError(f"--start {options.start} is not the number of a text: there are {len(texts)}")
     backbone, window = _load_system(options)
     backbone = backbone.to(options.device, getattr(torch, options.dtype)).eval()
     backbone.codec = codec_of_run(options.ckpt_path)
@@ -123,17 +130,24 @@ def main(arguments: list[str]) -> list[Speech]:
         if not text.strip():
             raise ValueError("the text is empty: give at least one word")
     decoder = Decoder(backbone, window, int8=options.int8)
-    with progress("speaking", None, "columns", stream=sys.stderr) as spoken_columns:
-        spoken = synthesize(
-            decoder,
-            codec,
-            texts,
-            reference,
-            SpeakOptions(sampling, options.seed, options.max_seconds, split=options.split),
-            on_column=spoken_columns.advance,
-        )
-    _write(spoken, options.out, codec.sample_rate)
-    return spoken
+    settings = SpeakOptions(sampling, options.seed, options.max_seconds, split=options.split)
+    spoken: dict[int, Speech] = {}
+    try:
+        with progress("speaking", None, "columns", stream=sys.stderr) as columns:
+            begun = options.start - 1
+            for i, speech in synthesize_each(decoder, codec, texts, reference, settings, columns.advance, begun):
+                _write(speech, _file_of(i, len(texts), options.out))
+                spoken[i] = speech
+    except Interrupted as stopped:
+        missing = next((i for i in range(begun, len(texts)) if i not in spoken), None)
+        if missing is not None:
+            command = shlex.join(["wand", "synthesize", *arguments, "--start", str(missing + 1)])
+            stopped.report = f"{len(spoken)} of {len(texts) - begun} texts are spoken; go on with: {command}"
+            raise
+    finally:
+        if spoken:
+            _show(spoken, len(texts), options.out)
+    return [spoken[i] for i in sorted(spoken)]
 
 
 def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:
@@ -177,13 +191,21 @@ def _read_texts(file: Path | None) -> list[str]:
     return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _write(spoken: list[Speech], out: Path, sample_rate: int) -> None:
+def _file_of(number: int, count: int, out: Path) -> Path:
+    """The sound file of one of `count` texts."""
+    return out if count == 1 else out.with_stem(f"{out.stem}-{number + 1:03d}")
+
+
+def _write(speech: Speech, path: Path) -> None:
+    assert speech.audio is not None, "there is a codec"
+    if len(speech.audio):
+        write_audio(path, speech.audio, speech.sample_rate)
+
+
+def _show(spoken: dict[int, Speech], count: int, out: Path) -> None:
     table = Table("file", "seconds", "ended by", "text")
-    for i, speech in enumerate(spoken, start=1):
-        path = out if len(spoken) == 1 else out.with_stem(f"{out.stem}-{i:03d}")
+    for number, speech in sorted(spoken.items()):
         assert speech.audio is not None, "there is a codec"
-        if len(speech.audio):
-            write_audio(path, speech.audio, sample_rate)
-        shown = str(path) if len(speech.audio) else "nothing was said"
-        table.add_row(shown, f"{len(speech.audio) / sample_rate:.2f}", str(speech.reason), speech.text)
+        shown = str(_file_of(number, count, out)) if len(speech.audio) else "nothing was said"
+        table.add_row(shown, f"{len(speech.audio) / speech.sample_rate:.2f}", str(speech.reason), speech.text)
     Console().print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentError
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
 
 from wand.callbacks import (
@@ -22,16 +25,21 @@ from wand.callbacks import (
     ComparisonTable,
     MemoryEstimate,
     PlainProgress,
+    ResumePoint,
     SpeechLogger,
+    StopAtSignal,
     ThroughputLogger,
     WindowCurriculum,
 )
 from wand.cli.configs import new_run_folder, settle_arguments
 from wand.cli.help import HelpParser
+from wand.console.interrupt import Interrupted
 from wand.console.progress import has_terminal
 from wand.data.datamodule import SpeechDataModule
+from wand.files.writing import remove_partial_files, write_text
 from wand.model.adapters import find_backbone, known_backbones
 from wand.recognition import open_recogniser
+from wand.runs.checkpoint_io import WholeCheckpoints
 from wand.runs.checkpoints import run_folder
 from wand.text.characters import base_language
 from wand.training.module import WandModule
@@ -136,7 +144,19 @@ class WandCLI(LightningCLI):
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if settings["enable_progress_bar"] is not False and not own_bar and not has_terminal():
             kwargs["callbacks"] = [*callbacks, PlainProgress()]
-        return super().instantiate_trainer(**kwargs)
+        return self._make_resumable(super().instantiate_trainer(**kwargs))
+
+    def _make_resumable(self, trainer: Trainer) -> Trainer:
+        """Let the trainer write whole checkpoints and stop at signals, in place of Lightning's own handlers."""
+        trainer._signal_connector = _NoSignals(trainer)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        first = next((i for i, one in enumerate(callbacks) if isinstance(one, Checkpoint)), len(callbacks))
+        callbacks[first:] = [ResumePoint(), *callbacks[first:], StopAtSignal(self.folder)]
+        if self.folder is not None and trainer.is_global_zero:
+            remove_partial_files(self.folder)
+        return trainer
 
     def _check_settings(self) -> None:
         """Raise the errors that need no data, before data and a run folder are made."""
@@ -178,20 +198,45 @@ class WandCLI(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:
         """Measure on the test split; `ComparisonTable` prints and writes the result."""
-        self.trainer.test(**{**kwargs, "weights_only": True, "verbose": False})
+        try:
+            self.trainer.test(**{**kwargs, "weights_only": True, "verbose": False})
+        except Interrupted as stopped:
+            stopped.report = "; ".join(filter(None, [stopped.report, "the same command tests again"]))
+            raise
 
     def after_fit(self) -> None:
         """Save the last checkpoint, test the best one, and print what to try next."""
         if self.folder is None:
             return
         self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
-        if self.trainer.interrupted:
-            return
         self._get(self.config_init, "table").after_fit = True
         best = self.folder / "checkpoints" / "best.ckpt"
-        self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None)
+        try:
+            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None)
+        except Interrupted as stopped:
+            run = shlex.quote(os.path.relpath(self.folder))
+            stopped.report = (
+                f"the fit is finished, only its closing test is not; go on with: wand test --ckpt_path {run}"
+            )
+            raise
         if self.trainer.is_global_zero:
             print(next_steps(self.folder))
+
+
+class _NoSignals(_SignalConnector):
+    """Installs no handlers: `wand.console.interrupt` alone handles signals, also on a cluster."""
+
+    def register_signal_handlers(self) -> None:
+        """Do nothing."""
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Writes the ``config.yaml`` of a run as a whole."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it into the folder of the logs, as `SaveConfigCallback` does."""
+        assert trainer.log_dir is not None
+        write_text(Path(trainer.log_dir) / self.config_filename, self.parser.dump(self.config, skip_none=False))
 
 
 def default_precision(accelerator: str) -> str:
@@ -257,8 +302,8 @@ def main(command: str, arguments: list[str]) -> WandCLI:
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=HelpParser,
-            save_config_callback=SaveConfigCallback,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=_SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={
                 "parser_mode": "omegaconf+",
                 "version": f"wand {__version__}",

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TextIO
 
+from wand.console.interrupt import raise_if_stopped
+
 # Seconds before the first line, and the largest number of seconds between two lines.
 FIRST_LINE = 10.0
 LONGEST_PAUSE = 60.0
@@ -33,7 +35,7 @@ class Progress:
         self.update(self.done + steps)
 
     def update(self, done: int, note: str = "") -> None:
-        """Set the number of finished steps.
+        """Set the number of finished steps. If a signal has asked for the end of the command, it ends here.
 
         Args:
             done: Number of finished steps.
@@ -41,6 +43,7 @@ class Progress:
         """
         self.done = done
         self._show(done, note)
+        raise_if_stopped()
 
 
 class ProgressLines:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wand.codecs.base import Codec, CodecUnavailable
 from wand.codecs.reference import Reference
+from wand.console.interrupt import children_without_signals
 from wand.data.example import Example, Refusal
 from wand.data.sources.source import CodedSource, SpeechCodes, SpeechSource, Utterance
 from wand.data.validate import SpeechLimits, check_rate, check_speech, check_text, read_sound
@@ -255,7 +256,9 @@ def in_processes(
 
 def _wait_for_start(pool: ProcessPoolExecutor) -> None:
     try:
-        pool.submit(_ready).result(ENCODING_SECONDS)
+        with children_without_signals():
+            first = pool.submit(_ready)
+        first.result(ENCODING_SECONDS)
     except BrokenProcessPool as error:
         raise ValueError(
             "the processes that read and encode cannot start: in a Python script, put what you run below "
@@ -272,7 +275,9 @@ def _results(pool: ProcessPoolExecutor, utterances: Sequence[Utterance], workers
     started: list[Future[Any]] = []
     for i, utterance in enumerate(utterances):
         try:
-            started = started or [pool.submit(_run, one) for one in utterances]
+            if not started:
+                with children_without_signals():  # the pool starts its processes here
+                    started = [pool.submit(_run, one) for one in utterances]
             yield _received(started[i].result(seconds))
         except BrokenProcessPool as error:
             last = utterances[min(i + workers, len(utterances)) - 1]

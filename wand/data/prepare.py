@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
+from wand.console.interrupt import Interrupted, raise_if_stopped, stop_requested
 from wand.console.progress import progress
 from wand.data.encoding import Encoder, check_length, in_processes, is_coded, make_example, stop_second_import
 from wand.data.example import Example, Refusal
@@ -29,6 +29,7 @@ from wand.data.shards import Shard, write_shard
 from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance
 from wand.data.sources.teacher_samples import TeacherSamples, TeacherSpeech
 from wand.data.validate import SpeechLimits, read_sound
+from wand.files.writing import remove_partial_files, write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioner
 
@@ -77,9 +78,7 @@ class ShardCache:
 
     def finish(self, utterances: dict[str, int]) -> None:
         """Record that some splits are prepared completely."""
-        partial = self.folder / f".{FINISHED}.partial"
-        partial.write_text(json.dumps({**self.finished(), **utterances}))
-        os.replace(partial, self.folder / FINISHED)
+        write_text(self.folder / FINISHED, json.dumps({**self.finished(), **utterances}))
 
     def files(self, split: str) -> list[Path]:
         """All shard files of a split.
@@ -155,6 +154,9 @@ def prepare(
         cache.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(cache.folder / ".lock")
         _acquire(lock, cache.folder)
+    except Timeout:
+        raise_if_stopped()  # the signal came while another process was preparing
+        raise
     except OSError as error:
         raise ValueError(
             f"the cache {cache.folder} is not complete and cannot be written ({error.strerror}): set --data.cache_dir "
@@ -174,7 +176,7 @@ def _acquire(lock: FileLock, folder: Path) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         Console().print(f"waiting for another process that prepares {folder}", highlight=False, soft_wrap=True)
-        lock.acquire()
+        lock.acquire(cancel_check=lambda: stop_requested() != 0)
 
 
 def _complete(
@@ -198,7 +200,15 @@ def _complete(
     for path in (path for path, _ in missing if path.is_file()):
         Console().print(f"shard {path} is damaged: it is made again", highlight=False, soft_wrap=True)
     if missing:
-        ShardMaker(source, backbone, cache.fingerprint, max_seconds).make(missing, workers)
+        remove_partial_files(cache.folder)
+        try:
+            ShardMaker(source, backbone, cache.fingerprint, max_seconds).make(missing, workers)
+        except Interrupted as stopped:
+            made = sum(map(cache.holds, (path for path, _ in todo)))
+            stopped.report = (
+                f"{made} of {len(todo)} shards are made and kept in {cache.folder}; the same command goes on"
+            )
+            raise
     write_report(cache.folder, [path for path, _ in todo], cache.fingerprint, backbone.frame_rate)
     cache.finish(counts)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from wand.console.interrupt import raise_if_stopped
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Done, Engine, Generation, Request
 from wand.decoding.stopping import StopReason, StopRules
@@ -39,7 +40,7 @@ def generate(
     engine = Engine(decoder, rows=len(batch), prefix_length=batch.prefix_length, rules=rules, sampling=sampling)
     own = list(range(len(batch))) if seeds is None else list(seeds)
     tickets = engine.begin(batch, own, [rules.max_columns] * len(batch))
-    spoken = _all(engine, on_column)
+    spoken = {ticket: generation for ended in _endings(engine, on_column) for ticket, generation in ended.items()}
     return [spoken[ticket] for ticket in tickets]
 
 
@@ -67,32 +68,44 @@ def generate_all(
     Returns:
         One `Generation` per request.
     """
-    if not requests:
-        return []
-    longest = max(decoder.backbone.conditioner.length(request.conditioning) for request in requests)
-    engine = Engine(decoder, rows=min(rows, len(requests)), prefix_length=longest, rules=rules, sampling=sampling)
-    tickets = [engine.submit(request) for request in requests]
-    spoken = _all(engine, on_column, on_done)
-    return [spoken[ticket] for ticket in tickets]
-
-
-def _all(
-    engine: Engine, on_column: Callable[[], object] | None, on_done: Callable[[int], object] | None = None
-) -> dict[int, Generation]:
-    """Step until all requests are done. Returns the generations by ticket."""
     spoken: dict[int, Generation] = {}
-    while engine.busy:
-        ended = {event.ticket: event.generation for event in engine.step() if isinstance(event, Done)}
-        if on_column is not None:
-            on_column()
-        if not ended:
-            continue
+    for ended in generate_each(decoder, requests, rules=rules, rows=rows, sampling=sampling, on_column=on_column):
         spoken |= ended
         if on_done is not None:
             on_done(len(spoken))
-        if not engine.waiting:
-            engine.shrink()
-    return spoken
+    return [spoken[i] for i in range(len(requests))]
+
+
+def generate_each(
+    decoder: Decoder,
+    requests: Sequence[Request],
+    *,
+    rules: StopRules,
+    rows: int,
+    sampling: Sampling | None = None,
+    on_column: Callable[[], object] | None = None,
+) -> Iterator[dict[int, Generation]]:
+    """Do the same as `generate_all`, and yield the generations that have just ended, by the number of their request."""
+    if not requests:
+        return
+    longest = max(decoder.backbone.conditioner.length(request.conditioning) for request in requests)
+    engine = Engine(decoder, rows=min(rows, len(requests)), prefix_length=longest, rules=rules, sampling=sampling)
+    numbers = {engine.submit(request): i for i, request in enumerate(requests)}
+    for ended in _endings(engine, on_column):
+        yield {numbers[ticket]: generation for ticket, generation in ended.items()}
+
+
+def _endings(engine: Engine, on_column: Callable[[], object] | None) -> Iterator[dict[int, Generation]]:
+    """Step until all requests are done. Yields the generations that end at a step, by ticket."""
+    while engine.busy:
+        raise_if_stopped()
+        ended = {event.ticket: event.generation for event in engine.step() if isinstance(event, Done)}
+        if ended:
+            yield ended
+            if not engine.waiting:
+                engine.shrink()
+        if on_column is not None:
+            on_column()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

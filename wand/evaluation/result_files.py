@@ -13,17 +13,17 @@ from wand.evaluation.pictures import draw_spectrograms
 from wand.evaluation.result import TestResult
 from wand.evaluation.result_table import to_markdown
 from wand.evaluation.takes import spread
-from wand.evaluation.test import Speeches, TestSize
+from wand.evaluation.test import Speeches, Takes, TestSize
 from wand.files.audio import write_audio
+from wand.files.writing import write_text
 
 TABLE = "table.json"
 
 
 def write_result(result: TestResult, folder: Path) -> None:
     """Write ``table.json`` and ``table.md``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / TABLE).write_text(json.dumps(result.to_json(), indent=2) + "\n")
-    (folder / "table.md").write_text(to_markdown(result))
+    write_text(folder / TABLE, json.dumps(result.to_json(), indent=2) + "\n")
+    write_text(folder / "table.md", to_markdown(result))
 
 
 def read_result(folder: Path) -> TestResult:
@@ -46,9 +46,7 @@ def write_speeches(speeches: Speeches, size: TestSize, folder: Path) -> None:
         size: Says how many sentences to write as audio and to draw.
         folder: Folder to write to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [{"system": name, **asdict(take)} for name, own in speeches.takes.items() for take in own]
-    (folder / "takes.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_takes(speeches.takes, folder)
     shutil.rmtree(folder / "sounds", ignore_errors=True)  # an earlier test may have written other sentences
     for name, own in speeches.sounds.items():
         for example, sound in zip(speeches.kept[: size.sounds], own, strict=False):
@@ -56,6 +54,12 @@ def write_speeches(speeches: Speeches, size: TestSize, folder: Path) -> None:
                 write_audio(folder / "sounds" / f"{example.id}-{name}.wav", sound, speeches.sample_rate)
     if size.pictures > 0:
         _draw(speeches, size.pictures, folder / "spectrograms.png")
+
+
+def write_takes(takes: Takes, folder: Path) -> None:
+    """Write ``takes.jsonl``."""
+    lines = [{"system": name, **asdict(take)} for name, own in takes.items() for take in own]
+    write_text(folder / "takes.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def _draw(speeches: Speeches, count: int, path: Path) -> None:

@@ -29,6 +29,9 @@ from wand.recognition import Recogniser
 from wand.speech.speaking import sounds_of
 
 RECORDED = "recorded"
+Takes = Mapping[str, Sequence[Take]]
+"""Takes by the system's name."""
+OnPart = Callable[[TestResult, Takes], object]
 
 
 @dataclass(frozen=True)
@@ -146,11 +149,15 @@ class ComparisonTest:
                 shown.advance()
         return self.complete(prediction.means())
 
-    def complete(self, means: Mapping[str, Mapping[str, float]]) -> tuple[TestResult, Speeches | None]:
+    def complete(
+        self, means: Mapping[str, Mapping[str, float]], on_part: OnPart | None = None
+    ) -> tuple[TestResult, Speeches | None]:
         """Measure cost and speech, after the prediction of recorded speech has been measured.
 
         Args:
             means: The result of `PredictionTest.means`.
+            on_part: Called before the systems speak, with the result without speech, and whenever a system has spoken,
+                with the result of the systems so far, and with their takes.
 
         Returns:
             The same as `run`.
@@ -164,7 +171,9 @@ class ComparisonTest:
         chosen = speakable(spread(self.examples, self.size.sentences), self.voice, self.recogniser.language)
         if not chosen:
             return result, None
-        speeches = self._speak(self.codec, self.recogniser, chosen)
+        tell = (lambda takes: on_part(self._part(result, takes), takes)) if on_part else (lambda takes: None)
+        tell({})
+        speeches = self._speak(self.codec, self.recogniser, chosen, tell)
         return self._with_speech(result, speeches.takes), speeches
 
     @property
@@ -200,7 +209,14 @@ class ComparisonTest:
             for system in self.systems
         )
 
-    def _speak(self, codec: Codec, recogniser: Recogniser, chosen: Sequence[Example]) -> Speeches:
+    def _part(self, result: TestResult, takes: Takes) -> TestResult:
+        """The result of the systems that have spoken; without speech if none has."""
+        rows = tuple(row for row in result.rows if row.system.name in takes)
+        return self._with_speech(replace(result, rows=rows), takes) if rows else result
+
+    def _speak(
+        self, codec: Codec, recogniser: Recogniser, chosen: Sequence[Example], tell: Callable[[Takes], object]
+    ) -> Speeches:
         kept = spread(chosen, max(self.size.sounds, self.size.pictures))
         voices = [None if self.voice is None else self.voice(example) for example in kept]
         said = [example.conditioning for example in kept]
@@ -231,6 +247,7 @@ class ComparisonTest:
                         if seed == 0:
                             codes = [spoken[example.id][1] for example in kept]
                             sounds[system.name] = sounds_of(model, codec, system.window, said, codes, voices)
+                tell(takes)
         return Speeches(takes, sounds, kept, codec.sample_rate)
 
     def _recorded_sounds(self, codec: Codec, examples: Sequence[Example]) -> dict[str, Tensor]:

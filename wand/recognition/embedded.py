@@ -10,11 +10,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from wand.assets import asset_folder
+from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import SILENT_PEAK, resample
+from wand.files.weights import write_safetensors
+from wand.files.writing import write_text
 from wand.recognition.network import HOP, SAMPLE_RATE, RecogniserNetwork, RecogniserShape, greedy_letters, pad
 
 # Sounds with about this total duration, in seconds, form one batch.
@@ -40,6 +43,7 @@ class EmbeddedRecogniser:
         texts = [""] * len(heard)
         audible = sorted((i for i in range(len(heard)) if is_audible(heard[i])), key=lambda i: len(heard[i]))
         while audible:
+            raise_if_stopped()
             longest = len(heard[audible[-1]])
             count = max(1, BATCH_SECONDS * SAMPLE_RATE // longest)
             audible, chosen = audible[:-count], audible[-count:]
@@ -67,6 +71,6 @@ def load_network(folder: Path) -> RecogniserNetwork:
 
 def save_network(network: RecogniserNetwork, folder: Path) -> None:
     """Write ``config.json`` and ``model.safetensors`` (fp16)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(network.shape), indent=2) + "\n")
-    save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
+    write_text(folder / "config.json", json.dumps(asdict(network.shape), indent=2) + "\n")
+    weights = {k: v.half().contiguous() for k, v in network.state_dict().items()}
+    write_safetensors(weights, folder / "model.safetensors")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import resample
 from wand.text.characters import base_language
 
@@ -67,9 +68,11 @@ class PretrainedRecogniser:
         texts = [""] * len(sounds)
         audible = [i for i in range(len(sounds)) if len(sounds[i]) >= sample_rate // 20]
         inputs = [resample(sounds[i].float().cpu(), sample_rate, self.sample_rate).numpy() for i in audible]
-        if not inputs:
-            return texts
-        heard = self._listen(inputs, batch_size=self.batch_size, generate_kwargs=self._options)
+        heard: list[dict[str, str]] = []
+        for start in range(0, len(inputs), self.batch_size):
+            raise_if_stopped()
+            some = inputs[start : start + self.batch_size]
+            heard += self._listen(some, batch_size=self.batch_size, generate_kwargs=self._options)
         for i, result in zip(audible, heard, strict=True):
             texts[i] = result["text"]
         return texts

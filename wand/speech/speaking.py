@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +15,10 @@ from torch import Tensor
 from wand.attention import Windows
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
+from wand.console.interrupt import raise_if_stopped
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Generation, Request
-from wand.decoding.generate import generate_all, stream
+from wand.decoding.generate import generate_all, generate_each, stream
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
@@ -123,25 +127,78 @@ def synthesize(
     Raises:
         ValueError: If a text is empty or has characters the model does not know.
     """
-    backbone = decoder.backbone
-    parts = [split_sentences(text) if options.split and text.strip() else [text] for text in texts]
-    said = [part for own in parts for part in own]
-    conditionings = [backbone.conditioner(part, reference) for part in said]
-    spoken = generate_all(
-        decoder,
-        [Request(conditioning, options.seed + i) for i, conditioning in enumerate(conditionings)],
-        rules=stop_rules(backbone, codec, options.max_seconds),
-        rows=options.rows,
-        sampling=options.sampling,
-        on_column=on_column,
-    )
-    sounds: Sequence[Tensor | None] = [None] * len(spoken)
-    if codec is not None:
-        codes = [generation.codes for generation in spoken]
-        sounds = sounds_of(backbone, codec, decoder.window, conditionings, codes, [reference] * len(spoken))
-    rate = backbone.sample_rate if codec is None else codec.sample_rate
-    made = iter(zip(spoken, sounds, strict=True))
-    return [_joined(text, [next(made) for _ in own], rate) for text, own in zip(texts, parts, strict=True)]
+    job = _Job(decoder, codec, texts, reference, options)
+    spoken = generate_all(decoder, job.requests, on_column=on_column, **job.how)
+    return job.speeches(range(len(texts)), spoken)
+
+
+def synthesize_each(
+    decoder: Decoder,
+    codec: Codec | None,
+    texts: Sequence[str],
+    reference: Reference,
+    options: SpeakOptions = DEFAULT_OPTIONS,
+    on_column: Callable[[], object] | None = None,
+    first: int = 0,
+) -> Iterator[tuple[int, Speech]]:
+    """Do the same as `synthesize`, and yield each text's number and speech as soon as the text is spoken.
+
+    Args:
+        decoder: Decoder of a model in eval mode.
+        codec: The model's codec. Without one, the result has codes and no audio.
+        texts: The texts.
+        reference: The voice; see `wand.speech.voices`.
+        options: Settings for speaking.
+        on_column: Called after every column.
+        first: Number of the first text to speak. It has the same seed as if all texts were spoken.
+    """
+    job = _Job(decoder, codec, texts, reference, options)
+    skipped = job.ends[first - 1] if first else 0
+    spoken: dict[int, Generation] = {}
+    told = set(range(first))
+    for ended in generate_each(decoder, job.requests[skipped:], on_column=on_column, **job.how):
+        spoken |= {skipped + i: generation for i, generation in ended.items()}
+        for number in sorted({job.text_of(skipped + i) for i in ended} - told):
+            if all(i in spoken for i in job.parts_of(number)):
+                told.add(number)
+                (speech,) = job.speeches([number], spoken)
+                yield number, speech
+
+
+class _Job:
+    """Texts, cut into the parts that are spoken in one pass each."""
+
+    def __init__(
+        self, decoder: Decoder, codec: Codec | None, texts: Sequence[str], reference: Reference, options: SpeakOptions
+    ) -> None:
+        backbone = decoder.backbone
+        self.decoder, self.codec, self.texts, self.reference = decoder, codec, texts, reference
+        parts = [split_sentences(text) if options.split and text.strip() else [text] for text in texts]
+        self.ends = list(accumulate(len(own) for own in parts))
+        self.conditionings = [backbone.conditioner(part, reference) for own in parts for part in own]
+        self.requests = [Request(one, options.seed + i) for i, one in enumerate(self.conditionings)]
+        rules = stop_rules(backbone, codec, options.max_seconds)
+        self.how: dict[str, Any] = {"rules": rules, "rows": options.rows, "sampling": options.sampling}
+
+    def text_of(self, part: int) -> int:
+        """Number of the text that a part belongs to."""
+        return bisect_right(self.ends, part)
+
+    def parts_of(self, text: int) -> range:
+        """Numbers of the parts of a text."""
+        return range(self.ends[text - 1] if text else 0, self.ends[text])
+
+    def speeches(self, numbers: Sequence[int], spoken: Sequence[Generation] | Mapping[int, Generation]) -> list[Speech]:
+        """The speeches of some texts, from the generations of their parts, by number."""
+        backbone, codec = self.decoder.backbone, self.codec
+        chosen = [i for number in numbers for i in self.parts_of(number)]
+        sounds: Sequence[Tensor | None] = [None] * len(chosen)
+        if codec is not None:
+            said, codes = [self.conditionings[i] for i in chosen], [spoken[i].codes for i in chosen]
+            sounds = sounds_of(backbone, codec, self.decoder.window, said, codes, [self.reference] * len(chosen))
+        rate = backbone.sample_rate if codec is None else codec.sample_rate
+        made = iter(zip((spoken[i] for i in chosen), sounds, strict=True))
+        return [_joined(self.texts[n], [next(made) for _ in self.parts_of(n)], rate) for n in numbers]
 
 
 def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], sample_rate: int) -> Speech:
@@ -234,6 +291,7 @@ def sounds_of(
         return decode_all(codec, heard, references)
     sounds = []
     for conditioning, one, reference in zip(conditionings, codes, references, strict=True):
+        raise_if_stopped()
         batch = make_batch(backbone.conditioner, backbone.layout, [conditioning], [one.cpu()])
         latents = backbone.speech_latents(batch.to(backbone.device), window)[0]
         sounds.append(codec.vocode(latents, reference).cpu() if len(latents) else torch.zeros(0))
@@ -262,6 +320,7 @@ def decode_all(
     sounds = [torch.zeros(0)] * len(codes)
     order = sorted((i for i, one in enumerate(codes) if one.shape[1]), key=lambda i: codes[i].shape[1])
     for start in range(0, len(order), rows):
+        raise_if_stopped()
         chosen = order[start : start + rows]
         longest = codes[chosen[-1]].shape[1]
         padded = torch.stack([torch.nn.functional.pad(codes[i], (0, longest - codes[i].shape[1])) for i in chosen])

@@ -25,6 +25,7 @@ from wand.model.columns import ColumnLayout
 from wand.runs.checkpoints import load_backbone_and_settings
 from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
 from wand.training.optimizer import make_optimizer
+from wand.training.random_state import random_state, restore_random_state
 from wand.training.teacher import COPY, SELF, NoTeacher, SelfTeacher, Teacher, build_teacher
 
 DEFAULT_LOSS = LossTerms()
@@ -121,11 +122,12 @@ class WandModule(LightningModule):
         """Store what a resumed run needs besides the weights."""
         checkpoint["wand"] = {
             "pretrained_digest": None if self.backbone.pretrained is None else self.backbone.pretrained_digest(),
-            "rng_state": torch.get_rng_state(),
             "files": {
                 name: torch.frombuffer(bytearray(content), dtype=torch.uint8)
                 for name, content in self.backbone.files.items()
             },
+            **random_state(self.device),
+            **checkpoint.get("wand", {}),  # a callback may have given another random state
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -154,8 +156,7 @@ class WandModule(LightningModule):
                 f"the original weights at {self.backbone.pretrained!r} have changed since this run began, so the "
                 f"teacher would be different: restore them or start a new run"
             )
-        if "rng_state" in extra:
-            torch.set_rng_state(extra["rng_state"].cpu())
+        restore_random_state(extra, self.device)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **kwargs: Any) -> Self:  # type: ignore[override]
