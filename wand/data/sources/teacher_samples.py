@@ -25,6 +25,7 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason
 from wand.files.audio import resample
+from wand.files.text import read_lines
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
@@ -59,7 +60,7 @@ class TeacherSamples:
     ) -> None:
         if not Path(texts).is_file():
             raise ValueError(f"no file of texts at {texts}")
-        self.texts = [line.strip() for line in Path(texts).read_text(encoding="utf-8").splitlines() if line.strip()]
+        self.texts = [line.strip() for _, line in read_lines(Path(texts))]
         if not self.texts:
             raise ValueError(f"no text in {texts}: the file must have one text per line")
         self.prompts = prompts
