@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +15,7 @@ from wand.data.check import check_cache
 from wand.data.prepare import ShardCache, prepare, shard_cache
 from wand.data.shards import ShardedExamples
 from wand.data.sources.source import SpeechSource
+from wand.files.contents import default_cache_dir
 from wand.model.backbone import Backbone
 
 
@@ -30,13 +30,6 @@ class ConditionedModule(Protocol):
 
     backbone: Backbone
     final_window: Windows
-
-
-def default_cache_dir() -> Path:
-    """``$WAND_CACHE``, else ``wand`` in the user's cache folder."""
-    if named := os.environ.get("WAND_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wand"
 
 
 class SpeechDataModule(LightningDataModule):
