@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaModel
@@ -26,7 +25,7 @@ from wand.assets import asset_folder
 from wand.codecs import Codec, EncodecCodec
 from wand.codecs.encodec import EMBEDDED
 from wand.codecs.reference import Reference
-from wand.files.weights import file_digest, load_exactly, read_json, read_weights
+from wand.files.weights import file_digest, load_exactly, read_json, read_weights, write_tensors
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch, Conditioning, left_pad
 from wand.model.columns import ColumnLayout
@@ -297,7 +296,7 @@ class EncodecLM(Backbone):
         config = {"model_type": "encodec_lm", **self.architecture()}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
+        write_tensors(state, folder / "model.safetensors")
 
     def own_codec(self) -> Codec:
         """The EnCodec of this model."""

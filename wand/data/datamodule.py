@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from wand.attention import Windows
 from wand.codecs import Codec
 from wand.data.batching import BatchBounds, BatchLoader, Length, longest_of
-from wand.data.check import check_cache
+from wand.data.check import check_cache, mend_cache
 from wand.data.prepare import ShardCache, prepare, shard_cache
 from wand.data.shards import ShardedExamples
 from wand.data.sources.source import SpeechSource
@@ -93,9 +93,17 @@ class SpeechDataModule(LightningDataModule):
         """Make the shards that are not in the cache (one process per node)."""
         self._cache = self.prepare_for(self._module.backbone)
 
-    def prepare_for(self, backbone: Backbone) -> ShardCache:
-        """Make the shards of a backbone that are not in the cache."""
+    def prepare_for(self, backbone: Backbone, thorough: bool = False) -> ShardCache:
+        """Make the shards of a backbone that are not in the cache.
+
+        Args:
+            backbone: The model.
+            thorough: Read every byte of the shards that exist, and make the damaged ones again. Otherwise only their
+                indexes are read, and a row is checked when it is needed.
+        """
         self._give_codec(backbone)
+        if thorough:
+            mend_cache(shard_cache(self.source, backbone, self.cache_dir, self.max_seconds))
         return prepare(self.source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
 
     def check_for(self, backbone: Backbone) -> ShardCache:

@@ -38,7 +38,8 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
         frames[split] += int(shard.frames.sum())
         refused += [(split, refusal) for refusal in shard.refusals()]
     lines = [{"split": split, "id": r.id, "why": r.why, "detail": r.detail} for split, r in refused]
-    (folder / REFUSED).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / REFUSED).write_text(content, encoding="utf-8", errors="surrogatepass")
     _show(utterances, frames, refused, frame_rate)
     unusable = [split for split, count in utterances.items() if count == 0]
     for path in shards:

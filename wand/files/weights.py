@@ -145,6 +145,14 @@ def stored_dtype(folder: Path) -> torch.dtype:
         raise _unreadable(path) from error
 
 
+def write_tensors(tensors: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with the rights of any new file: those of `save_file` let only the owner read it."""
+    Path(path).touch()
+    rights = Path(path).stat().st_mode
+    save_file(tensors, path, metadata)
+    Path(path).chmod(rights)
+
+
 def write_weight_folder(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write tensors as transformers does: one file, or several parts and an index."""
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
@@ -152,7 +160,7 @@ def write_weight_folder(state: Mapping[str, Tensor], folder: Path, dtype: torch.
         tensors, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_SIZE
     )
     for file, names in plan.filename_to_tensors.items():
-        save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+        write_tensors({name: tensors[name] for name in names}, folder / file, {"format": "pt"})
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")

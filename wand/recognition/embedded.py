@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from wand.assets import asset_folder
 from wand.files.audio import SILENT_PEAK, resample
+from wand.files.weights import write_tensors
 from wand.recognition.network import HOP, SAMPLE_RATE, RecogniserNetwork, RecogniserShape, greedy_letters, pad
 
 # Sounds with about this total duration, in seconds, form one batch.
@@ -69,4 +70,4 @@ def save_network(network: RecogniserNetwork, folder: Path) -> None:
     """Write ``config.json`` and ``model.safetensors`` (fp16)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(network.shape), indent=2) + "\n")
-    save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
+    write_tensors({k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")

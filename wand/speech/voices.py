@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.files.audio import read_reference
+from wand.files.weights import write_tensors
 from wand.model.backbone import Backbone
 
 SAVED = ".safetensors"
@@ -78,7 +78,7 @@ def save_voice(reference: Reference, path: str | Path, codec: Codec | None) -> N
     about = {"voice": json.dumps(words), "codec": "" if codec is None else codec.fingerprint}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, path, metadata=about)
+    write_tensors(kept, path, about)
 
 
 def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Reference:

@@ -82,7 +82,7 @@ class CodedSource(SpeechSource, Protocol):
 
 def split_by_name(name: str, validation_share: float, test_share: float) -> str:
     """The split of a name. It depends on the name alone, not on the rest of the corpus."""
-    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    place = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
     if place < validation_share:
         return "validation"
     return "test" if place < validation_share + test_share else "train"
