@@ -24,6 +24,9 @@ from wand.data.sources.manifest import ManifestCorpus
 from wand.data.sources.source import SPLITS, Utterance
 from wand.speech.voices import save_voice
 
+# Every 11th bit: all parts of a file and all places in a byte.
+STRIDE = 11
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -86,13 +89,13 @@ def contents(shard: Shard) -> list[object]:
 
 
 def test_no_flipped_bit_gives_other_data(tmp_path: Path) -> None:
-    """All bits of a shard, one after another: header, index, words, refusals, checksum and rows."""
+    """In header, index, words, refusals, checksum and rows."""
     path = tmp_path / "x.safetensors"
     codes = torch.tensor([[1, 300]])
     made = [Example(str(i), "a", "s", {"ids": torch.tensor([i, 2])}, codes) for i in range(2)]
     write_shard(path, made, "ours", lambda conditioning: 2, [Refusal("c", "its text", "none")])
     whole, expected = path.read_bytes(), contents(Shard(path, "ours"))
-    for bit in range(8 * len(whole)):
+    for bit in range(0, 8 * len(whole), STRIDE):
         flip(path, bit)
         with pytest.raises(ValueError, match=rf"^shard {path} (is damaged|has format|was prepared for another)"):
             contents(Shard(path, "ours"))
@@ -104,7 +107,7 @@ def test_no_flipped_bit_changes_how_much_is_prepared(cache: ShardCache) -> None:
     path = cache.folder / "splits.json"
     whole, expected = path.read_bytes(), cache.finished()
     assert expected == {"train": 6, "validation": 2, "test": 1}
-    for bit in range(8 * len(whole)):
+    for bit in range(0, 8 * len(whole), STRIDE):
         flip(path, bit)
         assert cache.finished() in ({}, expected)
         path.write_bytes(whole)

@@ -27,7 +27,7 @@ from wand.data.fingerprint import cache_fingerprint
 from wand.data.references import choose_references, choose_whole_references
 from wand.data.report import write_report
 from wand.data.shards import Shard, write_shard
-from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance
+from wand.data.sources.source import SPLITS, NamedCodes, SpeechCodes, SpeechSource, Utterance
 from wand.data.sources.teacher_samples import TeacherSamples, TeacherSpeech
 from wand.files.audio import resample
 from wand.model.backbone import Backbone
@@ -185,6 +185,8 @@ def _complete(
     splits: Sequence[str],
     max_seconds: float,
 ) -> None:
+    if isinstance(source, NamedCodes):
+        source.check_codes(backbone)
     todo: list[tuple[Path, list[Utterance]]] = []
     counts = {}
     for split in splits:

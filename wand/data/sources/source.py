@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from wand.model.backbone import Backbone
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -76,6 +78,19 @@ class CodedSource(SpeechSource, Protocol):
 
         Raises:
             ValueError: If they cannot be read; the utterance is then left out.
+        """
+        ...
+
+
+@runtime_checkable
+class NamedCodes(Protocol):
+    """A corpus of codes that can tell whether they are those of a model."""
+
+    def check_codes(self, backbone: Backbone) -> None:
+        """Refuse codes that are not those of a model.
+
+        Raises:
+            ValueError: If they are not, or it cannot be known.
         """
         ...
 

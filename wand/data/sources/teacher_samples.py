@@ -20,7 +20,7 @@ from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.data.encoding import Encoder, check_length, is_coded
 from wand.data.example import Example, Refusal
-from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance, split_by_name
+from wand.data.sources.source import SPLITS, NamedCodes, SpeechCodes, SpeechSource, Utterance, split_by_name
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason
@@ -105,6 +105,11 @@ class TeacherSamples:
         """The codes of the prompt."""
         own: SpeechCodes = self.prompts.codes(self._prompt(utterance))  # type: ignore[attr-defined]
         return own
+
+    def check_codes(self, backbone: Backbone) -> None:
+        """Refuse prompts whose codes are not those of a model."""
+        if isinstance(self.prompts, NamedCodes):
+            self.prompts.check_codes(backbone)
 
     def _prompt(self, utterance: Utterance) -> Utterance:
         return self.voices[utterance.reference or utterance.id]
