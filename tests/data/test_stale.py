@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import TINY
+from wand.backbones.encodec_lm import EncodecLM
+from wand.codecs.worker import WorkerCodec
+from wand.data.fingerprint import cache_fingerprint, code_digest
 from wand.data.sources.corpora import LibriTTS, LJSpeech
 from wand.data.sources.manifest import ManifestCorpus
 from wand.data.sources.source import SpeechSource
@@ -116,3 +122,86 @@ def test_replaced_sound_of_lhotse_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "cuts.jsonl").write_text((tmp_path / "cuts.jsonl").read_text() * 2)
     with pytest.raises(ValueError, match="two cuts have the id"):
         LhotseCorpus(str(tmp_path / "cuts.jsonl")).utterances("train")
+
+
+# -- codec, adapter and model ------------------------------------------------------------------------------------
+
+SCRIPT = """
+from serve import serve
+
+
+class Silent:
+    def __init__(self, settings):
+        pass
+
+    def describe(self):
+        return {"sample_rate": 24000, "frame_rate": 25.0, "num_codebooks": 1, "codebook_size": 9,
+                "needs_reference": False, "weights": WEIGHTS}
+
+
+serve(Silent)
+"""
+
+
+@pytest.mark.parametrize("weights", ["", "model.bin"])
+def test_a_replaced_script_or_its_weights_are_noticed(tmp_path: Path, weights: str) -> None:
+    script, release = tmp_path / "silent.py", tmp_path / "release"
+    release.mkdir()
+    script.write_text(SCRIPT.replace("WEIGHTS", repr(weights)))
+    for name in ("model.bin", "other.bin"):
+        (release / name).write_bytes(b"one")
+
+    def fingerprint() -> str:
+        codec = WorkerCodec(str(script), sys.executable, str(release))
+        codec.close()
+        return codec.fingerprint
+
+    before = fingerprint()
+    assert fingerprint() == before
+    (release / "other.bin").write_bytes(b"two")
+    assert (fingerprint() != before) == (weights == "")
+    before = fingerprint()
+    (release / "model.bin").write_bytes(b"two")
+    changed = fingerprint()
+    assert changed != before
+    script.write_text(script.read_text() + "\n# changed\n")
+    assert fingerprint() not in (before, changed)
+    (release / ".cache").mkdir()
+    (release / ".cache" / "log").write_text("of another day")
+    script.write_text(SCRIPT.replace("WEIGHTS", repr(weights)))
+    assert fingerprint() == changed
+
+
+ADAPTER = """
+from wand.backbones.encodec_lm import SymbolConditioner
+
+
+class Own(SymbolConditioner):
+    def __call__(self, text, reference):
+        return super().__call__(text + "a", reference)
+"""
+
+
+def test_a_changed_adapter_of_the_user_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = set()
+    for number, code in enumerate((ADAPTER, ADAPTER.replace('"a"', '"b"'), ADAPTER)):
+        (tmp_path / "own_adapter.py").write_text(code)
+        sys.modules.pop("own_adapter", None)
+        importlib.invalidate_caches()
+        kind = importlib.import_module("own_adapter").Own
+        seen.add((number % 2, code_digest(kind)))
+    assert len(seen) == 2
+    assert code_digest(EncodecLM) == ""  # wand's own code counts as one version
+
+
+@pytest.mark.parametrize(
+    "trait", [{"max_speech_tokens": 7}, {"cut_references": False}, {"frame_rate": 12.5}, {"hears_references": True}]
+)
+def test_a_model_that_uses_other_utterances_or_references_is_noticed(tmp_path: Path, trait: dict[str, object]) -> None:
+    source = manifest(tmp_path, 0.05)
+    one, other = EncodecLM(architecture=TINY), EncodecLM(architecture=TINY)
+    assert cache_fingerprint(source, one, None) == cache_fingerprint(source, other, None)
+    for name, value in trait.items():
+        setattr(other, name, value)
+    assert cache_fingerprint(source, one, None) != cache_fingerprint(source, other, None)

@@ -95,29 +95,40 @@ def _check_ljspeech(path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
                     f"{path}, line {number} has 3 columns, unlike most lines, and its second text is not the first in "
                     f"other words: a text cannot contain |"
                 )
-    texts, others = [text for _, text, _ in both], [normalized for _, _, normalized in both]
-    for speakers, said, columns in ((texts, others, "[id, speaker, text]"), (others, texts, "[id, text, speaker]")):
-        if _are_speakers(speakers, said):
+    seconds, thirds = [text for _, text, _ in both], [normalized for _, _, normalized in both]
+    for looks, names, columns in (
+        (_second_holds_speakers(seconds, thirds), seconds, "[id, speaker, text]"),
+        (_third_holds_speakers(seconds, thirds), thirds, "[id, text, speaker]"),
+    ):
+        if looks:
             raise ValueError(
-                f"{path}, line {both[0][0]}: {speakers[0]!r} looks like the name of a speaker; set `columns` of "
+                f"{path}, line {both[0][0]}: {names[0]!r} looks like the name of a speaker; set `columns` of "
                 f"data.source to {columns}, or to [id, text, normalized] if it is a text"
             )
 
 
-def _are_speakers(names: Sequence[str], texts: Sequence[str]) -> bool:
-    """Whether a column holds speakers: another text does not repeat its words, and equal names have other texts."""
+def _second_holds_speakers(seconds: Sequence[str], thirds: Sequence[str]) -> bool:
+    """Whether there are several names, and most of them come with several texts; a text has one normalised text."""
+    return len({*seconds}) > 1 and _repeats(seconds, thirds)
+
+
+def _third_holds_speakers(seconds: Sequence[str], thirds: Sequence[str]) -> bool:
+    """Whether all are single words that are in no text; a normalised text has the words of its text."""
+    pairs = [*zip(seconds, thirds, strict=True)]
+    names = all(_NAME.fullmatch(name) and _shared_words(text, name) == 0.0 for text, name in pairs)
+    texts = all(len(_WORD.findall(text)) > 1 for text in seconds)
+    return len(pairs) > 1 and names and (texts or _repeats(thirds, seconds))
+
+
+def _repeats(names: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether most names come with several sentences that do not have their words."""
     shared = [share for pair in zip(names, texts, strict=True) if (share := _shared_words(*pair)) is not None]
-    sentences = sum(" " in text for text in texts)
-    if len(names) < 2 or sum(shared) > 0.5 * len(shared) or sentences <= 0.5 * len(texts):
-        return False
     said = defaultdict(set)
     for name, text in zip(names, texts, strict=True):
         said[name].add(text)
-    repeated = sum(len(said[name]) > 1 for name in names)
-    single = all(
-        _NAME.fullmatch(name) and _shared_words(name, text) == 0.0 for name, text in zip(names, texts, strict=True)
-    )
-    return repeated > 0.5 * len(names) or single
+    half = 0.5 * len(names)
+    sentences, repeated = sum(" " in text for text in texts), sum(len(said[name]) > 1 for name in names)
+    return sum(shared) <= 0.5 * len(shared) and sentences > half and repeated > half
 
 
 def _shared_words(text: str, normalized: str) -> float | None:
