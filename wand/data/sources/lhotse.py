@@ -37,7 +37,7 @@ class LhotseCorpus:
         if find_spec("lhotse") is None:
             raise ValueError('LhotseCorpus needs lhotse: pip install "wand-tts[lhotse]"')
         if not Path(cuts).is_file():
-            raise ValueError(f"no file of Lhotse cuts at {cuts}")
+            raise ValueError(f"there are no cuts at {cuts}: give a file that CutSet.from_file opens")
         self.path = cuts
         self.shares = (validation_share, test_share)
 

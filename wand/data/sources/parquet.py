@@ -101,7 +101,7 @@ class ParquetCorpus:
         """
         found: dict[str, tuple[str, Utterance, Path, int]] = {}
         for given, file in self.files:
-            names = [name for name in ("utt", "text", "spk") if name in self.columns[file]]
+            names: list[str] = [name for name in ("utt", "text", "spk") if name in self.columns[file]]
             listed = (row for batch in _batches(file, names) for row in batch)
             for number, row in enumerate(listed):
                 name, place = str(row["utt"]), f"{file}, row {number}"
