@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -72,6 +72,14 @@ BODIES: dict[str, Callable[[], PreTrainedModel]] = {
         )
     ),
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAND_CACHE", str(tmp_path_factory.mktemp("wand-cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

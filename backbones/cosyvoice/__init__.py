@@ -98,6 +98,7 @@ class CosyVoice2(Backbone):
             architecture = _read_architecture(self._weights)
         self.stored_dtype = getattr(torch, architecture.dtype)
         self.shape = shape = replace(architecture, instruction=instruction or architecture.instruction)
+        self.speech_tokenizer = f"speech_tokenizer_v{shape.version}"
         rows = self.speech_vocab_size = shape.speech_rows
         # In version 3 the first control row is the start.
         end = shape.speech_tokens if shape.version == 2 else shape.speech_tokens + 1

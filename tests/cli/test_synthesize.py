@@ -47,6 +47,13 @@ def test_texts_of_a_file_and_the_same_seed_speak_the_same(run: Workplace, tmp_pa
     assert not (tmp_path / "a-003.wav").exists()
 
 
+def test_a_file_of_texts_ends_lines_at_newlines_only(run: Workplace, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_bytes("\ufeffone\x0ctext.\r\n\r\nanother\x0bone.\n".encode())
+    assert speak("--file", str(texts), "--reference", REFERENCE, "--out", str(tmp_path / "x.wav")) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.wav")) == ["x-001.wav", "x-002.wav"]
+
+
 @pytest.mark.parametrize("channels", [1, 2], ids=["mono", "stereo"])
 def test_references_of_other_formats_are_taken(run: Workplace, tmp_path: Path, channels: int) -> None:
     sound = np.random.default_rng(0).normal(0, 0.1, (16_000, channels))

@@ -112,7 +112,7 @@ def test_a_shard_that_is_damaged_while_training_stops_the_run_and_is_named(make,
                 content[-1] ^= 1
                 path.write_bytes(content)
 
-    with pytest.raises(ValueError, match=r"^shard .*train-0000\d.safetensors is damaged .*: delete it and run again$"):
+    with pytest.raises(ValueError, match=r"^shard .*train-0000\d.safetensors is damaged .*: run `wand prepare`, .*$"):
         fit(module, data, Damage())
     assert 0 < len(module.given) < 12
 

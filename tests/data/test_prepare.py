@@ -17,7 +17,8 @@ from wand.codecs.worker import WorkerCodec
 from wand.data import prepare as preparation
 from wand.data.check import check_cache
 from wand.data.example import Example
-from wand.data.prepare import cache_fingerprint, prepare, shard_cache
+from wand.data.fingerprint import cache_fingerprint
+from wand.data.prepare import prepare, shard_cache
 from wand.data.shards import Shard
 from wand.data.sources.source import SPLITS, SpeechSource, Utterance
 from wand.files.audio import resample
@@ -213,11 +214,13 @@ def test_only_the_splits_that_are_asked_for(lm, tmp_path):
 
 def test_everything_that_determines_shards_is_in_their_name(lm, codec_folder, tmp_path):
     codec = lm.load_codec()
+    other = EncodecLM(architecture=replace(TINY, codec=codec_folder))
+    other.conditioner = replace(lm.conditioner, reference_frames=9)
     fingerprints = {
-        cache_fingerprint(Tones(), lm.conditioner, codec),
-        cache_fingerprint(Tones(fingerprint="other"), lm.conditioner, codec),
-        cache_fingerprint(Tones(), replace(lm.conditioner, reference_frames=9), codec),
-        cache_fingerprint(Tones(), lm.conditioner, EncodecLM(architecture=two_codebooks(codec_folder)).load_codec()),
+        cache_fingerprint(Tones(), lm, codec),
+        cache_fingerprint(Tones(fingerprint="other"), lm, codec),
+        cache_fingerprint(Tones(), other, codec),
+        cache_fingerprint(Tones(), lm, EncodecLM(architecture=two_codebooks(codec_folder)).load_codec()),
     }
     assert len(fingerprints) == 4
     assert shard_cache(Tones(), lm, tmp_path).fingerprint in fingerprints

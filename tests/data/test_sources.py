@@ -127,7 +127,6 @@ def test_a_manifest_of_codes(tmp_path: Path) -> None:
         ("{", "line 2 is not valid JSON"),
         ({"audio": "a.wav"}, "line 2 has no text"),
         ({"text": "a"}, "neither audio nor codes"),
-        ({"text": "a", "audio": "a.wav", "voice": "x"}, "line 2 has unknown keys voice: known are id, text"),
         ({"text": "a", "audio": "a.wav", "split": "dev"}, "'dev' is not one of train"),
         ({"text": "a", "audio": "a.wav", "id": "line-1"}, "another line already has the id 'line-1'"),
         ({"text": "a", "audio": "a.wav", "reference": "nobody"}, "'nobody' of 'line-2' is not the id of any line"),

@@ -10,10 +10,13 @@ from wand.data.prepare import ShardCache
 
 
 def main(arguments: list[str]) -> ShardCache:
-    """Make (or check) the shards that a fit with the same options uses, and print their folder."""
+    """Make (or check) the shards that a fit with the same options uses, and print their folder.
+
+    Shards that exist are read as a whole, and the damaged ones are made again.
+    """
     cli = build("prepare", arguments)
     data, backbone = cli.datamodule, cli.model.backbone
     assert isinstance(data, SpeechDataModule)
-    cache = data.check_for(backbone) if cli.config["check"] else data.prepare_for(backbone)
+    cache = data.check_for(backbone) if cli.config["check"] else data.prepare_for(backbone, thorough=True)
     Console().print(f"ready in {cache.folder}", highlight=False, soft_wrap=True)
     return cache

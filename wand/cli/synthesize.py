@@ -17,6 +17,7 @@ from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
 from wand.decoding.decoder import Decoder
 from wand.files.audio import write_audio
+from wand.files.text import read_lines
 from wand.model.backbone import Backbone
 from wand.model.sampling import Sampling
 from wand.runs.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
@@ -188,7 +189,7 @@ def _read_texts(file: Path | None) -> list[str]:
         return []
     if not file.is_file():
         raise ValueError(f"--file {file} does not exist: give a text file with one text per line")
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for _, line in read_lines(file)]
 
 
 def _file_of(number: int, count: int, out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import math
 import threading
@@ -20,6 +21,7 @@ from wand.codecs.facts import CodecFacts
 from wand.codecs.reference import Reference
 from wand.codecs.worker_process import WorkerProcess, one_line
 from wand.codecs.workers.serve import pack, unpack
+from wand.files.contents import content_digests
 from wand.files.weights import file_digest
 from wand.registry import CODECS
 
@@ -105,12 +107,20 @@ class WorkerCodec(Codec):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the weights that determine the codes, or of your own script."""
-        weights = self._facts.weights
-        file = Path(str(self.settings["release"])) / weights if weights else self.script
-        if not file.is_file():
-            raise ValueError(f"no {file.name} in {file.parent}: set release of data.codec to the folder of the weights")
-        return f"{self.model if weights else self.script.stem}-{file_digest(file)[:12]}"
+        """Digest of the weights that determine the codes.
+
+        For your own script, it is the digest of the script and of the weights that it names in ``describe``, or else of
+        all files in the release.
+        """
+        release = Path(str(self.settings["release"]))
+        weights = release / self._facts.weights if self._facts.weights else None
+        if weights is not None and not weights.is_file():
+            raise ValueError(f"no {weights.name} in {release}: set release of data.codec to the folder of the weights")
+        if find_codec(self.model) is not None and weights is not None:
+            return f"{self.model}-{file_digest(weights)[:12]}"
+        files = [self.script, *(_files_of(release) if weights is None else [weights])]
+        contents = [(path.name, digest) for path, digest in content_digests(files).items()]
+        return f"{self.script.stem}-{hashlib.sha256(repr(contents).encode()).hexdigest()[:12]}"
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Encode audio ``[B, 1, N]`` to codes ``[B, K, F]``, row by row. All rows have the same length.
@@ -259,3 +269,15 @@ class WorkerCodec(Codec):
                 self._end.detach()
                 self._process.close(wait)
                 self._process = None
+
+
+def _files_of(release: Path) -> list[Path]:
+    """All files of a release, without hidden ones and compiled Python code."""
+    if release.is_file():
+        return [release]
+    found = (path for path in sorted(release.rglob("*")) if path.is_file())
+    return [
+        path
+        for path in found
+        if not any(part[0] == "." or part == "__pycache__" for part in path.relative_to(release).parts)
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,10 +11,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from wand.attention import Windows
 from wand.codecs import Codec
 from wand.data.batching import BatchBounds, BatchLoader, Length, longest_of
-from wand.data.check import check_cache, check_source
+from wand.data.check import check_cache, check_source, mend_cache
 from wand.data.prepare import ShardCache, prepare, shard_cache
 from wand.data.shards import ShardedExamples
 from wand.data.sources.source import SpeechSource
+from wand.files.contents import default_cache_dir
 from wand.model.backbone import Backbone
 
 
@@ -30,13 +30,6 @@ class ConditionedModule(Protocol):
 
     backbone: Backbone
     final_window: Windows
-
-
-def default_cache_dir() -> Path:
-    """``$WAND_CACHE``, else ``wand`` in the user's cache folder."""
-    if named := os.environ.get("WAND_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wand"
 
 
 class SpeechDataModule(LightningDataModule):
@@ -100,9 +93,17 @@ class SpeechDataModule(LightningDataModule):
         """Make the shards that are not in the cache (one process per node)."""
         self._cache = self.prepare_for(self._module.backbone)
 
-    def prepare_for(self, backbone: Backbone) -> ShardCache:
-        """Make the shards of a backbone that are not in the cache."""
+    def prepare_for(self, backbone: Backbone, thorough: bool = False) -> ShardCache:
+        """Make the shards of a backbone that are not in the cache.
+
+        Args:
+            backbone: The model.
+            thorough: Read every byte of the shards that exist, and make the damaged ones again. Otherwise only their
+                indexes are read, and a row is checked when it is needed.
+        """
         self._give_codec(backbone)
+        if thorough:
+            mend_cache(shard_cache(self.source, backbone, self.cache_dir, self.max_seconds))
         return prepare(self.source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
 
     def check_for(self, backbone: Backbone) -> ShardCache:

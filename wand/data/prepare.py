@@ -6,12 +6,13 @@ and a lock lets several runs share one cache. Utterances that cannot be used are
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zlib import crc32
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -22,30 +23,18 @@ from wand.console.interrupt import Interrupted, raise_if_stopped, stop_requested
 from wand.console.progress import progress
 from wand.data.encoding import Encoder, check_length, in_processes, is_coded, make_example, stop_second_import
 from wand.data.example import Example, Refusal
+from wand.data.fingerprint import cache_fingerprint
 from wand.data.references import choose_references, choose_whole_references
 from wand.data.report import write_report
-from wand.data.shard_format import FORMAT
 from wand.data.shards import Shard, write_shard
-from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance
+from wand.data.sources.source import SPLITS, NamedCodes, SpeechCodes, SpeechSource, Utterance
 from wand.data.sources.teacher_samples import TeacherSamples, TeacherSpeech
 from wand.data.validate import SpeechLimits, read_sound
 from wand.files.writing import remove_partial_files, write_text
 from wand.model.backbone import Backbone
-from wand.model.batch import Conditioner
 
 UTTERANCES_PER_SHARD = 256
-# Changes when the same corpus gives other shards: what is left out, and which part of a recording is a reference.
-RULES = "validated speech, references without silence around it"
 FINISHED = "splits.json"
-
-
-def cache_fingerprint(
-    source: SpeechSource, conditioner: Conditioner, codec: Codec | None, max_seconds: float = 30.0
-) -> str:
-    """Digest of everything that determines the shards."""
-    heard = "codes" if codec is None else codec.fingerprint
-    parts = (FORMAT, RULES, source.fingerprint, conditioner.fingerprint, heard, f"{max_seconds:g}")
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -70,15 +59,23 @@ class ShardCache:
 
     def finished(self) -> dict[str, int]:
         """Number of utterances of every split that is prepared completely; utterances left out count too."""
+        path = self.folder / FINISHED
         try:
-            found = json.loads((self.folder / FINISHED).read_text())
-            return {split: int(count) for split, count in found.items()}
-        except (OSError, ValueError, AttributeError, TypeError):
+            found = json.loads(path.read_bytes())
+            splits = {split: int(count) for split, count in found["splits"].items()}
+            return splits if found["crc32"] == _checksum(splits) else {}
+        except PermissionError as error:
+            raise ValueError(
+                f"{path} cannot be read ({error.strerror}): ask its owner for the right to read it, or set "
+                f"--data.cache_dir to another folder"
+            ) from error
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return {}  # the next preparation writes it again
 
     def finish(self, utterances: dict[str, int]) -> None:
         """Record that some splits are prepared completely."""
-        write_text(self.folder / FINISHED, json.dumps({**self.finished(), **utterances}))
+        splits = {**self.finished(), **utterances}
+        write_text(self.folder / FINISHED, json.dumps({"splits": splits, "crc32": _checksum(splits)}))
 
     def files(self, split: str) -> list[Path]:
         """All shard files of a split.
@@ -92,10 +89,16 @@ class ShardCache:
         return self.shards(split, finished[split])
 
     def holds(self, path: Path) -> bool:
-        """Whether a shard exists and its index is undamaged."""
+        """Whether a shard exists and its index is undamaged.
+
+        Raises:
+            ValueError: If the user has no right to read it.
+        """
         try:
             Shard(path, self.fingerprint)
-        except ValueError:
+        except ValueError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise
             return False
         return True
 
@@ -103,6 +106,10 @@ class ShardCache:
         """Whether all shards of some splits exist."""
         finished = self.finished()
         return all(split in finished and all(map(self.holds, self.files(split))) for split in splits)
+
+
+def _checksum(splits: dict[str, int]) -> int:
+    return crc32(json.dumps(splits, sort_keys=True).encode())
 
 
 def codec_for(source: SpeechSource, backbone: Backbone) -> Codec | None:
@@ -118,10 +125,7 @@ def codec_for(source: SpeechSource, backbone: Backbone) -> Codec | None:
 
 def shard_cache(source: SpeechSource, backbone: Backbone, root: Path, max_seconds: float = 30.0) -> ShardCache:
     """The cache of a corpus for a backbone, whether or not it exists yet."""
-    codec = codec_for(source, backbone)
-    fingerprint = cache_fingerprint(source, backbone.conditioner, codec, max_seconds)
-    if isinstance(source, TeacherSamples):
-        fingerprint += backbone.pretrained_digest()[:8]
+    fingerprint = cache_fingerprint(source, backbone, codec_for(source, backbone), max_seconds)
     return ShardCache(root / fingerprint, fingerprint)
 
 
@@ -150,33 +154,46 @@ def prepare(
     cache = shard_cache(source, backbone, root, max_seconds)
     if cache.is_complete(splits):  # without a lock, because the folder may be read-only
         return cache
-    try:
+    with _writing(cache.folder):
         cache.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache.folder / ".lock")
-        _acquire(lock, cache.folder)
-    except Timeout:
-        raise_if_stopped()  # the signal came while another process was preparing
-        raise
-    except OSError as error:
-        raise ValueError(
-            f"the cache {cache.folder} is not complete and cannot be written ({error.strerror}): set --data.cache_dir "
-            f"to another folder"
-        ) from error
-    try:
-        if not cache.is_complete(splits):
-            _complete(cache, source, backbone, workers, splits, max_seconds)
-    finally:
-        lock.release()
+        with _locked(cache.folder):
+            if not cache.is_complete(splits):
+                _complete(cache, source, backbone, workers, splits, max_seconds)
     return cache
 
 
-def _acquire(lock: FileLock, folder: Path) -> None:
-    """Take a lock. The system frees the lock of a process that ended, so waiting means that another one prepares."""
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a cache. The system frees the lock of a process that ended, so waiting means that one works."""
+    lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         Console().print(f"waiting for another process that prepares {folder}", highlight=False, soft_wrap=True)
-        lock.acquire(cancel_check=lambda: stop_requested() != 0)
+        try:
+            lock.acquire(cancel_check=lambda: stop_requested() != 0)
+        except Timeout:
+            raise_if_stopped()
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn an error of a file in the cache into one line. Other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        named = Path(str(error.filename))
+        if not (named.is_relative_to(folder) or folder.is_relative_to(named)):
+            raise
+        raise ValueError(
+            f"the cache {folder} is not complete and cannot be written ({error.strerror}): set --data.cache_dir to "
+            f"another folder"
+        ) from error
 
 
 def _complete(
@@ -187,6 +204,8 @@ def _complete(
     splits: Sequence[str],
     max_seconds: float,
 ) -> None:
+    if isinstance(source, NamedCodes):
+        source.check_codes(backbone)
     todo: list[tuple[Path, list[Utterance]]] = []
     counts = {}
     for split in splits:

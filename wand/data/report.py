@@ -12,7 +12,7 @@ from rich.table import Table
 
 from wand.data.example import Refusal
 from wand.data.shards import Shard
-from wand.files.writing import write_text
+from wand.files.writing import write_bytes
 
 REFUSED = "refused.jsonl"
 # A warning says so if more than this share of a split is left out.
@@ -41,7 +41,8 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
         frames[split] += int(shard.frames.sum())
         refused += [(split, refusal) for refusal in shard.refusals()]
     lines = [{"split": split, "id": r.id, "why": r.why, "detail": r.detail} for split, r in refused]
-    write_text(folder / REFUSED, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_bytes(folder / REFUSED, content.encode("utf-8", "surrogatepass"))
     show_report(utterances, {split: count / frame_rate for split, count in frames.items()}, refused)
     unusable = [split for split, count in utterances.items() if count == 0]
     for path in shards:

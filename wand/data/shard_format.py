@@ -38,6 +38,7 @@ import numpy as np
 import torch
 
 FORMAT = "3"
+REMEDY = "run `wand prepare`, which makes all damaged shards again, or delete it and run again"
 TENSORS = ("index", "words", "refused", "checksum", "rows")
 
 # The index stores a dtype as its position in this tuple, so only append to it.
@@ -159,8 +160,13 @@ def reading(path: Path) -> Iterator[FileIO]:
     try:
         with path.open("rb", buffering=0) as file:
             yield file
+    except PermissionError as error:
+        raise ValueError(
+            f"shard {path} cannot be read ({error.strerror}): ask its owner for the right to read it, or set "
+            f"--data.cache_dir to another folder"
+        ) from error
     except OSError as error:
-        raise ValueError(f"shard {path} cannot be read ({error.strerror}): delete it and run again") from error
+        raise ValueError(f"shard {path} cannot be read ({error.strerror}): {REMEDY}") from error
 
 
 def read_between(file: FileIO, origin: int, begin: int, end: int) -> bytearray:
@@ -172,4 +178,4 @@ def read_between(file: FileIO, origin: int, begin: int, end: int) -> bytearray:
 
 def damaged(path: Path, what: str) -> ValueError:
     """The error for a damaged shard."""
-    return ValueError(f"shard {path} is damaged ({what}): delete it and run again")
+    return ValueError(f"shard {path} is damaged ({what}): {REMEDY}")

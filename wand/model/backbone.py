@@ -59,6 +59,8 @@ class Backbone(nn.Module, ABC):
         pretrained: Where `load_pretrained` reads the original weights; None if there are none.
         files: Small files of the original model that the conditioner needs, by name. Checkpoints contain them.
         stored_dtype: The dtype of the original weights; `save_pretrained` writes it by default.
+        speech_tokenizer: Name of the speech tokenizer whose codes the model was trained with; None if only its codec is
+            known. Codes that another one made are refused.
         codec: The codec that the user provides when the adapter has none (`own_codec`).
         cut_references: If True, preparation uses a part of a recording, from a random point on, as a reference without
             its transcript. If False, it uses whole recordings with their transcripts.
@@ -84,6 +86,7 @@ class Backbone(nn.Module, ABC):
     pretrained: str | None = None
     files: Files = {}  # noqa: RUF012 - replaced as a whole, never changed
     stored_dtype: torch.dtype = torch.float32
+    speech_tokenizer: str | None = None
     codec: Codec | None = None
     cut_references: bool = False
     hears_references: bool = False

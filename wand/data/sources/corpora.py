@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,16 +11,29 @@ from pathlib import Path
 from torch import Tensor
 
 from wand.data.sources.source import SPLITS, Utterance, split_by_name
+from wand.data.sources.table import read_table
 from wand.files.audio import read_header, read_speech
+from wand.files.contents import content_digests
+from wand.files.text import read_text
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One utterance, its split, and its sound file (None if it has none)."""
+    """One utterance of a corpus.
+
+    Args:
+        utterance: Id, text and speaker.
+        split: ``train``, ``validation`` or ``test``.
+        path: Its sound file; None if it has none.
+        place: Where the corpus lists it, for error messages.
+        problem: Why it cannot be used. `FileCorpus.audio` raises this, so it is left out.
+    """
 
     utterance: Utterance
     split: str
     path: Path | None
+    place: str
+    problem: str | None = None
 
 
 class FileCorpus(ABC):
@@ -46,22 +58,29 @@ class FileCorpus(ABC):
         """
         found: dict[str, Recording] = {}
         for recording in self.list_recordings():
-            if recording.utterance.id in found:
-                raise ValueError(f"two utterances have the id {recording.utterance.id!r}: ids must be unique")
-            found[recording.utterance.id] = recording
+            name = recording.utterance.id
+            if name in found:
+                raise ValueError(
+                    f"{recording.place}: another utterance already has the id {name!r} ({found[name].place})"
+                )
+            found[name] = recording
         if not found:
             raise ValueError(f"{type(self).__name__} holds no utterance: check the path of data.source")
         return found
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of texts, speakers, splits, file names and file sizes."""
+        """Digest of texts, speakers, splits, and the names and contents of all files."""
         digest = hashlib.sha256()
-        for recording in self.recordings.values():
-            path = recording.path
-            size = path.stat().st_size if path is not None and path.is_file() else None
-            digest.update(repr((recording.utterance, recording.split, path and path.name, size)).encode())
+        for one in self.recordings.values():
+            digest.update(repr((one.utterance, one.split, one.path and one.path.name, one.problem is None)).encode())
+        for path, content in content_digests(self.files()).items():
+            digest.update(repr((path.name, content)).encode())
         return digest.hexdigest()[:16]
+
+    def files(self) -> list[Path]:
+        """All files whose contents determine the speech."""
+        return [recording.path for recording in self.recordings.values() if recording.path is not None]
 
     def utterances(self, split: str) -> list[Utterance]:
         """The utterances of one split."""
@@ -78,10 +97,12 @@ class FileCorpus(ABC):
         return read_header(self._sound_file(utterance)).seconds
 
     def _sound_file(self, utterance: Utterance) -> Path:
-        path = self.recordings[utterance.id].path
-        if path is None:
+        recording = self.recordings[utterance.id]
+        if recording.problem is not None:
+            raise ValueError(recording.problem)
+        if recording.path is None:
             raise ValueError(f"utterance {utterance.id!r} has no sound file")
-        return path
+        return recording.path
 
 
 class LibriTTS(FileCorpus):
@@ -120,39 +141,57 @@ class LibriTTS(FileCorpus):
         for split, subsets in there.items():
             for subset in subsets:
                 for path in sorted((self.root / subset).glob("*/*/*.wav")):
-                    text = path.with_suffix("").with_suffix(".normalized.txt")
-                    said = text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+                    said, problem = _read_said(path.with_name(f"{path.stem}.normalized.txt"))
                     own = split_by_name(path.stem, *shares) if split == "train" else split
-                    speaker = path.parent.parent.name
-                    found.append(Recording(Utterance(f"{subset}/{path.stem}", said, speaker), own, path))
+                    utterance = Utterance(f"{subset}/{path.stem}", said, path.parent.parent.name)
+                    found.append(Recording(utterance, own, path, str(path), problem))
         return found
 
 
+def _read_said(path: Path) -> tuple[str, str | None]:
+    """The text of an utterance, and why there is none."""
+    try:
+        return read_text(path).strip(), None
+    except ValueError as error:
+        return "", str(error)
+
+
 class LJSpeech(FileCorpus):
-    """LJSpeech in its original folder with ``metadata.csv`` and ``wavs/``. It has one speaker.
+    """LJSpeech in its original folder with ``metadata.csv`` and ``wavs/``, or a corpus in its format.
+
+    A line of ``metadata.csv`` is ``id|text`` or ``id|text|normalised text``. An empty normalised text stands for the
+    text itself. An id may be written as a file name (``wavs/LJ001-0001.wav``).
 
     Args:
         root: The folder of the corpus.
         validation_share: Share of the utterances to validate on.
         test_share: Share of the utterances to test on.
+        columns: Names of the columns, if they are not those above: ``id``, ``text``, ``normalized``, ``speaker``, in
+            their order in the file. Without ``speaker`` the corpus has one speaker.
     """
 
-    def __init__(self, root: str, validation_share: float = 0.01, test_share: float = 0.01) -> None:
+    def __init__(
+        self,
+        root: str,
+        validation_share: float = 0.01,
+        test_share: float = 0.01,
+        columns: tuple[str, ...] | None = None,
+    ) -> None:
         self.root = Path(root)
         self.shares = (validation_share, test_share)
+        self.columns = columns
 
     def list_recordings(self) -> list[Recording]:
         """All recordings in the order of ``metadata.csv``, with the normalised text if there is one."""
         table = self.root / "metadata.csv"
         if not table.is_file():
             raise ValueError(f"no LJSpeech at {self.root}: the folder must contain metadata.csv and wavs/")
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE) if row]
         return [
             Recording(
-                Utterance(row[0], row[-1].strip(), "lj"),
-                split_by_name(row[0], *self.shares),
-                self.root / "wavs" / f"{row[0]}.wav",
+                Utterance(row.id, row.text, row.speaker or "lj"),
+                split_by_name(row.id, *self.shares),
+                self.root / "wavs" / f"{row.id}.wav",
+                f"{table}, line {row.number}",
             )
-            for row in rows
+            for row in read_table(table, self.columns)
         ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import Counter
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from wand.data.sources.source import SPLITS, Utterance, split_by_name
 from wand.files.audio import resample
+from wand.files.contents import content_digests
 
 
 class LhotseCorpus:
@@ -34,7 +37,7 @@ class LhotseCorpus:
         if find_spec("lhotse") is None:
             raise ValueError('LhotseCorpus needs lhotse: pip install "wand-tts[lhotse]"')
         if not Path(cuts).is_file():
-            raise ValueError(f"no file of Lhotse cuts at {cuts}")
+            raise ValueError(f"there are no cuts at {cuts}: give a file that CutSet.from_file opens")
         self.path = cuts
         self.shares = (validation_share, test_share)
 
@@ -46,9 +49,15 @@ class LhotseCorpus:
             ValueError: If the file cannot be read as cuts, or a cut does not have exactly one supervision.
         """
         try:
-            found = {cut.id: cut for cut in import_module("lhotse").CutSet.from_file(self.path)}
+            listed = [*import_module("lhotse").CutSet.from_file(self.path)]
+            found = {cut.id: cut for cut in listed}
         except Exception as error:  # lhotse's readers may raise anything
             raise ValueError(f"{self.path} holds no cuts of lhotse: {error}".partition("\n")[0]) from error
+        if len(found) < len(listed):
+            repeated = next(name for name, count in Counter(cut.id for cut in listed).items() if count > 1)
+            raise ValueError(f"{self.path}: two cuts have the id {repeated!r}: ids must be unique")
+        if not found:
+            raise ValueError(f"{self.path} holds no cuts of lhotse")
         for name, cut in found.items():
             if (count := len(cut.supervisions)) != 1:
                 raise ValueError(
@@ -59,16 +68,20 @@ class LhotseCorpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of ids, texts and durations."""
-        parts = [(name, cut.supervisions[0].text, cut.duration) for name, cut in self.cuts.items()]
-        return hashlib.sha256(repr((parts, self.shares)).encode()).hexdigest()[:16]
+        """Digest of the cuts and of the contents of their sound files."""
+        cuts = [json.dumps(cut.to_dict(), sort_keys=True, default=repr) for cut in self.cuts.values()]
+        files = [file for cut in self.cuts.values() for file in _sound_files(cut)]
+        digest = hashlib.sha256(repr((self.shares, [*content_digests(files).values()])).encode())
+        for cut in cuts:
+            digest.update(cut.encode())
+        return digest.hexdigest()[:16]
 
     def utterances(self, split: str) -> list[Utterance]:
         """The utterances of one split."""
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         return [
-            Utterance(name, cut.supervisions[0].text or "", str(cut.supervisions[0].speaker))
+            Utterance(name, cut.supervisions[0].text or "", cut.supervisions[0].speaker or "unknown")
             for name, cut in self.cuts.items()
             if split_by_name(name, *self.shares) == split
         ]
@@ -85,3 +98,10 @@ class LhotseCorpus:
     def seconds(self, utterance: Utterance) -> float | None:
         """The length of one cut, in seconds."""
         return float(self.cuts[utterance.id].duration)
+
+
+def _sound_files(cut: Any) -> list[Path]:
+    """The sound files of a cut, which may be a mixture of several."""
+    parts = [track.cut for track in cut.tracks] if hasattr(cut, "tracks") else [cut]
+    recordings = [part.recording for part in parts if getattr(part, "recording", None) is not None]
+    return [Path(one.source) for recording in recordings for one in recording.sources if one.type == "file"]

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from wand.data.sources.corpora import FileCorpus, Recording
-from wand.data.sources.source import SPLITS, SpeechCodes, Utterance, split_by_name
-
-KEYS = ("id", "text", "audio", "speaker", "reference", "split", "codes", "global_codes")
+from wand.data.sources.json_lines import KEYS, read_object
+from wand.data.sources.source import SpeechCodes, Utterance, split_by_name
+from wand.files.text import read_lines
 
 
 class ManifestCorpus(FileCorpus):
@@ -24,6 +25,7 @@ class ManifestCorpus(FileCorpus):
     Every line needs ``text``, and either ``audio`` (a path relative to the manifest) or, if the speech is already
     encoded with the model's codec, ``codes`` (rows of numbers, or the path of an ``.npy`` file). Optional keys are
     ``id``, ``speaker``, ``reference`` (the id of another line), ``split``, and ``global_codes`` (codes of the voice).
+    A key whose value is null counts as left out. Keys with other names are not used; one warning names them.
 
     Args:
         path: Path of the manifest.
@@ -37,7 +39,7 @@ class ManifestCorpus(FileCorpus):
 
     @cached_property
     def lines(self) -> dict[str, dict[str, Any]]:
-        """The lines by the id of their utterance.
+        """The lines by the id of their utterance, with the keys that are known and not null.
 
         Raises:
             ValueError: If a line cannot be used; the message names the line.
@@ -45,34 +47,32 @@ class ManifestCorpus(FileCorpus):
         if not self.path.is_file():
             raise ValueError(f"no manifest at {self.path}")
         found: dict[str, dict[str, Any]] = {}
-        for number, text in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
-            if not text.strip():
-                continue
-            line = self._read(text, number)
+        places: dict[str, int] = {}
+        unused: dict[str, int] = {}
+        for number, text in read_lines(self.path):
+            line = read_object(text, f"{self.path}, line {number}")
+            for key in line.keys() - {*KEYS}:
+                unused.setdefault(key, number)
             name = str(line.get("id", f"line-{number}"))
             if name in found:
-                raise ValueError(f"{self.path}, line {number}: another line already has the id {name!r}")
-            found[name] = line
+                raise ValueError(
+                    f"{self.path}, line {number}: another line already has the id {name!r} (line {places[name]})"
+                )
+            found[name], places[name] = {key: line[key] for key in KEYS if key in line}, number
+        if not found:
+            raise ValueError(f"{self.path} holds no utterance: write one JSON object per line")
         for name, line in found.items():
             if (reference := line.get("reference")) is not None and str(reference) not in found:
-                raise ValueError(f"{self.path}: the reference {reference!r} of {name!r} is not the id of any line")
+                raise ValueError(
+                    f"{self.path}, line {places[name]}: the reference {reference!r} of {name!r} is not the id of "
+                    f"any line"
+                )
+        if unused:
+            rank_zero_warn(
+                f"{self.path}: wand does not use the keys {', '.join(sorted(unused))} "
+                f"(first in line {min(unused.values())}); it knows {', '.join(KEYS)}"
+            )
         return found
-
-    def _read(self, text: str, number: int) -> dict[str, Any]:
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.path}, line {number} is not valid JSON: {error}") from error
-        if not isinstance(line, dict) or not isinstance(line.get("text"), str):
-            raise ValueError(f"{self.path}, line {number} has no text")
-        if unknown := set(line) - {*KEYS}:
-            names = ", ".join(sorted(unknown))
-            raise ValueError(f"{self.path}, line {number} has unknown keys {names}: known are {', '.join(KEYS)}")
-        if "audio" not in line and "codes" not in line:
-            raise ValueError(f"{self.path}, line {number} has neither audio nor codes")
-        if line.get("split", "train") not in SPLITS:
-            raise ValueError(f"{self.path}, line {number}: split {line['split']!r} is not one of {', '.join(SPLITS)}")
-        return line
 
     @property
     def coded(self) -> bool:
@@ -91,18 +91,21 @@ class ManifestCorpus(FileCorpus):
                 ),
                 line.get("split") or split_by_name(name, *self.shares),
                 None if line.get("audio") is None else self.path.parent / line["audio"],
+                str(self.path),
             )
             for name, line in self.lines.items()
         ]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the lines, file names and file sizes."""
-        codes = [line.get("codes") for line in self.lines.values()]
-        files = [self.path.parent / c for c in codes if isinstance(c, str)] if self.coded else []
-        sizes = [file.stat().st_size if file.is_file() else None for file in files]
-        parts = (super().fingerprint, json.dumps(list(self.lines.values())), sizes)
+        """Digest of the lines, and the names and contents of all files."""
+        parts = (super().fingerprint, json.dumps(list(self.lines.values())))
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def files(self) -> list[Path]:
+        """All sound files, and all files of codes."""
+        named = (line.get(key) for line in self.lines.values() for key in ("codes", "global_codes"))
+        return [*super().files(), *(self.path.parent / name for name in named if isinstance(name, str))]
 
     def codes(self, utterance: Utterance) -> SpeechCodes:
         """The codes of one utterance, ``[K, F]``. A flat list has the codes of a single codebook."""
@@ -119,5 +122,5 @@ class ManifestCorpus(FileCorpus):
             values = np.load(self.path.parent / given, allow_pickle=False) if isinstance(given, str) else given
             numbers = np.asarray(values)
             return torch.as_tensor(numbers.astype(np.int64) if numbers.dtype.kind in "iu" else numbers)
-        except (OSError, EOFError, MemoryError, ValueError, TypeError) as error:
+        except (OSError, EOFError, MemoryError, OverflowError, ValueError, TypeError) as error:
             raise ValueError(f"the codes of {name!r} cannot be read: {error}") from error

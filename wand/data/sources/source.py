@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from wand.model.backbone import Backbone
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -96,9 +98,22 @@ class TimedSource(SpeechSource, Protocol):
         ...
 
 
+@runtime_checkable
+class NamedCodes(Protocol):
+    """A corpus of codes that can tell whether they are those of a model."""
+
+    def check_codes(self, backbone: Backbone) -> None:
+        """Refuse codes that are not those of a model.
+
+        Raises:
+            ValueError: If they are not, or it cannot be known.
+        """
+        ...
+
+
 def split_by_name(name: str, validation_share: float, test_share: float) -> str:
     """The split of a name. It depends on the name alone, not on the rest of the corpus."""
-    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    place = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
     if place < validation_share:
         return "validation"
     return "test" if place < validation_share + test_share else "train"

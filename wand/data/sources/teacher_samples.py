@@ -21,11 +21,12 @@ from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.data.encoding import Encoder, check_length, is_coded
 from wand.data.example import Example, Refusal
-from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance, split_by_name
+from wand.data.sources.source import SPLITS, NamedCodes, SpeechCodes, SpeechSource, Utterance, split_by_name
 from wand.data.validate import SpeechLimits, read_sound
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason
+from wand.files.text import read_lines
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
@@ -60,7 +61,7 @@ class TeacherSamples:
     ) -> None:
         if not Path(texts).is_file():
             raise ValueError(f"no file of texts at {texts}")
-        self.texts = [line.strip() for line in Path(texts).read_text(encoding="utf-8").splitlines() if line.strip()]
+        self.texts = [line.strip() for _, line in read_lines(Path(texts))]
         if not self.texts:
             raise ValueError(f"no text in {texts}: the file must have one text per line")
         self.prompts = prompts
@@ -105,6 +106,11 @@ class TeacherSamples:
         """The codes of the prompt."""
         own: SpeechCodes = self.prompts.codes(self._prompt(utterance))  # type: ignore[attr-defined]
         return own
+
+    def check_codes(self, backbone: Backbone) -> None:
+        """Refuse prompts whose codes are not those of a model."""
+        if isinstance(self.prompts, NamedCodes):
+            self.prompts.check_codes(backbone)
 
     def _prompt(self, utterance: Utterance) -> Utterance:
         return self.voices[utterance.reference or utterance.id]
