@@ -19,6 +19,8 @@ from wand.model.sampling import MASKED, Sampling
 
 # Number of frames of a row that has not stopped: larger than any length.
 SPEAKING = torch.iinfo(torch.int32).max
+# Number of frames of a row whose logits were not finite. Its columns are filler from then on.
+BROKEN = torch.iinfo(torch.int32).min
 
 
 class Rows:
@@ -107,13 +109,15 @@ class Rows:
         tokens = self.decoder.backbone.speech_head().draw(self.hidden, self._pick)
         # Do not use torch.isin: with many ids it sorts and waits for the host.
         stopping = (tokens[:, :1] == self._stop_ids).any(-1) & (self.frames == SPEAKING)
-        self.frames.copy_(torch.where(stopping, steps, self.frames))
+        frames = torch.where(stopping, steps, self.frames)
+        self.frames.copy_(torch.where(self._sampler.finite, frames, BROKEN))
         self.columns.copy_(self.layout.settle(tokens, steps, self.frames))
         self._sampler.remember(self.columns)
         steps += 1
 
     def _pick(self, logits: Tensor, first: int = 0) -> Tensor:
         """Sample tokens of the codebooks from `first` on, from those that each row may speak at its step."""
+        logits = logits.float()  # `MASKED` is out of the range of float16
         if self._not_allowed is not None:
             logits = logits.masked_fill(self._not_allowed[self.steps % len(self._not_allowed)][:, None], MASKED)
         if self._least is not None and first == 0:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from wand.distillation.terms import LossTerms
+from wand.finite import check_finite
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class OptimizerSettings:
         warmup: Length of the warm-up as a share of the training steps, in ``[0, 1)``.
 
     Raises:
-        ValueError: If a setting is out of range.
+        ValueError: If a setting is out of range or not finite.
     """
 
     learning_rate: float = 1e-5
@@ -27,6 +28,7 @@ class OptimizerSettings:
     warmup: float = 0.03
 
     def __post_init__(self) -> None:
+        check_finite(**{f"model.optimizer.{name}": value for name, value in vars(self).items()})
         if self.learning_rate <= 0:
             raise ValueError(f"model.optimizer.learning_rate {self.learning_rate} is not positive")
         if self.weight_decay < 0:

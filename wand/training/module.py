@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -20,7 +22,7 @@ from wand.distillation.losses import IGNORE
 from wand.distillation.terms import LossTerms
 from wand.evaluation.prediction import PredictionTest
 from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
-from wand.finite import check_weights, find_non_finite
+from wand.finite import check_weights, find_non_finite, tensors_in
 from wand.metrics.tokens import TokenMetrics
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
@@ -154,6 +156,8 @@ class WandModule(LightningModule):
             difference = sorted(keys ^ set(checkpoint["state_dict"]))
             raise ValueError(f"the checkpoint does not fit the model: only one has the tensor {difference[0]!r}")
         check_weights(checkpoint["state_dict"], "the checkpoint")
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            check_weights(dict(tensors_in(checkpoint["optimizer_states"], "optimizer")), "the checkpoint")
         stored = checkpoint["hyper_parameters"]
         before = flat_settings(RunSettings.from_plain(stored).to_plain())
         before["backbone.init_args.pretrained"] = stored["pretrained"]
@@ -227,6 +231,15 @@ class WandModule(LightningModule):
         weights = self.settings.loss.codebook_weights
         return valid if weights is None else valid * torch.tensor(weights, device=labels.device)
 
+    def on_train_start(self) -> None:
+        """Refuse a clipping norm of NaN, which would make every gradient NaN."""
+        if (norm := self.trainer.gradient_clip_val) is not None and math.isnan(norm):
+            raise ValueError(f"trainer.gradient_clip_val {norm} is not a number: give a norm, or null for no clipping")
+
+    def on_train_end(self) -> None:
+        """Refuse weights that the last step has made NaN or infinite."""
+        self._check_own_weights()
+
     def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Log the current window, and tau while the mask is soft."""
         if self.window.largest is not None:
@@ -256,16 +269,18 @@ class WandModule(LightningModule):
         Raises:
             ValueError: If the weights are not finite, so that no later step can be.
         """
+        self._check_own_weights()
         parts = self._accumulation.parts
+        ranks = self._gather((non_finite_parts(parts), [name for part in parts for name in part.ids]))
+        return blame([found for found, _ in ranks], [name for _, own in ranks for name in own], len(parts))
+
+    def _check_own_weights(self) -> None:
         weights = ((n, p.to_local() if isinstance(p, DTensor) else p) for n, p in self.backbone.named_parameters())
-        ids = [name for part in parts for name in part.ids]
-        ranks = self._gather((non_finite_parts(parts), ids, find_non_finite(weights)))
-        broken = [name for _, _, name in ranks if name is not None]
+        broken = [name for name in self._gather(find_non_finite(weights)) if name is not None]
         if broken:
             raise ValueError(
                 f"after {self.trainer.global_step} steps the weights are not finite, first {broken[0]!r}: {REMEDY}"
             )
-        return blame([found for found, _, _ in ranks], [name for _, own, _ in ranks for name in own], len(parts))
 
     def validation_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Agreement with the teacher, true KL and CE under the final hard window."""
