@@ -9,6 +9,9 @@ from typing import Any, Self
 from wand.distillation.terms import LossTerms
 from wand.finite import check_finite
 
+# Float32 must hold the product of learning rate and weight decay.
+LARGEST = 1e18
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -33,6 +36,10 @@ class OptimizerSettings:
             raise ValueError(f"model.optimizer.learning_rate {self.learning_rate} is not positive")
         if self.weight_decay < 0:
             raise ValueError(f"model.optimizer.weight_decay {self.weight_decay} is negative")
+        if (largest := max(self.learning_rate, self.weight_decay)) > LARGEST:
+            raise ValueError(
+                f"model.optimizer.learning_rate or weight_decay {largest:g} is too large: give at most {LARGEST:g}"
+            )
         if not 0 <= self.warmup < 1:
             raise ValueError(
                 f"model.optimizer.warmup {self.warmup} is outside [0, 1): it is a share of the training steps"
