@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wand.decoding.decoder import Decoder
-from wand.decoding.rows import BROKEN, Rows
+from wand.decoding.rows import BROKEN, Rows, cannot_be_spoken
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.batch import ConditionedBatch, Conditioning, make_batch
 from wand.model.sampling import Sampling
@@ -353,14 +353,13 @@ class Engine:
 
     def _drop_broken(self, frames: list[int]) -> None:
         """Drop the speeches whose logits are not finite; the next step raises."""
+        assert self._state is not None
         for row, speech in enumerate(self._speeches):
             if speech is not None and frames[row] == BROKEN:
+                column = len(self._history) - speech.begin
+                self._errors.append(cannot_be_spoken(f"request {speech.ticket} {speech.name!r}", column))
                 self._speeches[row] = None
-                self._errors.append(
-                    f"request {speech.ticket} {speech.name!r} cannot be spoken: its logits are not finite (column "
-                    f"{len(self._history) - speech.begin} or before): check the weights and the sampling settings, or "
-                    f"compute in bfloat16 or float32"
-                )
+                self._state.clear(row)
 
     def _spoken(self, row: int, begin: int, length: int, reason: StopReason) -> Generation:
         columns = [column[row] for column in self._history[begin : begin + length]]

@@ -23,6 +23,14 @@ SPEAKING = torch.iinfo(torch.int32).max
 BROKEN = torch.iinfo(torch.int32).min
 
 
+def cannot_be_spoken(name: str, column: int) -> str:
+    """The error of a row whose logits were not finite at a column, or at one before it."""
+    return (
+        f"{name} cannot be spoken: its logits are not finite (column {column} or before): check the weights and the "
+        f"sampling settings, or compute in bfloat16 or float32"
+    )
+
+
 class Rows:
     """The state of a decode, on the device of the model.
 
@@ -110,7 +118,9 @@ class Rows:
         # Do not use torch.isin: with many ids it sorts and waits for the host.
         stopping = (tokens[:, :1] == self._stop_ids).any(-1) & (self.frames == SPEAKING)
         frames = torch.where(stopping, steps, self.frames)
-        self.frames.copy_(torch.where(self._sampler.finite, frames, BROKEN))
+        # What a row says after its end does not count.
+        fine = self._sampler.finite | (steps >= self.frames + self.layout.flush_columns)
+        self.frames.copy_(torch.where(fine, frames, BROKEN))
         self.columns.copy_(self.layout.settle(tokens, steps, self.frames))
         self._sampler.remember(self.columns)
         steps += 1
@@ -165,6 +175,14 @@ class Rows:
         if rows and isinstance(self.cache, PrefixWindowCache):
             self.cache.positions[rows] = self.cache.prefix_length
             self.steps[rows] = 0
+
+    @torch.inference_mode()
+    def clear(self, row: int) -> None:
+        """Remove all numbers of a row. NaN in a hidden slot would reach its next speech, because 0 * NaN is NaN."""
+        if isinstance(self.cache, PrefixWindowCache):
+            self.cache.clear(row)
+        self.hidden[row] = 0
+        self._sampler.finite[row] = True
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
