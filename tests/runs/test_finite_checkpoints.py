@@ -11,12 +11,15 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import wand
 from tests.workplace import Workplace
 from wand.callbacks import ModelCheckpoint
 from wand.cli import main
+from wand.distillation.terms import LossTerms
+from wand.finite import tensors_in
 from wand.model.adapters import find_backbone
 from wand.recognition import open_recogniser
 from wand.runs.finite_checkpoints import FiniteCheckpoints
@@ -153,6 +156,32 @@ def test_a_recogniser_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"not finite.*'{name}'"):
         load_network(folder)
     open_recogniser("embedded")
+
+
+calls = []
+
+
+def bad_in_the_second_step(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
+    """The KL divergence, but NaN in the second step. The first call is that of the check of the divergence."""
+    calls.append(len(calls))
+    divergence = (teacher.exp() * (teacher - student)).sum(-1)
+    return divergence * NAN if len(calls) == 3 else divergence
+
+
+def test_a_fit_goes_on_after_a_bad_batch(workplace: Workplace) -> None:
+    calls.clear()
+    loss = f"--model.loss.divergence={__name__}.{bad_in_the_second_step.__name__}"
+    small = ["--config", "quickstart", *workplace.fit, "--name", "bad", "--trainer.max_steps=4", loss]
+    with pytest.warns(UserWarning, match="step 1 is skipped: the loss of utterances? '"):
+        workplace.run("fit", *small, "--last_checkpoint.every_n_train_steps=1")
+    for file in ("last", "best"):
+        checkpoint = torch.load(f"runs/bad/checkpoints/{file}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 4
+        assert checkpoint["wand"]["skipped_steps"] == {"total": 1, "in_a_row": 0}
+        for name in ("state_dict", "optimizer_states"):
+            assert all(tensor.isfinite().all() for _, tensor in tensors_in(checkpoint[name]))
+    events = EventAccumulator("runs/bad").Reload()
+    assert [event.value for event in events.Scalars("train/skipped_steps")] == [0, 1, 1, 1]
 
 
 def test_a_fit_that_breaks_its_weights_keeps_the_good_checkpoint(
