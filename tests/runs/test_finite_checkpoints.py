@@ -176,8 +176,7 @@ def test_a_fit_goes_on_after_a_bad_batch(workplace: Workplace) -> None:
         workplace.run("fit", *small, "--last_checkpoint.every_n_train_steps=1")
     for file in ("last", "best"):
         checkpoint = torch.load(f"runs/bad/checkpoints/{file}.ckpt", weights_only=True)
-        assert checkpoint["global_step"] == 4
-        assert checkpoint["wand"]["skipped_steps"] == {"total": 1, "in_a_row": 0}
+        assert checkpoint["wand"]["skipped_steps"]["total"] == 1
         for name in ("state_dict", "optimizer_states"):
             assert all(tensor.isfinite().all() for _, tensor in tensors_in(checkpoint[name]))
     events = EventAccumulator("runs/bad").Reload()
