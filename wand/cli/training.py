@@ -149,7 +149,7 @@ class WandCLI(LightningCLI):
         return self._make_resumable(super().instantiate_trainer(**kwargs))
 
     def _make_resumable(self, trainer: Trainer) -> Trainer:
-        """Let the trainer write whole and finite checkpoints, and stop at signals, in place of Lightning's own handlers."""
+        """Let the trainer write whole, finite checkpoints and stop at signals, in place of Lightning's own handlers."""
         trainer._signal_connector = _NoSignals(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpoints()
