@@ -3,6 +3,7 @@
 from wand.callbacks.attention_pictures import AttentionPictures
 from wand.callbacks.comparison_table import ComparisonTable
 from wand.callbacks.memory_estimate import MemoryEstimate
+from wand.callbacks.model_checkpoint import ModelCheckpoint
 from wand.callbacks.plain_progress import PlainProgress
 from wand.callbacks.resume_point import ResumePoint
 from wand.callbacks.speech import SpeechLogger
@@ -14,6 +15,7 @@ __all__ = [
     "AttentionPictures",
     "ComparisonTable",
     "MemoryEstimate",
+    "ModelCheckpoint",
     "PlainProgress",
     "ResumePoint",
     "SpeechLogger",

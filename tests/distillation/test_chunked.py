@@ -284,14 +284,15 @@ def test_a_training_step_is_that_of_all_logits(tiny_lm: EncodecLM, random_batch:
     module.teacher = build_teacher(COPY, tiny_lm)
     terms = module.settings.loss
     importance = torch.tensor(terms.codebook_weights or [1.0] * 3)
-    means = []
+    losses, labels = [], []
     for batch in batches:
         weights = importance.expand(batch.labels.shape)
         student = module.backbone.head_input(batch, AttentionWindow(8))
         teacher = module.teacher.head_input(batch)
-        sums = by_logits(student, teacher, batch.labels, weights, terms)
-        means.append([value / (weights * (batch.labels != IGNORE)).sum() for value in sums])
-    expected = torch.autograd.grad(sum(mean[0] for mean in means) / 2, list(module.backbone.parameters()))
+        losses.append(by_logits(student, teacher, batch.labels, weights, terms))
+        labels.append((weights * (batch.labels != IGNORE)).sum())
+    means = [sum(values) / sum(labels) for values in zip(*losses, strict=True)]
+    expected = torch.autograd.grad(means[0], list(module.backbone.parameters()))
     kept = Gradients()
     trainer = Trainer(
         accelerator="cpu",
@@ -304,7 +305,7 @@ def test_a_training_step_is_that_of_all_logits(tiny_lm: EncodecLM, random_batch:
         enable_model_summary=False,
     )
     trainer.fit(module, DataLoader(batches, batch_size=None))
-    for name, value in zip(LossSums._fields, means[-1], strict=True):
+    for name, value in zip(LossSums._fields, means, strict=True):
         torch.testing.assert_close(trainer.callback_metrics[f"train/{name}"], value.detach(), atol=1e-5, rtol=1e-4)
     for (name, _), true in zip(module.backbone.named_parameters(), expected, strict=True):
         torch.testing.assert_close(kept.of[f"backbone.{name}"], true, atol=1e-5, rtol=1e-3)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from tests.conftest import TINY, random_codes, sharpened
+from tests.training.accumulated import on_two_ranks
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
 from wand.model.batch import ConditionedBatch, make_batch
@@ -69,45 +67,22 @@ def step(rows: range, **settings: Any) -> tuple[WandModule, dict[str, float], Gr
     return module, {name: float(value) for name, value in trainer.callback_metrics.items()}, kept
 
 
-def run_rank(rank: int, port: int, tensor_parallel: int, folder: Path) -> None:
-    """One of two processes, as torchrun would start it."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": "2"}
-    os.environ |= {"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"TORCHELASTIC_RUN_ID": "test"}
+def work(rank: int, tensor_parallel: int) -> Any:
+    """What one of two processes finds: logs, gradients and which of them are shared; or the error."""
     strategy = ModelParallelStrategy(data_parallel_size=2 // tensor_parallel, tensor_parallel_size=tensor_parallel)
-    result: Any
     try:
         module, logged, kept = step(range(2 * rank, 2 * rank + 2), devices=2, strategy=strategy)
     except ValueError as error:
-        result = str(error)
-    else:
-        with module.teacher.weights() as teacher:
-            assert isinstance(teacher, FSDPModule)
-        result = logged, kept.of, kept.shared
-    torch.save(result, folder / f"{rank}.pt")
-
-
-def run_two(folder: Path, tensor_parallel: int = 1) -> list[Any]:
-    """What both ranks return."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")  # imports once for both
-    context.set_forkserver_preload([__name__])
-    ranks = [context.Process(target=run_rank, args=(rank, port, tensor_parallel, folder)) for rank in range(2)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join()
-    assert [rank.exitcode for rank in ranks] == [0, 0]
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+        return str(error)
+    with module.teacher.weights() as teacher:
+        assert isinstance(teacher, FSDPModule)
+    return logged, kept.of, kept.shared
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_with_shared_parameters_equal_one(tmp_path: Path) -> None:
     _, expected, one = step(range(4))
-    for logged, gradients, shared in run_two(tmp_path):
+    for logged, gradients, shared in on_two_ranks(tmp_path, work, 1):
         assert shared == gradients.keys() == one.of.keys()
         for name in ("train/loss", "train/ce", "train/kd", "train/kl", "train/agreement", "train/grad_norm"):
             assert logged[name] == pytest.approx(expected[name], rel=1e-5), name
@@ -116,5 +91,5 @@ def test_two_processes_with_shared_parameters_equal_one(tmp_path: Path) -> None:
 
 
 def test_tensor_parallelism_is_refused(tmp_path: Path) -> None:
-    for message in run_two(tmp_path, tensor_parallel=2):
+    for message in on_two_ranks(tmp_path, work, 2):
         assert "tensor_parallel_size 2" in message

@@ -31,10 +31,12 @@ class AttentionWindow:
     tau: float | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
+        if self.size is not None and not self.size >= 1:
             raise ValueError(f"window {self.size} is not positive: give at least 1, or null for full attention")
-        if self.tau is not None and self.tau < 0:
-            raise ValueError(f"tau {self.tau} is negative: the soft mask subtracts tau >= 0 from attention logits")
+        if self.tau is not None and not self.tau >= 0:
+            raise ValueError(
+                f"tau {self.tau} is negative or not a number: the soft mask subtracts tau >= 0 from attention logits"
+            )
         if self.tau is not None and self.size is None:
             raise ValueError(f"tau {self.tau} has no effect on full attention: give a window as well")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -78,8 +79,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value} is not positive")
     for name in ("seconds", "batch"):
-        if wrong := [value for value in getattr(options, name) if value <= 0]:
-            raise ValueError(f"--{name} {wrong[0]:g} is not positive")
+        if wrong := [value for value in getattr(options, name) if not 0 < value < math.inf]:
+            raise ValueError(f"--{name} {wrong[0]:g} is not positive and finite")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {options.device}: torch finds no GPU, or was built without CUDA; use --device cpu")
     return options

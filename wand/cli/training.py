@@ -14,7 +14,7 @@ import torch
 from jsonargparse import ArgumentError
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
@@ -24,6 +24,7 @@ from wand.callbacks import (
     AttentionPictures,
     ComparisonTable,
     MemoryEstimate,
+    ModelCheckpoint,
     PlainProgress,
     ResumePoint,
     SpeechLogger,
@@ -41,6 +42,7 @@ from wand.model.adapters import find_backbone, known_backbones
 from wand.recognition import open_recogniser
 from wand.runs.checkpoint_io import WholeCheckpoints
 from wand.runs.checkpoints import run_folder
+from wand.runs.finite_checkpoints import FiniteCheckpoints
 from wand.text.characters import base_language
 from wand.training.module import WandModule
 from wand.version import __version__
@@ -147,10 +149,11 @@ class WandCLI(LightningCLI):
         return self._make_resumable(super().instantiate_trainer(**kwargs))
 
     def _make_resumable(self, trainer: Trainer) -> Trainer:
-        """Let the trainer write whole checkpoints and stop at signals, in place of Lightning's own handlers."""
+        """Let the trainer write whole, finite checkpoints and stop at signals, in place of Lightning's own handlers."""
         trainer._signal_connector = _NoSignals(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpoints()
+        trainer.strategy.checkpoint_io = FiniteCheckpoints(trainer.strategy.checkpoint_io)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         first = next((i for i, one in enumerate(callbacks) if isinstance(one, Checkpoint)), len(callbacks))
         callbacks[first:] = [ResumePoint(), *callbacks[first:], StopAtSignal(self.folder)]

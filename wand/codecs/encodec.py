@@ -18,6 +18,7 @@ from wand.codecs.base import Codec
 from wand.codecs.encodec_layers import PAD_MODES, reflected_frames, with_state
 from wand.codecs.reference import Reference
 from wand.codecs.streaming import CodecStream
+from wand.finite import check_weights
 
 EMBEDDED = "embedded"
 
@@ -202,4 +203,5 @@ def _open(name: str) -> EncodecModel:
     finally:
         if shown:
             logging.enable_progress_bar()
+    check_weights(dict(model.named_parameters()), f"codec {name}")
     return model.eval().requires_grad_(False)

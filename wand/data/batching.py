@@ -232,9 +232,11 @@ class BatchLoader:
         """This rank's share of one global batch."""
         share = indices[self.rank :: self.world]
         chosen = [self.examples[i] for i in (share if len(share) else indices[:1]).tolist()]
-        batch = make_batch(self.conditioner, self.layout, [e.conditioning for e in chosen], [e.codes for e in chosen])
+        given = [example.conditioning for example in chosen], [example.codes for example in chosen]
+        batch = make_batch(self.conditioner, self.layout, *given, ids=[example.id for example in chosen])
         if len(share) == 0:
             batch.labels.fill_(IGNORE)
+            batch.ids = ()
         return batch
 
     def _make(self, indices: Indices) -> ConditionedBatch:

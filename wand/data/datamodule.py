@@ -53,7 +53,7 @@ class SpeechDataModule(LightningDataModule):
         examples: The utterances of every split that has been set up. Each is read from disk on access.
 
     Raises:
-        ValueError: If `batch_size` or `columns_per_batch` is not positive.
+        ValueError: If `batch_size`, `columns_per_batch` or `max_seconds` is not positive.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class SpeechDataModule(LightningDataModule):
         for name, value in (("batch_size", batch_size), ("columns_per_batch", columns_per_batch)):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} {value} is not positive")
+        if not max_seconds > 0:
+            raise ValueError(f"data.max_seconds {max_seconds} is not positive")
         self.source = source
         self.bounds = BatchBounds(batch_size, columns_per_batch)
         self.seed = seed

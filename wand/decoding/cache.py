@@ -199,6 +199,12 @@ class PrefixWindowCache(Cache):
         self.starts[rows] = prefilled.starts + padding
         self.prefilled = True
 
+    def clear(self, row: int) -> None:
+        """Set all keys and values of a row to 0."""
+        for ring in self.rings:
+            ring.keys[row] = 0
+            ring.values[row] = 0
+
     def keep(self, rows: Tensor) -> None:
         """Keep only the given rows ``[n]``."""
         self.positions, self.starts = self.positions[rows], self.starts[rows]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wand.decoding.decoder import Decoder
-from wand.decoding.rows import Rows
+from wand.decoding.rows import BROKEN, Rows, cannot_be_spoken
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.batch import ConditionedBatch, Conditioning, make_batch
 from wand.model.sampling import Sampling
@@ -39,12 +39,14 @@ class Request:
         seed: Random seed. The speech depends on this seed and not on other requests.
         max_columns: Maximum number of speech columns; that of the engine's rules by default.
         parts: Frames of the first part and of every other part of a stream; None returns the speech as a whole.
+        name: Names the request in messages, such as its text.
     """
 
     conditioning: Conditioning
     seed: int = 0
     max_columns: int | None = None
     parts: tuple[int, int] | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +100,7 @@ class _Speech:
     begin: int
     """Index of its first column in the history."""
     parts: tuple[int, int] | None
+    name: str
     given: int = 0
     """Frames that were returned as parts."""
 
@@ -140,6 +143,7 @@ class Engine:
         self._state: Rows | None = None
         self._speeches: list[_Speech | None] = []
         self._history: list[Tensor] = []
+        self._errors: deque[str] = deque()
         self._looked = 0  # columns of the history at the last check for finished rows
 
     # -- requests ------------------------------------------------------------------------------------------------
@@ -191,8 +195,8 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is waiting or being spoken."""
-        return bool(self._queue or self._speaking)
+        """Whether a request is waiting or being spoken, or its error is to be raised."""
+        return bool(self._queue or self._speaking or self._errors)
 
     @property
     def waiting(self) -> int:
@@ -202,7 +206,13 @@ class Engine:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def step(self) -> list[Part | Done]:
-        """Start waiting requests in free rows, speak one column in every row, and return the new events."""
+        """Start waiting requests in free rows, speak one column in every row, and return the new events.
+
+        Raises:
+            ValueError: If the logits of a request were not finite. It is dropped; further steps speak the others.
+        """
+        if self._errors:
+            raise ValueError(self._errors.popleft())
         self._admit()
         if self._state is None or not self._speaking:
             return []
@@ -277,7 +287,7 @@ class Engine:
             limits = [min(limit, own) for limit, own in zip(limits, most, strict=True)]
         begin = len(self._history)
         return [
-            _Speech(ticket, limit, begin, request.parts)
+            _Speech(ticket, limit, begin, request.parts, request.name)
             for (ticket, request), limit in zip(chosen, limits, strict=True)
         ]
 
@@ -317,6 +327,7 @@ class Engine:
         """Find the speeches that have ended since the last check, and free their rows."""
         assert self._state is not None
         frames = self._state.frames.tolist()
+        self._drop_broken(frames)
         broken = self._broken_rules(frames)
         found: list[Done] = []
         for row, speech in enumerate(self._speeches):
@@ -339,6 +350,16 @@ class Engine:
         self._state.park(self._free)
         self._forget()
         return found
+
+    def _drop_broken(self, frames: list[int]) -> None:
+        """Drop the speeches whose logits are not finite; the next step raises."""
+        assert self._state is not None
+        for row, speech in enumerate(self._speeches):
+            if speech is not None and frames[row] == BROKEN:
+                column = len(self._history) - speech.begin
+                self._errors.append(cannot_be_spoken(f"request {speech.ticket} {speech.name!r}", column))
+                self._speeches[row] = None
+                self._state.clear(row)
 
     def _spoken(self, row: int, begin: int, length: int, reason: StopReason) -> Generation:
         columns = [column[row] for column in self._history[begin : begin + length]]

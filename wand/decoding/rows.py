@@ -19,6 +19,16 @@ from wand.model.sampling import MASKED, Sampling
 
 # Number of frames of a row that has not stopped: larger than any length.
 SPEAKING = torch.iinfo(torch.int32).max
+# Number of frames of a row whose logits were not finite. Its columns are filler from then on.
+BROKEN = torch.iinfo(torch.int32).min
+
+
+def cannot_be_spoken(name: str, column: int) -> str:
+    """The error of a row whose logits were not finite at a column, or at one before it."""
+    return (
+        f"{name} cannot be spoken: its logits are not finite (column {column} or before): check the weights and the "
+        f"sampling settings, or compute in bfloat16 or float32"
+    )
 
 
 class Rows:
@@ -107,13 +117,17 @@ class Rows:
         tokens = self.decoder.backbone.speech_head().draw(self.hidden, self._pick)
         # Do not use torch.isin: with many ids it sorts and waits for the host.
         stopping = (tokens[:, :1] == self._stop_ids).any(-1) & (self.frames == SPEAKING)
-        self.frames.copy_(torch.where(stopping, steps, self.frames))
+        frames = torch.where(stopping, steps, self.frames)
+        # What a row says after its end does not count.
+        fine = self._sampler.finite | (steps >= self.frames + self.layout.flush_columns)
+        self.frames.copy_(torch.where(fine, frames, BROKEN))
         self.columns.copy_(self.layout.settle(tokens, steps, self.frames))
         self._sampler.remember(self.columns)
         steps += 1
 
     def _pick(self, logits: Tensor, first: int = 0) -> Tensor:
         """Sample tokens of the codebooks from `first` on, from those that each row may speak at its step."""
+        logits = logits.float()  # `MASKED` is out of the range of float16
         if self._not_allowed is not None:
             logits = logits.masked_fill(self._not_allowed[self.steps % len(self._not_allowed)][:, None], MASKED)
         if self._least is not None and first == 0:
@@ -161,6 +175,14 @@ class Rows:
         if rows and isinstance(self.cache, PrefixWindowCache):
             self.cache.positions[rows] = self.cache.prefix_length
             self.steps[rows] = 0
+
+    @torch.inference_mode()
+    def clear(self, row: int) -> None:
+        """Remove all numbers of a row. NaN in a hidden slot would reach its next speech, because 0 * NaN is NaN."""
+        if isinstance(self.cache, PrefixWindowCache):
+            self.cache.clear(row)
+        self.hidden[row] = 0
+        self._sampler.finite[row] = True
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:

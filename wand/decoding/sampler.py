@@ -15,12 +15,17 @@ class Sampler:
     """Samples tokens for B rows. The tokens of a row depend only on its own seed and logits, not on other rows.
 
     All state is in tensors on the device of the logits and is changed in place, so sampling never waits for the host.
+    Logits that are not finite give token 0 and are noted in `finite`.
 
     Args:
         sampling: Sampling settings.
         seeds: Random seed of each row.
         forbidden: Bool ``[K, V]``: tokens that are never sampled; None if all may be.
         device: Device of the logits.
+
+    Attributes:
+        finite: Bool ``[B]``: whether the logits of each row were finite so far. A token whose logit is -inf is only
+            impossible, but a row needs one possible token.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Sampler:
         self.sampling = sampling
         self.forbidden = None if forbidden is None else forbidden.to(device)
         self._seeds = torch.tensor(list(seeds), dtype=torch.long, device=device)
+        self.finite = torch.ones_like(self._seeds, dtype=torch.bool)
         self._calls = torch.zeros_like(self._seeds)
         self._remembered = torch.zeros_like(self._seeds)
         self._codebooks = 0
@@ -54,16 +60,25 @@ class Sampler:
             self.prepare(*logits.shape[1:])
         own = slice(first, first + logits.shape[1])
         logits = logits.float()
+        self._note(logits.amax(-1))
         if self._spoken is not None:
             logits = penalise_repetition(logits, self._spoken[:, own], settings.repetition_penalty)
         if self.forbidden is not None:
             logits = logits.masked_fill(self.forbidden[own], MASKED)
-        if settings.temperature == 0:
-            return logits.argmax(-1)
+        if settings.greedy:
+            return self._where_finite(logits.argmax(-1))
         tokens = self._draw(logits / settings.temperature, own)
         if own.stop == self._codebooks:
             self._calls += 1
-        return tokens
+        return self._where_finite(tokens)
+
+    def _note(self, largest: Tensor) -> None:
+        """Note the rows whose largest logit of a codebook, ``[B, n]``, is not finite. It is NaN if any logit is."""
+        self.finite &= largest.isfinite().all(-1)
+
+    def _where_finite(self, tokens: Tensor) -> Tensor:
+        """The tokens ``[B, n]``, and 0, which every model can embed, in rows with logits that are not finite."""
+        return tokens.masked_fill(~self.finite[:, None], 0)
 
     def prepare(self, codebooks: int, tokens: int) -> None:
         """Allocate the state of the repetition rules for logits ``[B, K, V]``, unless it exists."""
@@ -86,6 +101,7 @@ class Sampler:
     def restart(self, rows: Tensor, seeds: Sequence[int]) -> None:
         """Reset some rows ``[n]`` for new speeches. Other rows do not change."""
         self._seeds[rows] = torch.tensor(list(seeds), dtype=torch.long, device=self._seeds.device)
+        self.finite[rows] = True
         self._calls[rows] = 0
         self._remembered[rows] = 0
         if self._spoken is not None:
@@ -97,12 +113,13 @@ class Sampler:
     def keep(self, rows: Tensor) -> None:
         """Keep only the given rows ``[n]``."""
         self._seeds, self._calls, self._remembered = self._seeds[rows], self._calls[rows], self._remembered[rows]
+        self.finite = self.finite[rows]
         self._spoken = None if self._spoken is None else self._spoken[rows]
         self._lately = None if self._lately is None else self._lately[rows]
 
     def state(self) -> list[Tensor]:
         """The tensors that a step changes. After `prepare` they are always the same objects."""
-        own = (self._calls, self._remembered, self._spoken, self._lately)
+        own = (self.finite, self._calls, self._remembered, self._spoken, self._lately)
         return [tensor for tensor in own if tensor is not None]
 
     def _spoken_before(self, codebooks: int, tokens: int, rows: int) -> Tensor:
@@ -114,7 +131,9 @@ class Sampler:
         settings = self.sampling
         # Always two numbers per codebook, so that the numbers of a row do not depend on its tokens.
         numbers = uniform(self._seeds, self._calls, 2 * self._codebooks).view(len(logits), 2, -1)[..., own]
-        tokens = _pick(settings.filter(logits), numbers[:, 0])
+        filtered = settings.filter(logits)
+        self._note(filtered.amax(-1))  # the temperature or the filter may have made it infinite
+        tokens = _pick(filtered, numbers[:, 0])
         if settings.repetition is None:
             return tokens
         others = logits.scatter(-1, tokens[..., None], MASKED) if settings.repetition.exclude else logits

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wand.finite import check_finite
+
 
 @dataclass(frozen=True)
 class LossTerms:
@@ -20,7 +22,7 @@ class LossTerms:
             the last ones are hard to predict.
 
     Raises:
-        ValueError: If a setting is out of range or all weights are zero.
+        ValueError: If a setting is out of range or not finite, or all weights are zero.
     """
 
     ce_weight: float = 1.0
@@ -31,6 +33,8 @@ class LossTerms:
     codebook_weights: list[float] | None = None
 
     def __post_init__(self) -> None:
+        numbers = {name: value for name, value in vars(self).items() if name != "divergence"}
+        check_finite(**{f"model.loss.{name}": value for name, value in numbers.items()})
         if min(self.ce_weight, self.kd_weight) < 0 or self.ce_weight == self.kd_weight == 0:
             raise ValueError(
                 f"model.loss.ce_weight {self.ce_weight} and model.loss.kd_weight {self.kd_weight} leave nothing to "

@@ -63,6 +63,7 @@ def speak_examples(
             examples[i].conditioning,
             seed=crc32(f"{examples[i].id}/{seed}".encode()),
             max_columns=backbone.layout.columns_of(bounds[i]),
+            name=examples[i].id,
         )
         for i in order
     ]

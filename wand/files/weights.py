@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wand.files.writing import replacing, write_text
+from wand.finite import check_weights
 
 # Beginning of a file that git fetched without its content.
 LFS_POINTER = b"version https://git-lfs"
@@ -76,10 +77,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    """Check that tensors are exactly those of a model.
+    """Check that tensors are exactly those of a model, and finite.
 
     Raises:
-        ValueError: If a tensor is missing, unknown or of another shape. The message names the first one.
+        ValueError: If a tensor is missing, unknown, of another shape, or holds NaN or an infinite value. The message
+            names the first one.
     """
     for name in own:
         if name not in found:
@@ -91,6 +93,7 @@ def check_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
     for name in found:
         if name not in own:
             raise ValueError(f"{path} holds another model: its tensor {name!r} is unknown here")
+    check_weights(found, path)
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

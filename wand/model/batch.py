@@ -59,6 +59,7 @@ class ConditionedBatch:
         lengths: ``[B]`` number of real speech columns of each row.
         labels: ``[B, T + 1, K]``, -100 for ignored positions.
         padded: Whether any prefix is padded. Kept on the host, so that reading it does not wait for the device.
+        ids: Ids of the utterances, for messages; empty if they have none.
     """
 
     conditioning: Conditioning
@@ -68,6 +69,7 @@ class ConditionedBatch:
     lengths: Tensor
     labels: Tensor
     padded: bool
+    ids: tuple[str, ...] = ()
 
     @property
     def starts(self) -> Tensor:
@@ -108,6 +110,7 @@ def make_batch(
     conditionings: Sequence[Conditioning],
     codes: Sequence[Tensor] | None = None,
     prefix_length: int | None = None,
+    ids: Sequence[str] = (),
 ) -> ConditionedBatch:
     """Make a batch of B utterances whose speech starts at the same column.
 
@@ -117,6 +120,7 @@ def make_batch(
         conditionings: Conditioning of each row.
         codes: Codes ``[K, F]`` of each row; None for synthesis.
         prefix_length: P; the length of the longest prefix by default.
+        ids: Ids of the utterances, for messages.
     """
     rows = len(conditionings)
     if codes is None:
@@ -136,6 +140,7 @@ def make_batch(
         lengths=torch.tensor([len(c) for c in columns]),
         labels=torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE),
         padded=int(prefix_lengths.min()) < prefix_length,
+        ids=tuple(ids),
     )
 
 

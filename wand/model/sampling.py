@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from wand.finite import check_finite
+
 # Logit of tokens that may not be sampled. Finite, so that a row with every token masked still has a softmax.
 MASKED = -1e30
+# Below this temperature, the most likely token is taken: float32 logits could not be divided by it.
+GREEDY_BELOW = 1e-6
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,19 @@ class RepetitionAware:
         window: Number of recent columns to check.
         share: Sample again if the token makes up at least this share of the recent columns.
         exclude: Whether the second draw excludes the token, as CosyVoice does since February 2026 (it did not before).
+
+    Raises:
+        ValueError: If `window` is not positive or `share` is not finite.
     """
 
     window: int = 10
     share: float = 0.1
     exclude: bool = True
+
+    def __post_init__(self) -> None:
+        check_finite(**{"repetition.window": self.window, "repetition.share": self.share})
+        if self.window < 1:
+            raise ValueError(f"repetition.window {self.window} is not positive: it counts columns")
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Sampling:
     """Sampling settings.
 
     Args:
-        temperature: Divides the logits; 0 takes the most likely token (greedy).
+        temperature: Divides the logits; 0 (or less than 1e-6) takes the most likely token (greedy).
         top_k: Sample from the k most likely tokens; 0 uses all tokens.
         top_p: Sample from the smallest set of most likely tokens whose probability reaches p; 1 uses all tokens.
         repetition_penalty: Divides the logits of tokens already spoken (multiplies negative logits); 1 is no penalty.
@@ -52,6 +64,12 @@ class Sampling:
     repetition: RepetitionAware | None = None
 
     def __post_init__(self) -> None:
+        check_finite(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty,
+        )
         if self.temperature < 0:
             raise ValueError(f"temperature {self.temperature} is negative: give 0 (greedy) or more")
         if self.top_k < 0:
@@ -60,6 +78,11 @@ class Sampling:
             raise ValueError(f"top_p {self.top_p} is outside (0, 1]")
         if self.repetition_penalty <= 0:
             raise ValueError(f"repetition_penalty {self.repetition_penalty} is not positive: 1 is no penalty")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken, without drawing."""
+        return self.temperature < GREEDY_BELOW
 
     def filter(self, logits: Tensor) -> Tensor:
         """Mask the tokens that may not be sampled. Override it in a subclass for another rule, such as min-p.

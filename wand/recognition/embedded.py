@@ -18,6 +18,7 @@ from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import SILENT_PEAK, resample
 from wand.files.weights import write_safetensors
 from wand.files.writing import write_text
+from wand.finite import check_weights
 from wand.recognition.network import HOP, SAMPLE_RATE, RecogniserNetwork, RecogniserShape, greedy_letters, pad
 
 # Sounds with about this total duration, in seconds, form one batch.
@@ -66,6 +67,7 @@ def load_network(folder: Path) -> RecogniserNetwork:
         network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
     except (OSError, SafetensorError, TypeError, RuntimeError) as error:
         raise ValueError(f"no recogniser can be read from {folder}: {str(error).splitlines()[0]}") from error
+    check_weights(network.state_dict(), f"recogniser {folder}")
     return network.eval().requires_grad_(False)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import resample
+from wand.finite import check_weights
 from wand.text.characters import base_language
 
 
@@ -49,6 +50,7 @@ class PretrainedRecogniser:
                 f"recogniser {name!r} cannot be opened ({str(error).splitlines()[0]}): give `embedded`, a folder, or a "
                 f"model that you have downloaded with `hf download`"
             ) from error
+        check_weights(dict(model.named_parameters()), f"recogniser {name}")
         self.sample_rate = int(extractor.sampling_rate)
         self.batch_size = batch_size
         self.language = language

@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from wand.codecs import Codec
+from wand.finite import check_weights
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.runs.old_names import read_config
@@ -101,6 +102,7 @@ def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]
         for key, value in checkpoint["state_dict"].items()
         if key.startswith("backbone.")
     }
+    check_weights(weights, path)
     backbone.load_state_dict(weights)
     return backbone.eval(), RunSettings.from_plain(checkpoint["hyper_parameters"])
 

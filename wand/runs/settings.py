@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from wand.distillation.terms import LossTerms
+from wand.finite import check_finite
+
+# Float32 must hold the product of learning rate and weight decay.
+LARGEST = 1e18
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class OptimizerSettings:
         warmup: Length of the warm-up as a share of the training steps, in ``[0, 1)``.
 
     Raises:
-        ValueError: If a setting is out of range.
+        ValueError: If a setting is out of range or not finite.
     """
 
     learning_rate: float = 1e-5
@@ -27,10 +31,15 @@ class OptimizerSettings:
     warmup: float = 0.03
 
     def __post_init__(self) -> None:
+        check_finite(**{f"model.optimizer.{name}": value for name, value in vars(self).items()})
         if self.learning_rate <= 0:
             raise ValueError(f"model.optimizer.learning_rate {self.learning_rate} is not positive")
         if self.weight_decay < 0:
             raise ValueError(f"model.optimizer.weight_decay {self.weight_decay} is negative")
+        if (largest := max(self.learning_rate, self.weight_decay)) > LARGEST:
+            raise ValueError(
+                f"model.optimizer.learning_rate or weight_decay {largest:g} is too large: give at most {LARGEST:g}"
+            )
         if not 0 <= self.warmup < 1:
             raise ValueError(
                 f"model.optimizer.warmup {self.warmup} is outside [0, 1): it is a share of the training steps"

@@ -20,6 +20,7 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Generation, Request
 from wand.decoding.generate import generate_all, generate_each, stream
 from wand.decoding.stopping import StopReason, StopRules
+from wand.finite import check_finite
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
 from wand.model.sampling import Sampling
@@ -48,7 +49,7 @@ class SpeakOptions:
         chunk_seconds: Length of every other part of a stream, in seconds.
 
     Raises:
-        ValueError: If a number is not positive.
+        ValueError: If a number is not positive and finite.
     """
 
     sampling: Sampling | None = None
@@ -61,6 +62,7 @@ class SpeakOptions:
 
     def __post_init__(self) -> None:
         for name in ("max_seconds", "rows", "first_seconds", "chunk_seconds"):
+            check_finite(**{name: getattr(self, name)})
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)} is not positive")
 
@@ -175,8 +177,12 @@ class _Job:
         self.decoder, self.codec, self.texts, self.reference = decoder, codec, texts, reference
         parts = [split_sentences(text) if options.split and text.strip() else [text] for text in texts]
         self.ends = list(accumulate(len(own) for own in parts))
-        self.conditionings = [backbone.conditioner(part, reference) for own in parts for part in own]
-        self.requests = [Request(one, options.seed + i) for i, one in enumerate(self.conditionings)]
+        said = [part for own in parts for part in own]
+        self.conditionings = [backbone.conditioner(part, reference) for part in said]
+        self.requests = [
+            Request(conditioning, options.seed + i, name=part)
+            for i, (part, conditioning) in enumerate(zip(said, self.conditionings, strict=True))
+        ]
         rules = stop_rules(backbone, codec, options.max_seconds)
         self.how: dict[str, Any] = {"rules": rules, "rows": options.rows, "sampling": options.sampling}
 
@@ -257,7 +263,7 @@ def stream_speech(
     )
     parts = stream(
         decoder,
-        Request(backbone.conditioner(text, reference), options.seed, parts=(first, others)),
+        Request(backbone.conditioner(text, reference), options.seed, parts=(first, others), name=text),
         rules=stop_rules(backbone, codec, options.max_seconds),
         sampling=options.sampling,
     )

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from wand.attention import WindowPolicy, Windows
+from wand.distillation.chunked import LossSums
 from wand.distillation.divergences import DIVERGENCES, find_divergence
 from wand.distillation.losses import IGNORE
 from wand.distillation.terms import LossTerms
 from wand.evaluation.prediction import PredictionTest
 from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
+from wand.finite import check_weights, find_non_finite, tensors_in
 from wand.metrics.tokens import TokenMetrics
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
 from wand.runs.checkpoints import load_backbone_and_settings
 from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
+from wand.training.accumulation import Accumulation, MicroBatch
 from wand.training.optimizer import make_optimizer
 from wand.training.random_state import random_state, restore_random_state
+from wand.training.skipping import (
+    REMEDY,
+    SkippedSteps,
+    blame,
+    gradients_and_losses_finite,
+    non_finite_parts,
+)
 from wand.training.teacher import COPY, SELF, NoTeacher, SelfTeacher, Teacher, build_teacher
 
 DEFAULT_LOSS = LossTerms()
@@ -78,6 +91,8 @@ class WandModule(LightningModule):
         # All but `self` need the original weights; see `setup`.
         self.teacher: Teacher = SelfTeacher(backbone) if teacher == SELF else NoTeacher(backbone)
         self._original_loaded = False
+        self._accumulation = Accumulation()
+        self.skipped_steps = SkippedSteps()
         self.window: Windows = self.final_window
         self.strict_loading = False  # checkpoints do not contain the teacher; on_load_checkpoint checks the rest
         self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
@@ -122,6 +137,7 @@ class WandModule(LightningModule):
         """Store what a resumed run needs besides the weights."""
         checkpoint["wand"] = {
             "pretrained_digest": None if self.backbone.pretrained is None else self.backbone.pretrained_digest(),
+            "skipped_steps": self.skipped_steps.state_dict(),
             "files": {
                 name: torch.frombuffer(bytearray(content), dtype=torch.uint8)
                 for name, content in self.backbone.files.items()
@@ -139,6 +155,9 @@ class WandModule(LightningModule):
         if keys != set(checkpoint["state_dict"]):
             difference = sorted(keys ^ set(checkpoint["state_dict"]))
             raise ValueError(f"the checkpoint does not fit the model: only one has the tensor {difference[0]!r}")
+        check_weights(checkpoint["state_dict"], "the checkpoint")
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            check_weights(dict(tensors_in(checkpoint["optimizer_states"], "optimizer")), "the checkpoint")
         stored = checkpoint["hyper_parameters"]
         before = flat_settings(RunSettings.from_plain(stored).to_plain())
         before["backbone.init_args.pretrained"] = stored["pretrained"]
@@ -157,6 +176,8 @@ class WandModule(LightningModule):
                 f"teacher would be different: restore them or start a new run"
             )
         restore_random_state(extra, self.device)
+        if "skipped_steps" in extra:  # older checkpoints have none
+            self.skipped_steps.load_state_dict(extra["skipped_steps"])
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **kwargs: Any) -> Self:  # type: ignore[override]
@@ -173,27 +194,51 @@ class WandModule(LightningModule):
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: ConditionedBatch, batch_idx: int) -> Tensor:
-        """Loss of one micro-batch, normalised by its labels on all ranks."""
+        """Loss of one micro-batch, normalised by the labels of all micro-batches of this step so far, on all ranks.
+
+        It logs the mean losses over these labels. The values of the last micro-batch are those of the whole step.
+        """
         importance = self._label_weights(batch.labels)
-        # With this scale, the mean over ranks (of gradients in DDP, of logs in Lightning) is exact.
-        scale = self.trainer.world_size / self._sum_over_ranks(importance.sum()).clamp(min=1)
+        labels = self._sum_over_ranks(importance.sum())
         expected = self.teacher.head_input(batch)
         student = self.backbone.head_input(batch, self.window)
         sums = student.loss(batch.labels, importance, self.settings.loss, expected)
-        loss = sums.loss * scale
-        logs = {"train/ce": sums.ce * scale}
-        if expected is not None:
-            logs |= {f"train/{name}": getattr(sums, name) * scale for name in ("kd", "kl", "agreement")}
-        logs |= {"train/loss": loss.detach(), "train/masked_share": masked_share(batch.lengths, self.window)}
+        step = self._accumulation
+        step.add(MicroBatch(batch.ids, labels, sums._replace(loss=sums.loss.detach())))
+        # With this scale, the mean over ranks (of gradients in DDP, of logs in Lightning) is exact.
+        scale = self.trainer.world_size / step.labels
+        names = ("loss", "ce") if expected is None else LossSums._fields
+        logs = {f"train/{name}": getattr(step.sums, name) * scale for name in names}
+        self.log("loss", logs["train/loss"], prog_bar=True, logger=False, batch_size=len(batch))
+        logs["train/masked_share"] = masked_share(batch.lengths, self.window)
         self.log_dict(logs, sync_dist=True, batch_size=len(batch))
-        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
-        return loss
+        # Lightning divides by the number of micro-batches.
+        return sums.loss * scale * self.trainer.accumulate_grad_batches
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the micro-batches of a step that was not completed."""
+        self._accumulation.clear()
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Scale the gradients of the micro-batches before this one."""
+        # Those of the optimizer: between forward and backward pass, FSDP2 has others in their place in the module.
+        (optimizer,) = self.trainer.optimizers
+        self._accumulation.scale_gradients(p for group in optimizer.param_groups for p in group["params"])
 
     def _label_weights(self, labels: Tensor) -> Tensor:
         """``[B, T, K]``: the codebook's weight where there is a label, else 0."""
         valid = (labels != IGNORE).float()
         weights = self.settings.loss.codebook_weights
         return valid if weights is None else valid * torch.tensor(weights, device=labels.device)
+
+    def on_train_start(self) -> None:
+        """Refuse a clipping norm of NaN, which would make every gradient NaN."""
+        if (norm := self.trainer.gradient_clip_val) is not None and math.isnan(norm):
+            raise ValueError(f"trainer.gradient_clip_val {norm} is not a number: give a norm, or null for no clipping")
+
+    def on_train_end(self) -> None:
+        """Refuse weights that the last step has made NaN or infinite."""
+        self._check_own_weights()
 
     def on_train_batch_start(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Log the current window, and tau while the mask is soft."""
@@ -203,10 +248,39 @@ class WandModule(LightningModule):
                 self.log("train/tau", self.window.tau)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the learning rate and the gradient norm before clipping."""
+        """Log the learning rate and the gradient norm before clipping; skip the step if it is not finite."""
         grads = [p.grad for p in self.backbone.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(grads))
+        norm = torch.nn.utils.get_total_norm(grads)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if self._on_all_ranks(gradients_and_losses_finite(norm, self._accumulation.parts)):
+            self.skipped_steps.taken()
+        else:
+            # Without gradients, the optimizer changes neither parameters nor moments. The step still counts.
+            optimizer.zero_grad(set_to_none=True)
+            rank_zero_warn(self.skipped_steps.skipped(self.trainer.global_step, self._blamed()))
+        self._accumulation.clear()
+        self.log("train/grad_norm", norm)
+        self.log("train/skipped_steps", float(self.skipped_steps.total))
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+
+    def _blamed(self) -> str:
+        """Say what is not finite in this step, on all ranks.
+
+        Raises:
+            ValueError: If the weights are not finite, so that no later step can be.
+        """
+        self._check_own_weights()
+        parts = self._accumulation.parts
+        ranks = self._gather((non_finite_parts(parts), [name for part in parts for name in part.ids]))
+        return blame([found for found, _ in ranks], [name for _, own in ranks for name in own], len(parts))
+
+    def _check_own_weights(self) -> None:
+        weights = ((n, p.to_local() if isinstance(p, DTensor) else p) for n, p in self.backbone.named_parameters())
+        broken = [name for name in self._gather(find_non_finite(weights)) if name is not None]
+        if broken:
+            raise ValueError(
+                f"after {self.trainer.global_step} steps the weights are not finite, first {broken[0]!r}: {REMEDY}"
+            )
 
     def validation_step(self, batch: ConditionedBatch, batch_idx: int) -> None:
         """Agreement with the teacher, true KL and CE under the final hard window."""
@@ -245,6 +319,18 @@ class WandModule(LightningModule):
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value.clone().float(), reduce_op="sum")
+
+    def _on_all_ranks(self, flag: Tensor) -> bool:
+        """Whether a flag is true on every rank. Waits for the device."""
+        return bool(self._sum_over_ranks(~flag) == 0)
+
+    def _gather(self, own: Any) -> list[Any]:
+        """The values of all ranks."""
+        if self.trainer.world_size == 1:
+            return [own]
+        values: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(values, own)
+        return values
 
 
 def masked_share(lengths: Tensor, window: Windows) -> Tensor:

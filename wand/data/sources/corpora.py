@@ -124,6 +124,8 @@ class LibriTTS(FileCorpus):
         test: tuple[str, ...] = ("test-clean",),
         held_out_share: float = 0.005,
     ) -> None:
+        if not 0 <= held_out_share < 1:
+            raise ValueError(f"data.source.held_out_share {held_out_share} is outside [0, 1): it is a share")
         self.root = Path(root)
         self.subsets = {"train": train, "validation": validation, "test": test}
         self.held_out_share = held_out_share

@@ -47,7 +47,7 @@ class TeacherSamples:
         seed: Seed for the choice of prompts and for sampling.
 
     Raises:
-        ValueError: If the file does not exist or contains no text.
+        ValueError: If the file does not exist or contains no text, or a share is outside [0, 1].
     """
 
     def __init__(
@@ -59,6 +59,9 @@ class TeacherSamples:
         rows: int = 16,
         seed: int = 0,
     ) -> None:
+        for name, share in (("validation_share", validation_share), ("test_share", test_share)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"data.source.{name} {share} is outside [0, 1]: it is a share of the texts")
         if not Path(texts).is_file():
             raise ValueError(f"no file of texts at {texts}")
         self.texts = [line.strip() for _, line in read_lines(Path(texts))]

@@ -1,0 +1,81 @@
+"""The guard against numbers that are not finite: in settings, in weights and in checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_finite(**settings: float | Sequence[float] | None) -> None:
+    """Check that settings are finite numbers. Comparisons such as ``x <= 0`` are false for NaN.
+
+    Args:
+        **settings: Numbers by name, as users type it. A list is checked number by number; None is accepted.
+
+    Raises:
+        ValueError: If a number is NaN or infinite. The message names the setting.
+    """
+    for name, value in settings.items():
+        numbers = value if isinstance(value, Sequence) else [] if value is None else [value]
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"{name} {value} is not finite: give a finite number")
+
+
+def find_non_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    """Return the name of the first tensor that holds NaN or an infinite value; None if there is none.
+
+    On a GPU all tensors are checked before the result is read, so there is one device sync.
+
+    Args:
+        tensors: Names and tensors of any dtype, on any devices. Integers are always finite.
+    """
+    names, flags = [], []
+    for name, tensor in tensors:
+        if tensor.numel() and tensor.is_floating_point():
+            names.append(name)
+            flags.append(all_finite(tensor))
+    if not flags:
+        return None
+    finite = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
+    return None if all(finite) else names[finite.index(False)]
+
+
+def all_finite(tensor: Tensor) -> Tensor:
+    """Whether all values of a tensor are finite: a bool tensor without dimensions, on the same device."""
+    if tensor.dtype.itemsize == 1:
+        tensor = tensor.float()  # float8 has no minimum
+    # NaN is passed on by minimum and maximum. Unlike `isfinite`, they need no memory of the size of the tensor.
+    return torch.isfinite(torch.stack(tensor.detach().aminmax())).all()
+
+
+def check_weights(tensors: Mapping[str, Tensor], place: object) -> None:
+    """Check that weights are finite.
+
+    Args:
+        tensors: The weights by name.
+        place: File, folder or model, for the message.
+
+    Raises:
+        ValueError: If a tensor holds NaN or an infinite value. The message names it.
+    """
+    if (name := find_non_finite(tensors.items())) is not None:
+        raise ValueError(
+            f"{place} holds values that are not finite (NaN or infinite) in tensor {name!r}: use weights from before "
+            f"this happened"
+        )
+
+
+def tensors_in(values: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in nested dictionaries and lists, with dotted names."""
+    if isinstance(values, Tensor):
+        yield name, values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from tensors_in(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(values, list | tuple):
+        for index, value in enumerate(values):
+            yield from tensors_in(value, f"{name}.{index}")
