@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from wand.attention import AttentionContext, AttentionWindow
 from wand.files.weights import (
     check_fit,
     folder_digest,
@@ -95,6 +96,7 @@ class CausalSpeechLM(Backbone):
         self._allowed: tuple[object, Tensor] | None = None
         self.use_files(files)
         self.finish_init()
+        self._check_head()
 
     @property
     def _folder(self) -> Path:
@@ -211,6 +213,31 @@ class CausalSpeechLM(Backbone):
             with torch.inference_mode(False):  # the model may be trained later
                 gathered = self._allowed = state, weight.detach()[self.speech_ids][None]
         return LinearHead(gathered[1])
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Check that the causal language model of this config has this head: without bias, scale or soft cap."""
+        with torch.device("meta"):
+            original: Any = self._causal_class()(self.decoder.config).eval()
+        setattr(original, original.base_model_prefix, self.decoder)
+        training, weight = self.decoder.training, self._head_weight()
+        kind = self.decoder.config.model_type
+        head = original.get_output_embeddings()
+        if not isinstance(head, nn.Linear) or head.bias is not None:
+            raise ValueError(f"the head of this {kind} model is not one matrix without bias: it needs its own adapter")
+        if weight.is_meta:
+            return
+        head.weight = nn.Parameter(weight, requires_grad=False)
+        embeds = torch.linspace(-1, 1, self.decoder.config.hidden_size, device=weight.device, dtype=weight.dtype)
+        context = AttentionContext(AttentionWindow(), 1)
+        self.decoder.eval()
+        inputs = {"inputs_embeds": embeds[None, None], "use_cache": False, "attention_context": context}
+        own, expected = self.full_logits(self.decoder(**inputs).last_hidden_state), original(**inputs).logits
+        self.decoder.train(training)
+        if not torch.allclose(own, expected, rtol=1e-3, atol=1e-6):
+            raise ValueError(
+                f"the head of this {kind} model changes its logits (scale or soft cap): it needs an adapter"
+            )
 
     def full_logits(self, hidden: Tensor) -> Tensor:
         """Logits over the whole vocabulary ``[B, S, vocabulary]``, to compare with the original model."""

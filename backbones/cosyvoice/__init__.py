@@ -61,6 +61,8 @@ class CosyVoice2(Backbone):
             upstream's system sentence is put before it.
         bistream: Must be False.
         weights: File of the weights in the folder. CosyVoice 3 also has ``llm.rl.pt``.
+        allow_special_tokens: Let all tokens of the tokenizer act in a text, not only upstream's tags; needs
+            `pretrained`.
 
     Raises:
         ValueError: If not exactly one of `pretrained` and `architecture` is given, or the folder does not hold a model.
@@ -80,6 +82,7 @@ class CosyVoice2(Backbone):
         instruction: str | None = None,
         bistream: bool = False,
         weights: str = WEIGHTS,
+        allow_special_tokens: bool = False,
     ) -> None:
         super().__init__(pretrained)
         if bistream:
@@ -97,7 +100,11 @@ class CosyVoice2(Backbone):
         if architecture is None:
             architecture = _read_architecture(self._weights)
         self.stored_dtype = getattr(torch, architecture.dtype)
-        self.shape = shape = replace(architecture, instruction=instruction or architecture.instruction)
+        self.shape = shape = replace(
+            architecture,
+            instruction=instruction or architecture.instruction,
+            allow_special_tokens=allow_special_tokens or architecture.allow_special_tokens,
+        )
         self.speech_tokenizer = f"speech_tokenizer_v{shape.version}"
         rows = self.speech_vocab_size = shape.speech_rows
         # In version 3 the first control row is the start.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from wand.backbones.cosyvoice.version_3 import VERSION_3_TOKENS
 from wand.codecs.reference import Reference
 from wand.model.batch import Conditioning, left_pad
-from wand.model.tokenizers import TextTokenizer
+from wand.model.tokenizers import PromptTokenizer, TextTokenizer
 
 QWEN = "CosyVoice-BlankEN"
 END_OF_PROMPT = "<|endofprompt|>"
@@ -24,6 +25,10 @@ SPECIAL_TOKENS = (
 )  # fmt: skip
 # By version of the model.
 ADDED_TOKENS = {2: SPECIAL_TOKENS, 3: SPECIAL_TOKENS + VERSION_3_TOKENS}
+# Upstream documents these for users. They act in a text; the control tokens do not.
+TAGS = {
+    version: tuple(token for token in tokens if not token.startswith("<|")) for version, tokens in ADDED_TOKENS.items()
+}
 # Number of control rows after the codes. Version 2: end of speech first. Version 3: start, end, task, fill and others.
 CONTROL_ROWS = {2: 3, 3: 200}
 # Every instruction of version 3 begins with this sentence.
@@ -46,6 +51,7 @@ class CosyVoiceArchitecture:
         version: 2 or 3.
         instruction: An instruction in words for how to speak; null uses only the reference.
         dtype: The dtype of the weights on disk.
+        allow_special_tokens: Let all tokens of the tokenizer act in a text, not only upstream's tags.
     """
 
     hidden_size: int = 896
@@ -58,6 +64,7 @@ class CosyVoiceArchitecture:
     version: int = 2
     instruction: str | None = None
     dtype: str = "float32"
+    allow_special_tokens: bool = False
 
     def __post_init__(self) -> None:
         if self.version not in CONTROL_ROWS:
@@ -88,22 +95,32 @@ class CosyVoiceConditioner:
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of tokenizer, version and instruction."""
+        """Short digest of tokenizer, version, instruction and tags."""
         words = "" if self.tokenizer is None else self.tokenizer.digest
-        parts = (words, self.shape.version, self.shape.instruction, self.shape.speech_tokens)
+        shape = self.shape
+        parts = (words, shape.version, shape.instruction, shape.speech_tokens, self._tags)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+    @property
+    def _tags(self) -> tuple[str, ...] | None:
+        return None if self.shape.allow_special_tokens else TAGS[self.shape.version]
+
+    @cached_property
+    def _reader(self) -> PromptTokenizer:
+        if self.tokenizer is None:
+            raise ValueError(f"the files of CosyVoice's tokenizer ({QWEN}) are missing: set backbone.pretrained")
+        return PromptTokenizer(self.tokenizer, self._tags)
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
         """``ids [L]`` and ``table [L]``: 0 control, 1 text, 2 speech."""
         if not text.strip():
             raise ValueError("the text is empty: give at least one word")
-        if self.tokenizer is None:
-            raise ValueError(f"the files of CosyVoice's tokenizer ({QWEN}) are missing: set backbone.pretrained")
+        reader = self._reader
         continued = self.shape.instruction is None and bool((reference.text or "").strip())
-        before = reference.text if continued else ""
+        before = reader.text(reference.text or "") if continued else ""
         if self.shape.instruction is not None or self.shape.version == 3:
-            before = self._instruction() + END_OF_PROMPT + (before or "")
-        prompt, spoken = self.tokenizer(before) if before else [], self.tokenizer(text)
+            before = reader.text(self._instruction()) + reader.marks(END_OF_PROMPT) + before
+        prompt, spoken = reader(before) if before else [], reader(reader.text(text))
         if self.shape.instruction is None and not continued:
             prompt, spoken = [], prompt + spoken  # upstream's cross-lingual mode: the bounds of the length count both
         speech = reference.codes[0].long() if continued else torch.zeros(0, dtype=torch.long)

@@ -6,6 +6,7 @@ codec is not part of this module; upstream's is used.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class SparkTTS(CausalSpeechLM):
     Args:
         pretrained: Folder of the release, which holds ``LLM``; None starts from random weights.
         architecture: Plain values that describe a model without original weights.
+        allow_special_tokens: Let all tokens of the tokenizer act in a text; needs `pretrained`.
 
     Raises:
         ValueError: If not exactly one of the two is given, or the folder does not hold the model.
@@ -55,8 +57,14 @@ class SparkTTS(CausalSpeechLM):
         "weights are derived from them and are under the same licence."
     )
 
-    def __init__(self, pretrained: str | None = None, architecture: dict[str, Any] | None = None) -> None:
-        super().__init__(pretrained, None if pretrained is None else FORMAT, architecture)
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        architecture: dict[str, Any] | None = None,
+        allow_special_tokens: bool = False,
+    ) -> None:
+        format = replace(FORMAT, allow_special_tokens=allow_special_tokens)
+        super().__init__(pretrained, None if pretrained is None else format, architecture)
 
     def describe_voice(self, text: str, gender: str, pitch: str = "moderate", speed: str = "moderate") -> Conditioning:
         """The prompt of the controllable mode, which needs no reference: ``ids [L]``.

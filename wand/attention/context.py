@@ -66,7 +66,9 @@ class AttentionContext:
         """
         query, key, value = _autocast(query, key, value)
         kernel, own = self.kernel, self._at(layer)
-        if kernel == "auto":
+        if kernel == "auto" and value.shape[3] != query.shape[3]:
+            kernel = "dense"
+        elif kernel == "auto":
             kernel = choose_kernel(query, own.window, self.boundary, self.starts is not None)
         if kernel == "flex":
             return own.flex(query, key, value, scaling)

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from wand.attention.body import BodyFacts, check_body
+
 ATTENTION_NAME = "wand"
 
 
@@ -29,13 +31,15 @@ def wand_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     attention_context: Attends | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a transformers decoder layer; see transformers' ``AttentionInterface``.
 
     Raises:
-        ValueError: If there is no context, or attention dropout is not 0. Without a context the result would be wrong:
-            transformers drops the padding mask for an attention name without a mask function.
+        ValueError: If there is no context, attention dropout is not 0, there is a mask, or the text exceeds a window of
+            the model's own. Without a context the result would be wrong: transformers drops the padding mask for an
+            attention name without a mask function.
     """
     if attention_context is None:
         raise ValueError(
@@ -46,16 +50,32 @@ def wand_attention(
         raise ValueError(
             f"attention dropout {dropout} is not supported by windowed attention: set it to 0 in the model config"
         )
+    if attention_mask is not None:
+        raise ValueError("windowed attention takes no mask: give the padding of rows as `starts` of the context")
+    if sliding_window is not None and key.shape[2] > sliding_window:
+        raise ValueError(
+            f"{key.shape[2]} columns exceed the model's own sliding_window {sliding_window}, which windowed attention "
+            f"does not compute: use shorter texts"
+        )
     layer = getattr(module, "layer_idx", None)
     if layer is None:
         raise ValueError(f"{type(module).__name__} has no layer_idx, which windowed attention needs")
     return attention_context.attend(layer, query, key, value, scaling), None
 
 
-def use_wand_attention(decoder: PreTrainedModel) -> None:
-    """Switch a transformers decoder to windowed attention. Its forward pass then requires ``attention_context``."""
+def use_wand_attention(decoder: PreTrainedModel) -> BodyFacts:
+    """Switch a transformers decoder to windowed attention. Its forward pass then requires ``attention_context``.
+
+    Returns:
+        What decoding needs to know about it.
+
+    Raises:
+        ValueError: If windowed attention cannot replace the attention of this decoder; see `check_body`.
+    """
+    facts = check_body(decoder)
     AttentionInterface.register(ATTENTION_NAME, wand_attention)
     decoder.set_attn_implementation(ATTENTION_NAME)
+    return facts
 
 
 def stock_twin(model: PreTrainedModel) -> PreTrainedModel:

@@ -18,6 +18,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from wand.attention.body import KeyValueShape
+
 
 class StepContext:
     """The attention context of one decoding step. Each row has one query over the slots of a cache.
@@ -34,7 +36,7 @@ class StepContext:
         # Fold the heads that share a key/value head into queries of one attention: keys are read once and not copied.
         folded = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
         output = scaled_dot_product_attention(folded, key, value, attn_mask=self.masks[layer], scale=scaling)
-        return output.reshape(query.shape[0], 1, -1, query.shape[3])
+        return output.reshape(query.shape[0], 1, -1, value.shape[3])
 
 
 def key_value_shape(config: PretrainedConfig) -> tuple[int, int, int]:
@@ -68,7 +70,7 @@ class PrefixWindowCache(Cache):
     contain exactly one column.
 
     Args:
-        config: Configuration of the transformers decoder.
+        config: Configuration of the transformers decoder, or the shape of its keys and values.
         prefix_length: P, the number of prefix columns, including left padding.
         window: W, the number of speech columns in view, including the newest: one size for all layers, or one for each.
         batch_size: B.
@@ -82,7 +84,7 @@ class PrefixWindowCache(Cache):
 
     def __init__(
         self,
-        config: PretrainedConfig,
+        config: PretrainedConfig | KeyValueShape,
         *,
         prefix_length: int,
         window: int | Sequence[int],
@@ -91,8 +93,11 @@ class PrefixWindowCache(Cache):
         device: torch.device | str = "cpu",
         starts: Tensor | None = None,
     ) -> None:
-        layers, groups, width = key_value_shape(config)
-        self._config = config
+        if not isinstance(config, KeyValueShape):
+            layers, groups, width = key_value_shape(config)
+            config = KeyValueShape(layers, groups, width, width)
+        self._shape = config
+        layers, groups, *widths = config
         windows = [window] * layers if isinstance(window, int) else list(window)
         if len(windows) != layers:
             raise ValueError(f"window has {len(windows)} sizes, the model has {layers} layers: give one for each layer")
@@ -108,7 +113,8 @@ class PrefixWindowCache(Cache):
         self.rings = [
             _RingLayer(
                 self._places[size],
-                (batch_size, groups, prefix_length + size, width),
+                (batch_size, groups, prefix_length + size),
+                widths,
                 dtype,
                 device,
                 first=windows.index(size) == i,
@@ -170,7 +176,7 @@ class PrefixWindowCache(Cache):
     def empty(self, batch_size: int, prefix_length: int) -> PrefixWindowCache:
         """An empty cache with the same windows for the given number of rows and prefix columns."""
         return PrefixWindowCache(
-            self._config,
+            self._shape,
             prefix_length=prefix_length,
             window=[ring.places.window for ring in self.rings],
             batch_size=batch_size,
@@ -261,7 +267,8 @@ class _RingLayer(CacheLayerMixin):
 
     Args:
         places: The slots to write, shared by the layers with the same window.
-        shape: ``(B, G, P + W, D)``.
+        shape: ``(B, G, P + W)``.
+        widths: D of the keys and of the values.
         dtype: The dtype of keys and values.
         device: The device of keys and values.
         first: Whether this is the first layer with its window.
@@ -275,7 +282,8 @@ class _RingLayer(CacheLayerMixin):
     def __init__(
         self,
         places: _Places,
-        shape: tuple[int, int, int, int],
+        shape: tuple[int, int, int],
+        widths: Sequence[int],
         dtype: torch.dtype,
         device: torch.device | str,
         first: bool,
@@ -286,8 +294,8 @@ class _RingLayer(CacheLayerMixin):
         self.places = places
         self.first = first
         self.last = last
-        self.keys: Tensor = torch.zeros(shape, dtype=dtype, device=device)
-        self.values: Tensor = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys: Tensor = torch.zeros(*shape, widths[0], dtype=dtype, device=device)
+        self.values: Tensor = torch.zeros(*shape, widths[1], dtype=dtype, device=device)
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:

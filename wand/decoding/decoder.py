@@ -123,7 +123,7 @@ class Decoder:
         if window is None:
             return FullCache(batch.prefix_length, batch.padded_starts)
         return PrefixWindowCache(
-            self.backbone.decoder.config,
+            self.backbone.key_value_shape,
             prefix_length=batch.prefix_length,
             window=window,
             batch_size=len(batch),

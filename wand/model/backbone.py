@@ -218,12 +218,21 @@ class Backbone(nn.Module, ABC):
         return self.frame_rate * self.layout.columns_per_frame
 
     def finish_init(self) -> None:
-        """Switch the decoder to windowed attention, and check that dropout is off.
+        """Switch the decoder to windowed attention, and check its positions and that dropout is off.
 
         Raises:
-            ValueError: If the decoder uses dropout.
+            ValueError: If windowed attention cannot replace the attention of the decoder, or the decoder numbers its
+                positions itself or uses dropout.
         """
-        use_wand_attention(self.decoder)
+        shape, takes_positions = use_wand_attention(self.decoder)
+        if shape is None:
+            raise ValueError(f"{type(self.decoder).__name__} needs a cache of its own kind: a window has none")
+        self.key_value_shape = shape
+        if not takes_positions:
+            raise ValueError(
+                f"{type(self.decoder).__name__} numbers its positions itself, and left padding would move them: use a "
+                f"body that takes position_ids"
+            )
         for name, value in self.decoder.config.to_dict().items():
             if name in DROPOUT_SETTINGS and value:
                 raise ValueError(

@@ -17,7 +17,7 @@ from wand.codecs.reference import Reference
 from wand.model.batch import Conditioning, left_pad
 from wand.model.columns import ColumnLayout, FlattenedLayout
 from wand.model.sampling import RepetitionAware, Sampling
-from wand.model.tokenizers import TextTokenizer
+from wand.model.tokenizers import PromptTokenizer, TextTokenizer
 from wand.text.front_end import AMERICAN, phones
 
 # Placeholders of a prompt, filled with text and with tokens.
@@ -26,6 +26,7 @@ CODES = ("reference", "global_codes")
 # The reference for prompts that use none.
 NOBODY = Reference(codes=torch.zeros(1, 0, dtype=torch.long))
 _MARKS = re.compile(r"<[^<>{}\s]+>")
+_TEXT_PLACES = re.compile(r"\{(text|reference_text|speaker)\}")
 _CODE_PLACES = re.compile(r"(\{(?:reference|global_codes)\})")
 
 
@@ -92,6 +93,9 @@ class SpeechFormat:
         front_end: Form of the text: ``raw``, or ``phones`` (needs espeak-ng).
         language: Language of the phones, by its name in espeak-ng: ``en-us``, ``de``, ``cmn``.
         sampling: The sampling settings recommended for the model.
+        tags: Tokens that users may write in a text, such as ``[laughter]``. All other tokens in a text, such as
+            ``<|end|>``, are read as plain text.
+        allow_special_tokens: Let all tokens of the model act in a text. Use it only for texts that you trust.
     """
 
     speech_tokens: list[SpeechTokens]
@@ -104,6 +108,8 @@ class SpeechFormat:
     front_end: Literal["raw", "phones"] = "raw"
     language: str = AMERICAN
     sampling: Sampling = field(default_factory=Sampling)
+    tags: list[str] = field(default_factory=list)
+    allow_special_tokens: bool = False
 
     def __post_init__(self) -> None:
         if not self.speech_tokens or not self.stop_tokens:
@@ -141,13 +147,13 @@ class SpeechFormat:
         )
 
     def check(self, tokenizer: TextTokenizer) -> None:
-        """Check that the tokenizer has a token for each mark of the prompts, such as ``<|start|>``.
+        """Check that the tokenizer has a token for each tag and for each mark of the prompts, such as ``<|start|>``.
 
         Raises:
             ValueError: If it does not. The message names the mark.
         """
         for prompt in (self.prompt, self.prompt_with_reference or ""):
-            for mark in _MARKS.findall(prompt):
+            for mark in (*_MARKS.findall(prompt), *self.tags):
                 tokenizer.token_id(mark)
 
     @property
@@ -195,6 +201,10 @@ class PromptConditioner:
     def _global_ids(self) -> Tensor:
         assert self.format.global_tokens is not None
         return torch.tensor(self.format.global_tokens.ids(self.known_tokenizer))
+
+    @cached_property
+    def _reader(self) -> PromptTokenizer:
+        return PromptTokenizer(self.known_tokenizer, None if self.format.allow_special_tokens else self.format.tags)
 
     @property
     def known_tokenizer(self) -> TextTokenizer:
@@ -253,7 +263,11 @@ class PromptConditioner:
                     f"0 to {len(self._global_ids) - 1}"
                 )
             return self._global_ids[voice]
-        return torch.tensor(self.known_tokenizer(part.format(**texts)), dtype=torch.long)
+        reader = self._reader
+        # Every second piece names the text that belongs there.
+        pieces = _TEXT_PLACES.split(part)
+        prompt = [reader.text(texts[piece]) if i % 2 else reader.marks(piece) for i, piece in enumerate(pieces)]
+        return torch.tensor(reader("".join(prompt)), dtype=torch.long)
 
     def length(self, conditioning: Conditioning) -> int:
         """Number of prefix columns of one conditioning."""
