@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from wand.console.interrupt import Interrupted, stop_only_together, stop_requested
+from wand.runs.trust import flag_for
 
 
 class StopAtSignal(Checkpoint):
@@ -69,7 +70,8 @@ class StopAtSignal(Checkpoint):
             return  # nothing was trained yet
         trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
         run = shlex.quote(os.path.relpath(self.folder))
-        exception.report = f"saved at step {trainer.global_step}; go on with: wand fit --ckpt_path {run}"
+        again = f"wand fit --ckpt_path {run}{flag_for(self.folder)}"
+        exception.report = f"saved at step {trainer.global_step}; go on with: {again}"
 
     @staticmethod
     def _stop_if_asked(trainer: Trainer) -> None:

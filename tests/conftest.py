@@ -75,10 +75,11 @@ BODIES: dict[str, Callable[[], PreTrainedModel]] = {
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test writes into the user's cache."""
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes into the user's cache or record of runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WAND_CACHE", str(tmp_path_factory.mktemp("wand-cache")))
+        patch.setenv("WAND_STATE", str(tmp_path_factory.mktemp("wand-state")))
         yield
 
 

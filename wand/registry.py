@@ -1,10 +1,15 @@
-"""Where the model families that come with wand live, by name. Imports none of them.
+"""Where the model families and other classes that configs name live, by name. Imports none of them.
 
-A new family is a folder in ``backbones/`` and its lines here. Adapters of other packages need no line: they are found
-as entry points of the group `ENTRY_POINT_GROUP`.
+A new family is a folder in ``backbones/`` and its lines here. Adapters, sources and codecs of other packages need no
+line: they are found as entry points of the groups `ENTRY_POINT_GROUPS`. A run or an export from somebody else may name
+the classes listed here and those entry points; see docs/security.md.
 """
 
 from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import EntryPoint, distributions
 
 # Adapters: class name and module.
 BACKBONES = {
@@ -15,6 +20,36 @@ BACKBONES = {
     "SparkTTS": "wand.backbones.spark_tts",
 }
 ENTRY_POINT_GROUP = "wand.backbones"
+ENTRY_POINT_GROUPS = (ENTRY_POINT_GROUP, "wand.sources", "wand.codecs")
+
+# Sources of data: class name and module.
+SOURCES = {
+    "EspeakCorpus": "wand.demo.corpus",
+    "LJSpeech": "wand.data.sources.corpora",
+    "LhotseCorpus": "wand.data.sources.lhotse",
+    "LibriTTS": "wand.data.sources.corpora",
+    "ManifestCorpus": "wand.data.sources.manifest",
+    "TeacherSamples": "wand.data.sources.teacher_samples",
+}
+
+# Codecs that configs name: class name and module.
+CODEC_CLASSES = {
+    "EncodecCodec": "wand.codecs.encodec",
+    "EncodecPackageCodec": "wand.codecs.encodec_package",
+    "WorkerCodec": "wand.codecs.worker",
+}
+
+# Classes that hold a group of settings, and callbacks: class name and module.
+PARTS = {
+    "AttentionPictures": "wand.callbacks.attention_pictures",
+    "EncodecLMArchitecture": "wand.backbones.encodec_lm",
+    "LossTerms": "wand.distillation.terms",
+    "MemoryEstimate": "wand.callbacks.memory_estimate",
+    "OptimizerSettings": "wand.runs.settings",
+    "PlainProgress": "wand.callbacks.plain_progress",
+    "ThroughputLogger": "wand.callbacks.throughput",
+    "WindowSchedule": "wand.training.curriculum",
+}
 
 # Codecs that run in the released model's own environment: modules with ``CODEC``, a `wand.codecs.facts.CodecFacts`,
 # and beside each a script ``worker/codec_worker.py``.
@@ -30,3 +65,16 @@ SHAPES = {
     "indextts": "wand.backbones.index_tts.shapes",
     "sparktts": "wand.backbones.spark_tts.shapes",
 }
+
+
+def entry_points_of(group: str) -> list[EntryPoint]:
+    """Entry points of installed packages, also those whose module is missing; the first of each name.
+
+    Packages that lie in the current folder only because Python or wand searches it are not installed.
+    """
+    here = {"", os.getcwd()} if sys.path[:1] in ([""], [os.getcwd()]) else {""}
+    found: dict[str, EntryPoint] = {}
+    for package in distributions(path=[path for path in sys.path if path not in here]):
+        for point in package.entry_points.select(group=group):
+            found.setdefault(point.name, point)
+    return list(found.values())

@@ -16,10 +16,10 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from wand.attention import AttentionContext, AttentionWindow
+from wand.files.plain_values import read_json
 from wand.files.weights import (
     check_fit,
     folder_digest,
-    read_json,
     read_weight_folder,
     stored_dtype,
     write_weight_folder,

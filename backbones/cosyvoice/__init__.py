@@ -25,7 +25,9 @@ from wand.backbones.cosyvoice.conditioner import (
     CosyVoiceArchitecture,
     CosyVoiceConditioner,
 )
-from wand.files.weights import check_fit, file_digest, read_json, read_weights, write_torch
+from wand.files.plain_values import read_json
+from wand.files.typed import build
+from wand.files.weights import check_fit, file_digest, read_weights, write_torch
 from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
@@ -145,7 +147,7 @@ class CosyVoice2(Backbone):
     @classmethod
     def from_architecture(cls, architecture: dict[str, Any]) -> Self:
         """A model with random weights."""
-        return cls(architecture=CosyVoiceArchitecture(**architecture))
+        return cls(architecture=build(CosyVoiceArchitecture, architecture, "architecture"))
 
     def use_files(self, files: Files) -> None:
         """Build the tokenizer from its files."""

@@ -25,7 +25,9 @@ from wand.assets import asset_folder
 from wand.codecs import Codec, EncodecCodec
 from wand.codecs.encodec import EMBEDDED
 from wand.codecs.reference import Reference
-from wand.files.weights import file_digest, load_exactly, read_json, read_weights, write_safetensors
+from wand.files.plain_values import read_json
+from wand.files.typed import build
+from wand.files.weights import file_digest, load_exactly, read_weights, write_safetensors
 from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch, Conditioning, left_pad
@@ -34,6 +36,18 @@ from wand.model.heads import LinearHead
 from wand.model.sampling import Sampling
 from wand.text.characters import RULES
 from wand.text.front_end import AMERICAN, FRONT_ENDS, SYMBOLS, FrontEnd
+
+# Larger values are damage, not models.
+LARGEST_SIZES = {
+    "hidden_size": 2**16,
+    "num_layers": 2**10,
+    "num_heads": 2**12,
+    "num_key_value_heads": 2**12,
+    "intermediate_size": 2**18,
+    "num_codebooks": 2**8,
+    "codebook_size": 2**20,
+    "sample_rate": 2**20,
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,11 @@ class EncodecLMArchitecture:
     reference_seconds: float = 2.0
 
     def __post_init__(self) -> None:
+        for name, largest in LARGEST_SIZES.items():
+            if not 1 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} {getattr(self, name)} is outside 1 ... {largest}")
+        if not (math.isfinite(self.frame_rate) and 0 < self.frame_rate <= self.sample_rate):
+            raise ValueError(f"frame_rate {self.frame_rate} is not positive, or above sample_rate {self.sample_rate}")
         if self.front_end not in FRONT_ENDS:
             raise ValueError(f"front_end {self.front_end!r} is not one of {', '.join(FRONT_ENDS)}")
         if self.text_kernel < 1 or self.text_kernel % 2 == 0:
@@ -280,7 +299,7 @@ class EncodecLM(Backbone):
     @classmethod
     def from_architecture(cls, architecture: dict[str, Any]) -> Self:
         """A model with random weights."""
-        return cls(architecture=EncodecLMArchitecture(**architecture))
+        return cls(architecture=build(EncodecLMArchitecture, architecture, "architecture"))
 
     def load_pretrained(self) -> None:
         """Read ``model.safetensors``."""
@@ -352,4 +371,4 @@ def _read_architecture(folder: Path) -> EncodecLMArchitecture:
     known = {entry.name for entry in fields(EncodecLMArchitecture)}
     if set(config) | {"language"} != known:  # older folders do not name the language
         raise ValueError(f"{path} does not describe an EncodecLM: wrong or missing keys {sorted(set(config) ^ known)}")
-    return EncodecLMArchitecture(**config)
+    return build(EncodecLMArchitecture, config, str(path))

@@ -18,6 +18,8 @@ from transformers import GPT2Config, GPT2Model
 from wand.attention import AttentionContext, Windows
 from wand.backbones.index_tts.conditioning import LATENTS, SAMPLE_RATE, ConformerEncoder, Perceiver
 from wand.backbones.index_tts.inputs import PIECES, IndexTTSArchitecture, IndexTTSConditioner, PieceTokenizer
+from wand.files.plain_values import read_yaml
+from wand.files.typed import build
 from wand.files.weights import check_fit, file_digest, read_weights, write_torch
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
@@ -168,7 +170,9 @@ class IndexTTS(Backbone):
     def from_architecture(cls, architecture: dict[str, Any]) -> Self:
         """A model with random weights."""
         shape = {name: value for name, value in architecture.items() if name != "mel_positions"}
-        return cls(architecture=IndexTTSArchitecture(**shape), mel_positions=architecture["mel_positions"])
+        return cls(
+            architecture=build(IndexTTSArchitecture, shape, "architecture"), mel_positions=architecture["mel_positions"]
+        )
 
     def use_files(self, files: Files) -> None:
         """Build the tokenizer from its file."""
@@ -279,29 +283,26 @@ def _upstream_name(name: str) -> str:
 
 
 def _read_architecture(folder: Path) -> IndexTTSArchitecture:
-    # Imported here, so that a model with random weights needs only torch and transformers.
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     if missing := [name for name in (WEIGHTS, CONFIG, PIECES) if not (folder / name).is_file()]:
         raise ValueError(
             f"no IndexTTS at {folder}: it should hold {WEIGHTS}, {CONFIG} and {PIECES} ({', '.join(missing)} missing)"
         )
     path = folder / CONFIG
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(path))
+        config: Any = read_yaml(path)
         version, gpt = float(config.get("version", 1)), config["gpt"]
         names = {f.name for f in fields(IndexTTSArchitecture)} - {*CONDITION_MODULE, "dtype"}
         found = {name: gpt[name] for name in names}
         found |= {name: gpt["condition_module"][name] for name in CONDITION_MODULE}
         values = {name: int(value) for name, value in found.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} does not describe an IndexTTS: {str(error).splitlines()[0]}") from error
     if version >= 2:
         raise ValueError(f"{path} describes IndexTTS {version:g}, which is another model: use 1.0 or 1.5")
     for name, supported in SUPPORTED.items():
-        given = OmegaConf.select(OmegaConf.create(gpt), name, default=supported)
+        given = gpt
+        for part in name.split("."):
+            given = given.get(part, supported) if isinstance(given, dict) else given
         if given != supported:
             raise ValueError(f"{path} describes another model: gpt.{name} is {given!r}, IndexTTS 1.5 has {supported!r}")
     table = read_weights(folder / WEIGHTS, BELOW).get("mel_embedding.weight")

@@ -25,9 +25,12 @@ commands:
   backbones    list the models that can be adapted
 
 --ckpt_path takes a run folder, a checkpoint file, or `last` (the newest run).
+--trust lets a run that your own `wand fit` did not write start the code that it names (docs/security.md).
 Errors are printed in one line. Set WAND_TRACEBACK=1 to see the traceback.
 """
 
+FLAG = "--trust"
+FLAG_HELP = "let a run that your own `wand fit` did not write start the code that it names (docs/security.md)"
 TRAINING = ("fit", "validate", "test")
 
 
@@ -45,12 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"wand {__version__}")
         return 0
     _warn_of_namesake()
-    # Import a user's own adapters and callbacks from the current folder, as ``python -m`` does.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, "")
     try:
         with handling_signals():
-            return _run(arguments[0], arguments[1:])
+            if FLAG not in arguments:
+                return _run(arguments[0], arguments[1:])
+            from wand.runs.trust import trusting
+
+            with trusting():
+                return _run(arguments[0], arguments[1:])
     except Interrupted as stopped:
         report(stopped)
         return stopped.status

@@ -16,6 +16,7 @@ from wand.benchmark.measure import Bench, Place
 from wand.benchmark.paper import LEGEND, paper_table
 from wand.benchmark.paths import measured_systems
 from wand.benchmark.shapes import SHAPES
+from wand.cli import FLAG, FLAG_HELP
 from wand.codecs import Codec
 from wand.console.progress import progress
 from wand.console.tables import show_table
@@ -73,6 +74,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder for the results (default: RUN/benchmark, or runs/benchmark-SHAPE)"
     )
+    parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
     for name in ("threads", "prefix", "window", "repeats"):
         value = getattr(options, name)

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
+from wand.callbacks import ComparisonTable, SpeechLogger, WindowCurriculum
+from wand.cli import FLAG
+from wand.data.datamodule import SpeechDataModule
 from wand.runs.checkpoints import RUNS, find_checkpoint, run_folder
-from wand.runs.old_names import current_class, read_config
+from wand.runs.old_names import current_class, parse_config, read_config, read_config_bytes
 from wand.runs.settings import GROUPED
+from wand.runs.trust import check_config, search_current_folder
+from wand.training.module import WandModule
+
+# The sections of a config, and the classes that they configure.
+SECTIONS: dict[str, Any] = {
+    "name": str,
+    "recogniser": str,
+    "seed_everything": int,
+    "ckpt_path": str,
+    "weights_only": bool,
+    "model": WandModule,
+    "data": SpeechDataModule,
+    "trainer": Trainer,
+    "curriculum": WindowCurriculum,
+    "speech": SpeechLogger,
+    "table": ComparisonTable,
+    "checkpoint": ModelCheckpoint,
+    "last_checkpoint": ModelCheckpoint,
+}
+# A class path somewhere in a typed value.
+CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -36,20 +64,24 @@ def find_config(name: str) -> str:
 def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
     """Replace names by file paths in the arguments, and find the checkpoint.
 
-    With ``--ckpt_path`` and no ``--config``, the config of the checkpoint's run is added. A config with names of an
-    older version is replaced by the text of its translation, which the parser takes like a file.
+    With ``--ckpt_path`` and no ``--config``, the config of the checkpoint's run is added, as text. It is checked here,
+    because the parser imports the classes that it names. A config with names of an older version is replaced by the
+    text of its translation. The parser takes a text like a file.
 
     Returns:
         The new arguments, and the checkpoint file (None without ``--ckpt_path``).
 
     Raises:
-        ValueError: If a file or checkpoint is missing, or an option has its name from an older version.
+        ValueError: If a file or checkpoint is missing, an option has its name from an older version, or the config of
+            the run names code that it may not start (`wand.runs.trust`).
     """
     settled: list[str] = []
     checkpoint: Path | None = None
-    has_config = False
+    has_config = names_class = False
     waiting = iter(arguments)
     for argument in waiting:
+        if argument == FLAG:  # acts in `wand.cli.main`, and is no setting of a run
+            continue
         option, equals, value = argument.partition("=")
         _refuse_old_option(option)
         if option in ("--config", "-c", "--ckpt_path"):
@@ -62,14 +94,25 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
                 has_config = True
                 settled += ["--config", _in_current_names(find_config(value))]
         else:
+            names_class = names_class or CLASS_PATH.search(value or option) is not None
             settled.append(current_class(option) + equals + current_class(value))
     if checkpoint is not None and not has_config:
         folder = run_folder(checkpoint)
         config = None if folder is None else folder / "config.yaml"
         if config is None or not config.is_file():
             raise ValueError(f"{checkpoint} is not in a run folder with a config.yaml: give --config as well")
-        settled = ["--config", _in_current_names(str(config)), *settled]
+        settled = ["--config", _config_of_run(config), *settled]
+    if has_config or names_class:  # only what the user typed may be imported from the current folder
+        search_current_folder()
     return settled, checkpoint
+
+
+def _config_of_run(file: Path) -> str:
+    """The text of a run's config that may start what it names."""
+    content = read_config_bytes(file)
+    config, translated = parse_config(content, file)
+    check_config(OmegaConf.to_container(config), content, file, SECTIONS)
+    return OmegaConf.to_yaml(config) if translated else content.decode("utf-8-sig")
 
 
 def _in_current_names(file: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from wand.cli import FLAG, FLAG_HELP
 from wand.runs.export import export
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -25,6 +26,7 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it must be new or empty")
     parser.add_argument("--dtype", choices=DTYPES, help="dtype of the weights (default: the original's)")
+    parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
     export(options.ckpt_path, options.out, None if options.dtype is None else getattr(torch, options.dtype))
     console = Console()

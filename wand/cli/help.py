@@ -8,6 +8,8 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from wand.cli import FLAG, FLAG_HELP
+
 # Titles of the sections, in the order in which they are shown.
 TITLES = {
     "fit": "Checkpoint",
@@ -65,6 +67,7 @@ class HelpParser(LightningArgumentParser):
             action=HelpAll,
             help="Show all settings, Lightning's included, and exit.",
         )
+        self.add_argument(FLAG, action="store_true", default=argparse.SUPPRESS, help=f"{FLAG_HELP.capitalize()}.")
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Format the help. Sections come in the order of `TITLES`; other sections come last."""

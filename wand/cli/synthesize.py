@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wand.attention import Windows
+from wand.cli import FLAG, FLAG_HELP
 from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
 from wand.decoding.decoder import Decoder
@@ -108,6 +109,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="torch device (default: %(default)s)",
     )
+    parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     return parser.parse_args(arguments)
 
 

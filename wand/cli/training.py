@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentError
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
@@ -34,15 +34,17 @@ from wand.callbacks import (
 )
 from wand.cli.configs import new_run_folder, settle_arguments
 from wand.cli.help import HelpParser
+from wand.cli.run_config import RunConfig
 from wand.console.interrupt import Interrupted
 from wand.console.progress import has_terminal
 from wand.data.datamodule import SpeechDataModule
-from wand.files.writing import remove_partial_files, write_text
+from wand.files.writing import remove_partial_files
 from wand.model.adapters import find_backbone, known_backbones
 from wand.recognition import open_recogniser
 from wand.runs.checkpoint_io import WholeCheckpoints
-from wand.runs.checkpoints import run_folder
+from wand.runs.checkpoints import read_checkpoint, run_folder
 from wand.runs.finite_checkpoints import FiniteCheckpoints
+from wand.runs.trust import flag_for
 from wand.text.characters import base_language
 from wand.training.module import WandModule
 from wand.version import __version__
@@ -217,10 +219,8 @@ class WandCLI(LightningCLI):
         try:
             self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None)
         except Interrupted as stopped:
-            run = shlex.quote(os.path.relpath(self.folder))
-            stopped.report = (
-                f"the fit is finished, only its closing test is not; go on with: wand test --ckpt_path {run}"
-            )
+            again = f"wand test --ckpt_path {shlex.quote(os.path.relpath(self.folder))}{flag_for(self.folder)}"
+            stopped.report = f"the fit is finished, only its closing test is not; go on with: {again}"
             raise
         if self.trainer.is_global_zero:
             print(next_steps(self.folder))
@@ -233,15 +233,6 @@ class _NoSignals(_SignalConnector):
         """Do nothing."""
 
 
-class _SaveConfig(SaveConfigCallback):
-    """Writes the ``config.yaml`` of a run as a whole."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write it into the folder of the logs, as `SaveConfigCallback` does."""
-        assert trainer.log_dir is not None
-        write_text(Path(trainer.log_dir) / self.config_filename, self.parser.dump(self.config, skip_none=False))
-
-
 def default_precision(accelerator: str) -> str:
     """``bf16-mixed`` if the hardware supports bfloat16, else ``32-true``."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
@@ -252,13 +243,14 @@ def default_precision(accelerator: str) -> str:
 def next_steps(folder: Path) -> str:
     """Commands to try with a run."""
     run = os.path.relpath(folder)
-    speak = f"--ckpt_path {run} --reference {run}/samples/0-reference.wav"
+    flag = flag_for(folder)
+    speak = f"--ckpt_path {run}{flag} --reference {run}/samples/0-reference.wav"
     return f"""
 The run is in {run}. Next:
   tensorboard --logdir {os.path.relpath(folder.parent)}
   wand synthesize "every word is heard through a small window." {speak} --out student.wav
   wand synthesize "every word is heard through a small window." {speak} --system teacher --out teacher.wav
-  wand test --ckpt_path {run}
+  wand test --ckpt_path {run}{flag}
 """
 
 
@@ -286,6 +278,8 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     """
     runs = command != "prepare"
     settled, checkpoint = settle_arguments(arguments)
+    if checkpoint is not None:
+        read_checkpoint(checkpoint)  # a damaged or foreign file is refused before any work
     _quiet()
     for name in known_backbones():
         find_backbone(name)  # after the import, an adapter can be named without its module
@@ -305,7 +299,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=HelpParser,
-            save_config_callback=_SaveConfig,
+            save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={
                 "parser_mode": "omegaconf+",

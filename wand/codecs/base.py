@@ -34,6 +34,8 @@ class Codec(ABC):
         needs_latents: Whether audio is made from latents of the model, with `vocode` instead of `decode`.
         causal: Whether the audio of a frame does not depend on later frames. Padded codes can then be decoded in one
             batch.
+        starts_programs: Settings of the class that name programs or code which the codec starts. A run or an export
+            from somebody else may not set them.
     """
 
     sample_rate: int
@@ -43,6 +45,7 @@ class Codec(ABC):
     causal: bool = False
     needs_reference: bool = False
     needs_latents: bool = False
+    starts_programs: tuple[str, ...] = ()
 
     @property
     @abstractmethod

@@ -62,6 +62,8 @@ class WorkerCodec(Codec):
         ValueError: If there is no such model or script, or its description of the codec is wrong.
     """
 
+    starts_programs = ("python", "repository", "model")
+
     def __init__(
         self,
         model: str,

@@ -9,7 +9,6 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import torch
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from wand.files.plain_values import read_json
 from wand.files.writing import replacing, write_text
 from wand.finite import check_weights
 
@@ -59,21 +59,6 @@ def _unreadable(path: Path) -> ValueError:
         is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
     reason = "it is a Git LFS pointer, run `git lfs pull`" if is_pointer else "it is damaged, download it again"
     return ValueError(f"{path} cannot be read as weights: {reason}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that contains an object.
-
-    Raises:
-        ValueError: If the file is damaged or does not contain an object.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not text, or not JSON
-        raise ValueError(f"{path} is not JSON ({error}): download it again") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} does not contain a JSON object: download it again")
-    return values
 
 
 def check_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
 from typing import Any
 
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import Files
-from wand.registry import BACKBONES, ENTRY_POINT_GROUP
+from wand.registry import BACKBONES, ENTRY_POINT_GROUP, entry_points_of
 
 
 def known_backbones() -> dict[str, str]:
     """Names and modules of all adapters. Does not import them."""
-    others = {point.name: point.module for point in entry_points(group=ENTRY_POINT_GROUP)}
+    others = {point.name: point.module for point in entry_points_of(ENTRY_POINT_GROUP)}
     return {**BACKBONES, **others}
 
 

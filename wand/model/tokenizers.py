@@ -22,7 +22,13 @@ Files = dict[str, bytes]
 
 
 def read_files(folder: Path, names: Sequence[str]) -> Files:
-    """Read those of the named files that exist."""
+    """Read those of the named files that exist.
+
+    Raises:
+        ValueError: If a name leads out of the folder. Names may come from an export of somebody else.
+    """
+    for name in names:
+        _check_inside(folder, name)
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
@@ -33,9 +39,13 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
         ValueError: If a name leads out of the folder. Files may come from an untrusted checkpoint.
     """
     for name, content in files.items():
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"the file name {name!r} of the model leads out of its folder: not written")
+        _check_inside(folder, name)
         write_bytes(folder / name, content)
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    if ".." in Path(name).parts or Path(name).is_absolute():
+        raise ValueError(f"the file name {name!r} of the model leads out of its folder {folder}")
 
 
 class TextTokenizer:
@@ -64,7 +74,7 @@ class TextTokenizer:
         with TemporaryDirectory() as folder:
             write_files(files, Path(folder))
             try:
-                made = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
                 made.add_special_tokens({"additional_special_tokens": list(extra_tokens)})
                 return cls(made.backend_tokenizer.to_str())
             except Exception as error:  # tokenizers raises plain exceptions

@@ -38,13 +38,15 @@ class PretrainedRecogniser:
             pipeline,
         )
 
+        # Nothing is downloaded, and no code of the folder runs: without this, transformers asks whether it may.
+        safe = {"local_files_only": True, "trust_remote_code": False}
         try:
-            config = AutoConfig.from_pretrained(name, local_files_only=True)
+            config = AutoConfig.from_pretrained(name, **safe)
             writes = type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
             kind: Any = AutoModelForSpeechSeq2Seq if writes else AutoModelForCTC
-            model = kind.from_pretrained(name, local_files_only=True)
-            tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
-            extractor = AutoFeatureExtractor.from_pretrained(name, local_files_only=True)
+            model = kind.from_pretrained(name, **safe)
+            tokenizer = AutoTokenizer.from_pretrained(name, **safe)
+            extractor = AutoFeatureExtractor.from_pretrained(name, **safe)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"recogniser {name!r} cannot be opened ({str(error).splitlines()[0]}): give `embedded`, a folder, or a "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -13,17 +12,32 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
 
 from wand.codecs import Codec
+from wand.files.typed import reading, require
+from wand.files.weights import load_exactly
 from wand.finite import check_weights
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
-from wand.runs.old_names import read_config
+from wand.runs.named_code import known_class
+from wand.runs.old_names import parse_config, read_config_bytes
 from wand.runs.settings import RunSettings
+from wand.runs.trust import check_checkpoint, check_setting
 
 RUNS = Path("runs")
 LAST = "last"
 ABOUT = "wand.json"  # describes an export, in its folder
+# What every checkpoint of wand has.
+CONTENT: dict[str, Any] = {
+    "state_dict": dict[str, Tensor],
+    "global_step": int,
+    "wand.pretrained_digest": str | None,
+    "hyper_parameters.pretrained": str | None,
+    "hyper_parameters.backbone.class_path": str,
+    "hyper_parameters.backbone.architecture": dict[str, Any],
+}
 
 
 def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
@@ -86,38 +100,55 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     file = find_checkpoint(path)
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, BadZipFile, RuntimeError) as error:
-        raise ValueError(f"{file} is damaged, or not a checkpoint of wand: {str(error).splitlines()[0]}") from error
-    if not isinstance(checkpoint, dict) or "backbone" not in checkpoint.get("hyper_parameters", {}):
+    except Exception as error:  # of the readers of zip files and pickles, which may raise anything for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{file} is damaged, or not a checkpoint of wand: {reason}") from error
+    settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    if not isinstance(settings, dict) or "backbone" not in settings:
         raise ValueError(f"{file} is a checkpoint, but not one of wand (it does not describe a backbone)")
+    for place, hint in CONTENT.items():
+        value = checkpoint
+        for name in place.split("."):
+            if not isinstance(value, dict) or name not in value:
+                raise ValueError(f"{file} is damaged, or not a checkpoint of wand: it has no {place}")
+            value = value[name]
+        require(value, hint, f"{file}: {place}")
     return checkpoint
 
 
 def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]:
-    """Load the student of a run, in eval mode, and the settings of the run."""
-    checkpoint = read_checkpoint(path)
-    backbone = _build(checkpoint)
-    weights = {
-        key.removeprefix("backbone."): value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith("backbone.")
-    }
-    check_weights(weights, path)
-    backbone.load_state_dict(weights)
-    return backbone.eval(), RunSettings.from_plain(checkpoint["hyper_parameters"])
+    """Load the student of a run, in eval mode, and the settings of the run.
+
+    Raises:
+        ValueError: If the file is no such checkpoint, or names code that it may not start (`wand.runs.trust`).
+    """
+    file, checkpoint = _open(path)
+    with reading(file):
+        settings = RunSettings.from_plain(checkpoint["hyper_parameters"])
+        backbone = _build(checkpoint)
+        weights = {
+            key.removeprefix("backbone."): value
+            for key, value in checkpoint["state_dict"].items()
+            if key.startswith("backbone.")
+        }
+        check_weights(weights, file)
+        load_exactly(backbone, weights, file)
+    return backbone.eval(), settings
 
 
 def load_original(path: str | Path) -> Backbone:
     """Load the model that a run started from, with its original weights, in eval mode.
 
     Raises:
-        ValueError: If the run started from random weights, or the original weights have changed since.
+        ValueError: If the run started from random weights, the original weights have changed since, or the checkpoint
+            names code that it may not start (`wand.runs.trust`).
     """
-    checkpoint = read_checkpoint(path)
+    file, checkpoint = _open(path)
     original = checkpoint["hyper_parameters"]["pretrained"]
     if original is None:
         raise ValueError(f"the run {path} started from random weights: there is no original model")
-    backbone = _build(checkpoint)
+    with reading(file):
+        backbone = _build(checkpoint)
     backbone.pretrained = original
     if backbone.pretrained_digest() != checkpoint["wand"]["pretrained_digest"]:
         raise ValueError(f"the original weights at {original!r} have changed since the run {path} started")
@@ -126,17 +157,48 @@ def load_original(path: str | Path) -> Backbone:
 
 
 def codec_of_run(path: str | Path) -> Codec | None:
-    """Build the codec that the config of a run names (``data.codec``); None if it names none."""
+    """Build the codec that the config of a run names (``data.codec``); None if it names none.
+
+    Raises:
+        ValueError: If the config names code that it may not start (`wand.runs.trust`), or the codec cannot be built.
+    """
     folder = run_folder(find_checkpoint(path))
     if folder is None or not (folder / "config.yaml").is_file():
         return None
-    config, _ = read_config(folder / "config.yaml")
-    spec = OmegaConf.select(config, "data.codec")
+    file = folder / "config.yaml"
+    content = read_config_bytes(file)
+    config, _ = parse_config(content, file)
+    try:
+        chosen = OmegaConf.select(config, "data.codec")
+        spec = OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{file}: data.codec cannot be read: {str(error).splitlines()[0]}") from error
     if spec is None:
         return None
-    module, name = spec.class_path.rsplit(".", 1)
-    codec: Codec = getattr(importlib.import_module(module), name)(**spec.get("init_args", {}))
+    check_setting(spec, Codec, "data.codec", content, file)
+    return _build_codec(spec, file)
+
+
+def _build_codec(spec: Any, file: Path) -> Codec:
+    """Build a codec from its class path and settings."""
+    given = spec if isinstance(spec, dict) else {"class_path": spec}
+    name, settings = str(given.get("class_path")), given.get("init_args") or {}
+    try:
+        found = known_class(name) or getattr(importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+        if not issubclass(found, Codec):
+            raise TypeError("it is not a codec")
+        codec: Codec = found(**settings)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"{file}: data.codec {name!r} cannot be built: {error}") from error
     return codec
+
+
+def _open(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The file and the content of a checkpoint that may start what it names."""
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    check_checkpoint(checkpoint["hyper_parameters"], file, run_folder(file))
+    return file, checkpoint
 
 
 def _build(checkpoint: dict[str, Any]) -> Backbone:

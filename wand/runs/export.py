@@ -11,6 +11,7 @@ import torch
 from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.runs.checkpoints import ABOUT, load_backbone_and_settings, read_checkpoint, run_folder
+from wand.runs.named_code import named_by_checkpoint
 from wand.runs.settings import RunSettings, flat_settings
 from wand.version import __version__
 
@@ -27,7 +28,7 @@ Made by [WAND](https://arxiv.org/abs/2604.08558) from the original weights {orig
 ```python
 import wand
 
-model = wand.load("{folder}")  # pass codec=... if the adapter provides no codec
+model = wand.load("{folder}"{trust})  # pass codec=... if the adapter provides no codec
 (speech,) = model.generate("The text to speak.", reference="voice.wav", reference_text="The transcript of voice.wav.")
 ```
 
@@ -116,6 +117,7 @@ def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None
         original="(random)" if training["original"] is None else f"`{Path(training['original']).name}`",
         window=_window_in_words(window, backbone.columns_per_second),
         folder=out.name,
+        trust=", trust=True" if named_by_checkpoint(about["backbone"], {}) else "",
         backbone=about["backbone"]["class_path"],
         steps=training["steps"],
         settings=", ".join(f"{name} {settings[name]:g}" for name in shown),

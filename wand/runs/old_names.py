@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from wand.files.plain_values import YAML_BYTES, parse_yaml, read_plain
 from wand.runs.settings import GROUPED
 
 # Modules whose classes configs name, and where those classes are now.
@@ -30,10 +29,17 @@ def read_config(file: str | Path) -> tuple[DictConfig, bool]:
     Raises:
         ValueError: If the file is not YAML, is not a mapping, or gives one setting under its old and its new name.
     """
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"the config {file} cannot be read: {error}") from error
+    return parse_config(read_config_bytes(file), file)
+
+
+def read_config_bytes(file: str | Path) -> bytes:
+    """The bytes of a config file, within the limit of `read_yaml`."""
+    return read_plain(Path(file), YAML_BYTES)
+
+
+def parse_config(content: bytes, file: str | Path) -> tuple[DictConfig, bool]:
+    """As `read_config`, from the bytes of the file."""
+    values = parse_yaml(content, f"the config {file}")
     if not isinstance(values, dict) or not values:
         raise ValueError(f"the config {file} has no settings: it should hold lines like `name: my-run`")
     current = _current_classes(values)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from wand.distillation.terms import LossTerms
+from wand.files.typed import build
 from wand.finite import check_finite
 
 # Float32 must hold the product of learning rate and weight decay.
@@ -82,8 +83,7 @@ class RunSettings:
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
         """Read settings that `to_plain` or an older version of wand stored; `backbone` and `pretrained` are ignored."""
         known = group_settings({name: values[name] for name in values if name not in ("backbone", "pretrained")})
-        loss, optimizer = LossTerms(**known.pop("loss")), OptimizerSettings(**known.pop("optimizer"))
-        return cls(**known, loss=loss, optimizer=optimizer)
+        return build(cls, known, "settings")
 
 
 # Settings that were directly under `model` in the first runs, and the group where each is now.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,13 +15,23 @@ from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.prefixes import PrefixMemory
-from wand.files.weights import read_json
+from wand.files.plain_values import read_json
+from wand.files.typed import reading, require
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import read_files
 from wand.runs.checkpoints import ABOUT, codec_of_run, load_backbone_and_settings
+from wand.runs.trust import check_export, trusting
 from wand.speech.speaking import DEFAULT_OPTIONS, SoundChunk, SpeakOptions, Speech, stream_speech, synthesize
 from wand.speech.voices import open_voice, save_voice
+
+# What the description of an export has.
+EXPORT: dict[str, Any] = {
+    "backbone": dict[str, Any],
+    "window": int | list[int] | None,
+    "files": list[str],
+    "digest": str,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +127,8 @@ def load(
     device: str | torch.device = "cpu",
     int8: bool = False,
     dtype: torch.dtype | None = None,
+    *,
+    trust: bool = False,
 ) -> Synthesizer:
     """Load an adapted model from an export, a run or a checkpoint.
 
@@ -126,16 +139,20 @@ def load(
         int8: Use int8 weights (CPU only). This is faster but changes the results slightly.
         dtype: Dtype of the weights; that of the stored weights by default. ``torch.bfloat16`` needs half the memory
             of float32 and is faster on processors that compute in it.
+        trust: Start code that the files name, even if it belongs neither to wand nor to an installed adapter and your
+            own ``wand fit`` did not write them.
 
     Raises:
-        ValueError: If there is no such model, or the weights have changed since the export.
+        ValueError: If there is no such model, the weights have changed since the export, or the files name code that
+            is not trusted.
     """
-    if (Path(path) / ABOUT).is_file():
-        backbone, window = _read_export(Path(path))
-    else:
-        backbone, settings = load_backbone_and_settings(path)
-        window = backbone.windows(settings.window)
-        codec = codec or codec_of_run(path)
+    with trusting(trust):
+        if (Path(path) / ABOUT).is_file():
+            backbone, window = _read_export(Path(path))
+        else:
+            backbone, settings = load_backbone_and_settings(path)
+            window = backbone.windows(settings.window)
+            codec = codec or codec_of_run(path)
     backbone.codec = codec
     found = backbone.find_codec()
     return Synthesizer(backbone.eval().to(device, dtype), window, None if found is None else found.to(device), int8)
@@ -143,12 +160,16 @@ def load(
 
 def _read_export(folder: Path) -> tuple[Backbone, Windows]:
     about = read_json(folder / ABOUT)
-    if missing := {"backbone", "window", "files", "digest"} - set(about):
+    if missing := set(EXPORT) - set(about):
         raise ValueError(f"{folder / ABOUT} does not describe an export: it lacks {', '.join(sorted(missing))}")
-    spec, window, names, digest = (about[name] for name in ("backbone", "window", "files", "digest"))
-    backbone = build_backbone(spec, read_files(folder, names))
+    check_export(about, folder / ABOUT)
+    for name, hint in EXPORT.items():
+        require(about[name], hint, f"{folder / ABOUT}: {name}")
+    with reading(folder / ABOUT):
+        backbone = build_backbone(about["backbone"], read_files(folder, about["files"]))
+        window = backbone.windows(about["window"])
     backbone.pretrained = str(folder)
-    if backbone.pretrained_digest() != digest:
+    if backbone.pretrained_digest() != about["digest"]:
         raise ValueError(f"the weights at {folder} are not those of the export: their digest has changed; export again")
     backbone.load_pretrained()
-    return backbone, backbone.windows(window)
+    return backbone, window

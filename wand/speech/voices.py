@@ -93,8 +93,10 @@ def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Referenc
             words, made_by = json.loads(about["voice"]), about["codec"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         voice = Reference(**tensors, **words)
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as a saved voice: {str(error).splitlines()[0]}") from error
+    if voice.codes.ndim != 2 or voice.codes.is_floating_point():
+        raise ValueError(f"{path} cannot be read as a saved voice: its codes are {[*voice.codes.shape]}, not [K, F]")
     rows = len(voice.codes)
     if voice.codes.shape[1] and rows != backbone.layout.rows_of_codes:
         raise ValueError(

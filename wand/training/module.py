@@ -29,6 +29,7 @@ from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
 from wand.runs.checkpoints import load_backbone_and_settings
 from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
+from wand.runs.trust import trusting
 from wand.training.accumulation import Accumulation, MicroBatch
 from wand.training.optimizer import make_optimizer
 from wand.training.random_state import random_state, restore_random_state
@@ -155,6 +156,13 @@ class WandModule(LightningModule):
         if keys != set(checkpoint["state_dict"]):
             difference = sorted(keys ^ set(checkpoint["state_dict"]))
             raise ValueError(f"the checkpoint does not fit the model: only one has the tensor {difference[0]!r}")
+        own_tensors = self.state_dict()
+        for name, tensor in checkpoint["state_dict"].items():
+            if tensor.shape != own_tensors[name].shape:
+                raise ValueError(
+                    f"the checkpoint does not fit the model: {name!r} is {[*tensor.shape]}, not "
+                    f"{[*own_tensors[name].shape]}"
+                )
         check_weights(checkpoint["state_dict"], "the checkpoint")
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             check_weights(dict(tensors_in(checkpoint["optimizer_states"], "optimizer")), "the checkpoint")
@@ -180,15 +188,19 @@ class WandModule(LightningModule):
             self.skipped_steps.load_state_dict(extra["skipped_steps"])
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **kwargs: Any) -> Self:  # type: ignore[override]
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = "cpu", *, trust: bool = False, **kwargs: Any
+    ) -> Self:
         """Load the student of a run. Only the checkpoint is needed, not the original weights.
 
         Args:
             checkpoint_path: Checkpoint file, run folder, or ``last``.
             map_location: Device for the module.
+            trust: Start code that the checkpoint names, as in `wand.load`.
             **kwargs: Settings that replace those of the run.
         """
-        backbone, settings = load_backbone_and_settings(checkpoint_path)
+        with trusting(trust):
+            backbone, settings = load_backbone_and_settings(checkpoint_path)
         return cls(backbone, **{**vars(settings), **kwargs}).to(map_location)
 
     # -- steps ---------------------------------------------------------------------------------------------------

@@ -59,6 +59,8 @@ class LhotseCorpus:
         if not found:
             raise ValueError(f"{self.path} holds no cuts of lhotse")
         for name, cut in found.items():
+            if programs := [source.source for source in _sources(cut) if _starts_program(source)]:
+                raise ValueError(f"the cut {name!r} of {self.path} starts a program, {programs[0]!r}: it is not run")
             if (count := len(cut.supervisions)) != 1:
                 raise ValueError(
                     f"the cut {name!r} of {self.path} has {count} supervisions, not one: split the cuts with "
@@ -100,8 +102,18 @@ class LhotseCorpus:
         return float(self.cuts[utterance.id].duration)
 
 
-def _sound_files(cut: Any) -> list[Path]:
-    """The sound files of a cut, which may be a mixture of several."""
+def _sources(cut: Any) -> list[Any]:
+    """Where the audio of a cut comes from. A cut may be a mixture of several."""
     parts = [track.cut for track in cut.tracks] if hasattr(cut, "tracks") else [cut]
     recordings = [part.recording for part in parts if getattr(part, "recording", None) is not None]
-    return [Path(one.source) for recording in recordings for one in recording.sources if one.type == "file"]
+    return [source for recording in recordings for source in recording.sources]
+
+
+def _sound_files(cut: Any) -> list[Path]:
+    """The sound files of a cut."""
+    return [Path(one.source) for one in _sources(cut) if one.type == "file"]
+
+
+def _starts_program(source: Any) -> bool:
+    """Whether lhotse would run the source as a program instead of reading a file."""
+    return source.type == "command" or str(source.source).startswith("pipe:")
