@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -33,11 +34,16 @@ def find_config(name: str) -> str:
     raise ValueError(f"there is no config {name!r}: give a YAML file, or one of {', '.join(shipped)}")
 
 
-def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
+def settle_arguments(arguments: list[str], without: Sequence[str] = ()) -> tuple[list[str], Path | None]:
     """Replace names by file paths in the arguments, and find the checkpoint.
 
     With ``--ckpt_path`` and no ``--config``, the config of the checkpoint's run is added. A config with names of an
     older version is replaced by the text of its translation, which the parser takes like a file.
+
+    Args:
+        arguments: The arguments.
+        without: Settings to leave out of configs. The config of a run has those of ``wand fit``, which not every
+            command knows.
 
     Returns:
         The new arguments, and the checkpoint file (None without ``--ckpt_path``).
@@ -60,7 +66,7 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
                 settled += [option, str(checkpoint)]
             else:
                 has_config = True
-                settled += ["--config", _in_current_names(find_config(value))]
+                settled += ["--config", _in_current_names(find_config(value), without)]
         else:
             settled.append(current_class(option) + equals + current_class(value))
     if checkpoint is not None and not has_config:
@@ -68,14 +74,15 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
         config = None if folder is None else folder / "config.yaml"
         if config is None or not config.is_file():
             raise ValueError(f"{checkpoint} is not in a run folder with a config.yaml: give --config as well")
-        settled = ["--config", _in_current_names(str(config)), *settled]
+        settled = ["--config", _in_current_names(str(config), without), *settled]
     return settled, checkpoint
 
 
-def _in_current_names(file: str) -> str:
-    """Return the file's name, or the text of its translation if it has names of an older version."""
+def _in_current_names(file: str, without: Sequence[str]) -> str:
+    """Return the file's name, or the text that is meant, if that differs (old names, settings to leave out)."""
     config, translated = read_config(file)
-    return OmegaConf.to_yaml(config) if translated else file
+    left_out = [config.pop(name) for name in without if name in config]
+    return OmegaConf.to_yaml(config) if translated or left_out else file
 
 
 def _refuse_old_option(option: str) -> None:

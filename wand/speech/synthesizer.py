@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from wand.attention import Windows
+from wand.checks import check_device
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
@@ -81,7 +82,7 @@ class Synthesizer:
         Raises:
             ValueError: If a text or the reference cannot be used.
         """
-        chosen = [texts] if isinstance(texts, str) else texts
+        chosen = texts if isinstance(texts, list | tuple) else [texts]
         return synthesize(self.decoder, self.codec, chosen, self._reference(reference, reference_text), options)
 
     def stream(
@@ -107,7 +108,11 @@ class Synthesizer:
         return stream_speech(self.decoder, codec, text, self._reference(reference, reference_text), options)
 
     def _reference(self, given: Reference | str | Path, text: str | None) -> Reference:
-        return given if isinstance(given, Reference) else self.read_voice(given, text)
+        if isinstance(given, str | Path):
+            return self.read_voice(given, text)
+        if not isinstance(given, Reference):
+            raise ValueError(f"reference {given!r} is neither a file nor a wand.Reference")
+        return given
 
 
 def load(
@@ -128,8 +133,11 @@ def load(
             of float32 and is faster on processors that compute in it.
 
     Raises:
-        ValueError: If there is no such model, or the weights have changed since the export.
+        ValueError: If there is no such model, device or dtype, or the weights have changed since the export.
     """
+    check_device(device)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype {dtype!r} is not a dtype of weights: give torch.float32, bfloat16 or float16")
     if (Path(path) / ABOUT).is_file():
         backbone, window = _read_export(Path(path))
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from wand.checks import check_number, check_shares
 from wand.data.sources.source import SPLITS, Utterance, split_by_name
 from wand.data.sources.table import read_table
 from wand.files.audio import read_header, read_speech
@@ -128,6 +129,7 @@ class LibriTTS(FileCorpus):
             raise ValueError(f"data.source.held_out_share {held_out_share} is outside [0, 1): it is a share")
         self.root = Path(root)
         self.subsets = {"train": train, "validation": validation, "test": test}
+        check_number("held_out_share", held_out_share, "[0, 0.5]", "it is the share of each split")
         self.held_out_share = held_out_share
 
     def list_recordings(self) -> list[Recording]:
@@ -180,6 +182,7 @@ class LJSpeech(FileCorpus):
         columns: tuple[str, ...] | None = None,
     ) -> None:
         self.root = Path(root)
+        check_shares(validation_share, test_share)
         self.shares = (validation_share, test_share)
         self.columns = columns
 
