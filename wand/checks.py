@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from math import inf, isfinite, isinf, isnan
 from numbers import Integral, Real
+from typing import Any
 
 
-def check_number(name: str, value: object, interval: str = "(-inf, inf)", hint: str = "") -> None:
+def check_number(name: str, value: Any, interval: str = "(-inf, inf)", hint: str = "") -> None:
     """Check that a value is a number in an interval; NaN is in none.
 
     Args:
@@ -29,7 +30,7 @@ def check_number(name: str, value: object, interval: str = "(-inf, inf)", hint: 
         raise ValueError(f"{name} {value} is {_outside(interval, low, high)}{_after(hint)}")
 
 
-def check_whole_number(name: str, value: object, least: float = -inf, most: float = inf, hint: str = "") -> None:
+def check_whole_number(name: str, value: Any, least: float = -inf, most: float = inf, hint: str = "") -> None:
     """Check that a value is a whole number between two bounds, which it may equal.
 
     Raises:
@@ -52,7 +53,7 @@ def check_switch(name: str, value: object) -> None:
         raise ValueError(f"{name} {value!r} is neither true nor false")
 
 
-def check_device(device: object) -> None:
+def check_device(device: Any) -> None:
     """Check that torch can put numbers on a device, and read them there.
 
     Raises:
@@ -67,7 +68,7 @@ def check_device(device: object) -> None:
         raise ValueError(f"device {str(device)!r} cannot be used ({reason}): give cpu, cuda or cuda:0") from error
 
 
-def check_shares(validation: object, test: object) -> None:
+def check_shares(validation: Any, test: Any) -> None:
     """Check the shares of a corpus that are held out for validation and for the test.
 
     Raises:
@@ -75,7 +76,7 @@ def check_shares(validation: object, test: object) -> None:
     """
     check_number("validation_share", validation, "[0, 1]")
     check_number("test_share", test, "[0, 1]")
-    if validation + test > 1:  # type: ignore[operator]  # they are numbers
+    if validation + test > 1:
         raise ValueError(f"validation_share {validation} and test_share {test} are more than the whole corpus together")
 
 

@@ -46,7 +46,7 @@ SETTINGS: dict[str, tuple[Choose, list[Any]]] = {
     "model.optimizer.warmup": (lambda r: r.uniform(0, 0.9), [1, *WRONG_NUMBERS]),
     "curriculum.schedule.start": (lambda r: r.randint(128, 999), WRONG_COUNTS[:2] + WRONG_NUMBERS),
     "curriculum.schedule.tau_start": (lambda r: r.uniform(0.1, 9), [0, 99, *WRONG_NUMBERS]),
-    "curriculum.schedule.hard_from": (lambda r: r.uniform(1, 20), [0, *WRONG_NUMBERS]),
+    "curriculum.schedule.hard_from": (lambda r: r.uniform(1, 20), [NAN, "abc", [1]]),
     "curriculum.schedule.final_share": (lambda r: r.uniform(0, 0.9), [1, *WRONG_NUMBERS]),
     "curriculum.accept_change": (lambda r: r.random() < 0.5, [2, "maybe", [1]]),
     "speech.sentences": (lambda r: r.randint(0, 30), [-1, 1.5, NAN, "abc", [1]]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,7 +82,7 @@ class Synthesizer:
         Raises:
             ValueError: If a text or the reference cannot be used.
         """
-        chosen = texts if isinstance(texts, list | tuple) else [texts]
+        chosen = [texts] if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) else list(texts)
         return synthesize(self.decoder, self.codec, chosen, self._reference(reference, reference_text), options)
 
     def stream(

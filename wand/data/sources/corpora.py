@@ -125,11 +125,9 @@ class LibriTTS(FileCorpus):
         test: tuple[str, ...] = ("test-clean",),
         held_out_share: float = 0.005,
     ) -> None:
-        if not 0 <= held_out_share < 1:
-            raise ValueError(f"data.source.held_out_share {held_out_share} is outside [0, 1): it is a share")
+        check_number("data.source.held_out_share", held_out_share, "[0, 1)", "it is a share")
         self.root = Path(root)
         self.subsets = {"train": train, "validation": validation, "test": test}
-        check_number("held_out_share", held_out_share, "[0, 0.5]", "it is the share of each split")
         self.held_out_share = held_out_share
 
     def list_recordings(self) -> list[Recording]:
