@@ -27,7 +27,7 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)", hint: str
     above = value > low if interval[0] == "(" else value >= low
     below = value < high if interval[-1] == ")" else value <= high
     if not (above and below):
-        raise ValueError(f"{name} {value} is {_outside(interval, low, high)}{_after(hint)}")
+        raise ValueError(f"{name} {value} is {_outside(value, interval, low)}{_after(hint)}")
 
 
 def check_whole_number(name: str, value: Any, least: float = -inf, most: float = inf, hint: str = "") -> None:
@@ -40,7 +40,7 @@ def check_whole_number(name: str, value: Any, least: float = -inf, most: float =
         kind = "finite" if isinstance(value, float) and not isfinite(value) else "a whole number"
         raise ValueError(f"{name} {value!r} is not {kind}{_after(hint)}")
     if not least <= value <= most:
-        raise ValueError(f"{name} {value} is {_outside(f'[{least:.0f}, {most:.0f}]', least, most)}{_after(hint)}")
+        raise ValueError(f"{name} {value} is {_outside(value, f'[{least:.0f}, {most:.0f}]', least)}{_after(hint)}")
 
 
 def check_switch(name: str, value: object) -> None:
@@ -80,9 +80,9 @@ def check_shares(validation: Any, test: Any) -> None:
         raise ValueError(f"validation_share {validation} and test_share {test} are more than the whole corpus together")
 
 
-def _outside(interval: str, low: float, high: float) -> str:
-    if high == inf and low in (0, 1):
-        return "not positive" if low == 1 or interval[0] == "(" else "negative"
+def _outside(value: float, interval: str, low: float) -> str:
+    if low in (0, 1) and value <= 0:
+        return "negative" if low == 0 and interval[0] == "[" else "not positive"
     return f"outside {interval}"
 
 

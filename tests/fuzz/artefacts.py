@@ -150,7 +150,13 @@ class ArtefactGroup(Group):
             torch.save(stored, path)
         elif kind == "missing":
             path = Path("run/checkpoints/none.ckpt")
-        return Case(f"checkpoint, {what}", lambda: _codes(wand.load(path), self.voice), names=(str(path),))
+        def act() -> Tensor:
+            spoken = _codes(wand.load(path), self.voice)
+            if kind == "damaged" and torch.equal(spoken, self.right):
+                raise ValueError(f"{path}: the wrong bit is in a byte that nobody reads")
+            return spoken
+
+        return Case(f"checkpoint, {what}", act, names=(str(path),))
 
     def _bad_export(self, random: random.Random) -> Case:
         folder = Path("export")

@@ -70,9 +70,9 @@ class SpeechDataModule(LightningDataModule):
         columns_per_batch: int | None = None,
     ) -> None:
         super().__init__()
-        check_whole_number("data.batch_size", batch_size, least=1)
+        check_whole_number("data.batch_size", batch_size, least=1, most=2**31 - 1)
         if columns_per_batch is not None:
-            check_whole_number("data.columns_per_batch", columns_per_batch, least=1)
+            check_whole_number("data.columns_per_batch", columns_per_batch, least=1, most=2**31 - 1)
         check_whole_number("data.workers", workers, least=0, most=1024, hint="0 encodes in this process")
         check_whole_number("data.seed", seed, least=-(2**63), most=2**63 - 1)
         check_number("data.max_seconds", max_seconds, "(0, inf)")
