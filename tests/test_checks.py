@@ -13,7 +13,7 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("interval", "inside", "outside"),
     [
-        ("(0, inf)", [1e-9, 1, 1e300, np.float32(2)], [0, -1, NAN, INF]),
+        ("(0, inf)", [1e-9, 1, 1e300, np.float32(2)], [0, -1, NAN, INF, 10**400]),
         ("[0, 1)", [0, 0.5], [1, -1e-9, NAN]),
         ("[0, 1]", [0, 1, True + 0], [1.1, -INF]),
         ("(0, 86400]", [86400, 0.1], [86401, 0]),

@@ -21,11 +21,15 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)", hint: str
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{name} {value!r} is not a number{_after(hint)}")
-    if isnan(value) or (isinf(value) and not interval.endswith("inf]")):
-        raise ValueError(f"{name} {value} is not finite{_after(hint)}")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number with more than 308 digits
+        number = inf
+    if isnan(number) or (isinf(number) and not interval.endswith("inf]")):
+        raise ValueError(f"{name} {number} is not finite{_after(hint)}")
     low, high = (float(bound) for bound in interval[1:-1].split(","))
-    above = value > low if interval[0] == "(" else value >= low
-    below = value < high if interval[-1] == ")" else value <= high
+    above = number > low if interval[0] == "(" else number >= low
+    below = number < high if interval[-1] == ")" else number <= high
     if not (above and below):
         raise ValueError(f"{name} {value} is {_outside(value, interval, low)}{_after(hint)}")
 
@@ -39,7 +43,7 @@ def check_whole_number(name: str, value: Any, least: float = -inf, most: float =
     if isinstance(value, bool) or not isinstance(value, Integral):
         kind = "finite" if isinstance(value, float) and not isfinite(value) else "a whole number"
         raise ValueError(f"{name} {value!r} is not {kind}{_after(hint)}")
-    if not least <= value <= most:
+    if not least <= int(value) <= most:
         raise ValueError(f"{name} {value} is {_outside(value, f'[{least:.0f}, {most:.0f}]', least)}{_after(hint)}")
 
 

@@ -150,6 +150,7 @@ class ArtefactGroup(Group):
             torch.save(stored, path)
         elif kind == "missing":
             path = Path("run/checkpoints/none.ckpt")
+
         def act() -> Tensor:
             spoken = _codes(wand.load(path), self.voice)
             if kind == "damaged" and torch.equal(spoken, self.right):

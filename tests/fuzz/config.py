@@ -144,7 +144,11 @@ class ConfigGroup(Group):
         else:
             Path("own.yaml").write_text(yaml.safe_dump(_nested({name: value})))
             arguments += ["--config", "own.yaml"]
-        return Case(f"{name} = {value!r}: {arguments[2:]}", lambda: build(arguments), names=("" if name == "seed_everything" else name.rsplit(".", 1)[-1],))
+        return Case(
+            f"{name} = {value!r}: {arguments[2:]}",
+            lambda: build(arguments),
+            names=("" if name == "seed_everything" else name.rsplit(".", 1)[-1],),
+        )
 
 
 def build(arguments: list[str]) -> WandCLI:
