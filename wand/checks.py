@@ -31,7 +31,7 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)", hint: str
     above = number > low if interval[0] == "(" else number >= low
     below = number < high if interval[-1] == ")" else number <= high
     if not (above and below):
-        raise ValueError(f"{name} {value} is {_outside(value, interval, low)}{_after(hint)}")
+        raise ValueError(f"{name} {value} is {_outside(number, interval, low)}{_after(hint)}")
 
 
 def check_whole_number(name: str, value: Any, least: float = -inf, most: float = inf, hint: str = "") -> None:
@@ -44,7 +44,7 @@ def check_whole_number(name: str, value: Any, least: float = -inf, most: float =
         kind = "finite" if isinstance(value, float) and not isfinite(value) else "a whole number"
         raise ValueError(f"{name} {value!r} is not {kind}{_after(hint)}")
     if not least <= int(value) <= most:
-        raise ValueError(f"{name} {value} is {_outside(value, f'[{least:.0f}, {most:.0f}]', least)}{_after(hint)}")
+        raise ValueError(f"{name} {value} is {_outside(int(value), f'[{least:.0f}, {most:.0f}]', least)}{_after(hint)}")
 
 
 def check_switch(name: str, value: object) -> None:

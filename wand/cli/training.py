@@ -156,7 +156,7 @@ class WandCLI(LightningCLI):
                 raise ValueError(f"trainer.{name} {value} is not a number")
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, TypeError) as error:  # how Lightning refuses a setting
+        except (MisconfigurationException, TypeError, ImportError) as error:  # how Lightning refuses
             raise ValueError(f"trainer: {error}") from error
         return self._make_resumable(trainer)
 

@@ -108,7 +108,7 @@ class PrefixWindowCache(Cache):
             if size < 1:
                 raise ValueError(f"{name} {size} of the cache is not positive")
         columns = sum(prefix_length + size for size in windows)
-        needed, there = 2 * batch_size * groups * width * columns * dtype.itemsize, _memory(torch.device(device))
+        needed, there = batch_size * groups * sum(widths) * columns * dtype.itemsize, _memory(torch.device(device))
         if needed > there:
             raise ValueError(
                 f"window {max(windows)} needs a cache of {needed / 2**30:.0f} GiB for {batch_size} rows, the device "
