@@ -61,7 +61,7 @@ SETTINGS: dict[str, tuple[Choose, list[Any]]] = {
     "trainer.accumulate_grad_batches": (lambda r: r.randint(1, 9), WRONG_COUNTS[:2] + WRONG_NUMBERS),
     "trainer.gradient_clip_val": (lambda r: r.uniform(0.1, 2), ["abc", [1], {"a": 1}, NAN]),
     "trainer.precision": (lambda r: r.choice(["32-true", "bf16-mixed"]), ["33", 7, "bf17", [1], NAN]),
-    "trainer.accelerator": (lambda r: "cpu", ["nope", 5, [1], "tpu"]),
+    "trainer.accelerator": (lambda r: "cpu", ["nope", 5, [1]]),
     "trainer.devices": (lambda r: "auto", [0, -3, "x", 1.5, [1.5]]),
     "trainer.val_check_interval": (lambda r: r.choice([0.5, 1.0]), [-0.5, 1.5, NAN, "abc"]),
     "trainer.log_every_n_steps": (lambda r: r.randint(1, 9), [1.5, "abc", [1]]),
