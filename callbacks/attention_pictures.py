@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from wand.attention import AttentionContext, Windows
 from wand.callbacks.window_curriculum import WindowCurriculum
+from wand.checks import check_whole_number
 from wand.training.loggers import tensorboard
 from wand.training.module import WandModule
 
@@ -27,6 +28,8 @@ class AttentionPictures(Callback):
     """
 
     def __init__(self, prefix: int = 24, columns: int = 200) -> None:
+        check_whole_number("prefix", prefix, least=0)
+        check_whole_number("columns", columns, least=1)
         self.prefix = prefix
         self.columns = columns
         self._drawn: Windows | None = None

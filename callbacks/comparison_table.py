@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from wand.checks import check_number, check_whole_number
 from wand.console.interrupt import Interrupted
 from wand.data.datamodule import SpeechDataModule
 from wand.evaluation.metric import TestMetric, check_metrics
@@ -42,7 +43,7 @@ class ComparisonTable(Callback):
             English.
 
     Raises:
-        ValueError: If two metrics have the same name.
+        ValueError: If a number is out of range, or two metrics have the same name.
     """
 
     def __init__(
@@ -56,6 +57,11 @@ class ComparisonTable(Callback):
         metrics: list[TestMetric] | None = None,
         language: str | None = None,
     ) -> None:
+        check_whole_number("table.rows", rows, least=1)
+        for length in seconds:
+            check_number("table.seconds", length, "(0, inf)")
+        for columns_before in columns:
+            check_whole_number("table.columns", columns_before, least=1)
         self.recogniser = recogniser
         self.language = language
         self.full = full

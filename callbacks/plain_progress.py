@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from wand.console.progress import ProgressLines
+from wand.data.datamodule import SpeechDataModule
 
 # Figures that a line of a fit shows after the step, by their names in the progress bar.
 SHOWN = {"loss": "loss {:.4g}", "train/window": "window {:.0f}"}
@@ -70,7 +71,9 @@ class PlainProgress(ProgressBar):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count batches."""
-        self._begin("test, recorded speech", trainer.num_test_batches)
+        data = getattr(trainer, "datamodule", None)
+        speech = data.speech if isinstance(data, SpeechDataModule) else "speech"
+        self._begin(f"test, {speech}", trainer.num_test_batches)
 
     def on_test_batch_end(
         self,

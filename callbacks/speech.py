@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from wand.attention import AttentionWindow, Windows
+from wand.checks import check_whole_number
 from wand.codecs import Codec
 from wand.console.progress import progress
 from wand.data.datamodule import SpeechDataModule
@@ -44,6 +45,9 @@ class SpeechLogger(Callback):
         rows: Number of sentences that are spoken at once, as rows of a batch.
         language: Language of the texts (``en``, ``zh``); by default the one that the model's front end reads, or else
             English.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     def __init__(
@@ -54,6 +58,9 @@ class SpeechLogger(Callback):
         rows: int = 64,
         language: str | None = None,
     ) -> None:
+        for name, value in (("sentences", sentences), ("sounds", sounds)):
+            check_whole_number(f"speech.{name}", value, least=0)
+        check_whole_number("speech.rows", rows, least=1)
         self.recogniser = recogniser
         self.language = language
         self.sentences = sentences

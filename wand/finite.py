@@ -1,28 +1,12 @@
-"""The guard against numbers that are not finite: in settings, in weights and in checkpoints."""
+"""The guard against numbers that are not finite: in weights and in checkpoints."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def check_finite(**settings: float | Sequence[float] | None) -> None:
-    """Check that settings are finite numbers. Comparisons such as ``x <= 0`` are false for NaN.
-
-    Args:
-        **settings: Numbers by name, as users type it. A list is checked number by number; None is accepted.
-
-    Raises:
-        ValueError: If a number is NaN or infinite. The message names the setting.
-    """
-    for name, value in settings.items():
-        numbers = value if isinstance(value, Sequence) else [] if value is None else [value]
-        if not all(math.isfinite(number) for number in numbers):
-            raise ValueError(f"{name} {value} is not finite: give a finite number")
 
 
 def find_non_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:

@@ -242,3 +242,8 @@ def test_slots_that_hold_nothing_are_never_seen(body, garbage):
         return torch.stack(outputs)
 
     torch.testing.assert_close(decode(garbage), decode(0.0))
+
+
+def test_a_cache_larger_than_the_memory_is_refused(body):
+    with pytest.raises(ValueError, match=r"window 10000000000 needs a cache of \d+ GiB .*: give a smaller window"):
+        PrefixWindowCache(body.config, prefix_length=4, window=10**10)

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from wand.checks import check_number, check_whole_number
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionWindow:
@@ -31,12 +33,10 @@ class AttentionWindow:
     tau: float | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and not self.size >= 1:
-            raise ValueError(f"window {self.size} is not positive: give at least 1, or null for full attention")
-        if self.tau is not None and not self.tau >= 0:
-            raise ValueError(
-                f"tau {self.tau} is negative or not a number: the soft mask subtracts tau >= 0 from attention logits"
-            )
+        if self.size is not None:
+            check_whole_number("window", self.size, least=1, hint="give at least 1, or null for full attention")
+        if self.tau is not None:
+            check_number("tau", self.tau, "[0, inf)", "the soft mask subtracts tau >= 0 from attention logits")
         if self.tau is not None and self.size is None:
             raise ValueError(f"tau {self.tau} has no effect on full attention: give a window as well")
 
@@ -149,7 +149,7 @@ def resolve_windows(setting: int | Sequence[int] | WindowPolicy | None, layers: 
     Raises:
         ValueError: If a size is not positive, or the number of sizes differs from the number of layers.
     """
-    if setting is None or isinstance(setting, int):
+    if isinstance(setting, str) or not isinstance(setting, Sequence | WindowPolicy):
         return AttentionWindow(setting)
     sizes = list(setting.sizes(layers)) if isinstance(setting, WindowPolicy) else list(setting)
     if len(sizes) != layers:

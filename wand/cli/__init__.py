@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 
 from wand.console.interrupt import Interrupted, handling_signals, report
+from wand.moved import say_where
 from wand.version import __version__
 
 USAGE = f"""wand {__version__}: windowed attention for pretrained autoregressive text-to-speech models
@@ -31,6 +33,15 @@ Errors are printed in one line. Set WAND_TRACEBACK=1 to see the traceback.
 
 FLAG = "--trust"
 FLAG_HELP = "let a run that your own `wand fit` did not write start the code that it names (docs/security.md)"
+# What helps against errors of the system, by their number.
+REMEDIES = {
+    errno.ENOSPC: ": free some space, or write to another disk",
+    errno.EDQUOT: ": free some space, or write to another disk",
+    errno.EACCES: ": choose a file or folder that you may use",
+    errno.EPERM: ": choose a file or folder that you may use",
+    errno.EROFS: ": choose a folder on another disk",
+    errno.EMFILE: ": raise the limit of open files with ulimit -n",
+}
 TRAINING = ("fit", "validate", "test")
 
 
@@ -38,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0, 2 after an error that the user can fix, or 128 + the signal that stopped the command.
+        Exit status: 0, 2 after an error that the user can fix (a value, a file, the disk), or 128 + the signal that
+        stopped the command.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -59,11 +71,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stopped:
         report(stopped)
         return stopped.status
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if os.environ.get("WAND_TRACEBACK"):
             raise
-        print("wand: error:", " ".join(str(error).split()), file=sys.stderr)
+        print("wand: error:", _in_words(error), file=sys.stderr)
         return 2
+
+
+def _in_words(error: ValueError | OSError) -> str:
+    """One line. Errors of the system, such as a full disk, name the file and what to do."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return say_where(" ".join(str(error).split()))
+    remedy = REMEDIES.get(error.errno, "")
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}{remedy}"
 
 
 def _run(command: str, rest: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
@@ -16,22 +15,34 @@ from wand.benchmark.measure import Bench, Place
 from wand.benchmark.paper import LEGEND, paper_table
 from wand.benchmark.paths import measured_systems
 from wand.benchmark.shapes import SHAPES
+from wand.checks import check_device, check_number
 from wand.cli import FLAG, FLAG_HELP
+from wand.cli.options import OptionParser
 from wand.codecs import Codec
 from wand.console.progress import progress
 from wand.console.tables import show_table
+from wand.files.writing import check_folder
 from wand.model.backbone import Backbone
 
 DTYPES = ("float32", "bfloat16")
 # Defaults if neither model nor user sets them. The prefix is about two seconds of reference and a sentence.
 PREFIX, WINDOW = 192, 32
+# What the numbers must exceed, and the most that they may be.
+LIMITS = {
+    "threads": (0, 1024),
+    "prefix": (0, 1e6),
+    "window": (0, 1e6),
+    "repeats": (0, 1e6),
+    "seconds": (0, 86_400),
+    "batch": (0, 1e6),
+}
 # Time limit, in seconds, for all systems at one point of the curve.
 CURVE_BUDGET = 4.0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="wand benchmark",
         description="Measure time, memory and FLOPs of a decoding step. Steps with full attention and with the window "
         "alternate in one run. --shape needs only torch and transformers.",
@@ -76,15 +87,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
-    for name in ("threads", "prefix", "window", "repeats"):
+    for name, (low, high) in LIMITS.items():
         value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} {value} is not positive")
-    for name in ("seconds", "batch"):
-        if wrong := [value for value in getattr(options, name) if not 0 < value < math.inf]:
-            raise ValueError(f"--{name} {wrong[0]:g} is not positive and finite")
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                check_number(f"--{name}", one, f"({low:g}, {high:g}]")
+    if options.out is not None:
+        check_folder(options.out)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {options.device}: torch finds no GPU, or was built without CUDA; use --device cpu")
+    check_device(options.device)
     return options
 
 
@@ -162,7 +174,10 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
     beside = run_folder(checkpoint) or checkpoint.parent
     trained = options.window or settings.window
     if isinstance(trained, list):
-        raise ValueError(f"the windows of this run differ by layer ({trained}): give one size with --window")
+        raise ValueError(
+            f"the windows of this run differ by layer ({trained}), and keys and FLOPs are counted for one size: give "
+            f"the one to measure, such as --window {max(trained)}"
+        )
     return (
         f"{type(student).__name__} of {beside}",
         student.to(options.device, dtype).requires_grad_(False),

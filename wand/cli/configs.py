@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,17 @@ def find_config(name: str) -> str:
     raise ValueError(f"there is no config {name!r}: give a YAML file, or one of {', '.join(shipped)}")
 
 
-def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
+def settle_arguments(arguments: list[str], without: Sequence[str] = ()) -> tuple[list[str], Path | None]:
     """Replace names by file paths in the arguments, and find the checkpoint.
 
     With ``--ckpt_path`` and no ``--config``, the config of the checkpoint's run is added, as text. It is checked here,
     because the parser imports the classes that it names. A config with names of an older version is replaced by the
     text of its translation. The parser takes a text like a file.
+
+    Args:
+        arguments: The arguments.
+        without: Settings to leave out of configs. The config of a run has those of ``wand fit``, which not every
+            command knows.
 
     Returns:
         The new arguments, and the checkpoint file (None without ``--ckpt_path``).
@@ -92,7 +98,7 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
                 settled += [option, str(checkpoint)]
             else:
                 has_config = True
-                settled += ["--config", _in_current_names(find_config(value))]
+                settled += ["--config", _in_current_names(find_config(value), without)]
         else:
             names_class = names_class or CLASS_PATH.search(value or option) is not None
             settled.append(current_class(option) + equals + current_class(value))
@@ -101,24 +107,26 @@ def settle_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
         config = None if folder is None else folder / "config.yaml"
         if config is None or not config.is_file():
             raise ValueError(f"{checkpoint} is not in a run folder with a config.yaml: give --config as well")
-        settled = ["--config", _config_of_run(config), *settled]
+        settled = ["--config", _config_of_run(config, without), *settled]
     if has_config or names_class:  # only what the user typed may be imported from the current folder
         search_current_folder()
     return settled, checkpoint
 
 
-def _config_of_run(file: Path) -> str:
-    """The text of a run's config that may start what it names."""
+def _config_of_run(file: Path, without: Sequence[str]) -> str:
+    """The text of a run's config that may start what it names, without the settings to leave out."""
     content = read_config_bytes(file)
     config, translated = parse_config(content, file)
     check_config(OmegaConf.to_container(config), content, file, SECTIONS)
-    return OmegaConf.to_yaml(config) if translated else content.decode("utf-8-sig")
+    left_out = [config.pop(name) for name in without if name in config]
+    return OmegaConf.to_yaml(config) if translated or left_out else content.decode("utf-8-sig")
 
 
-def _in_current_names(file: str) -> str:
-    """Return the file's name, or the text of its translation if it has names of an older version."""
+def _in_current_names(file: str, without: Sequence[str]) -> str:
+    """Return the file's name, or the text that is meant, if that differs (old names, settings to leave out)."""
     config, translated = read_config(file)
-    return OmegaConf.to_yaml(config) if translated else file
+    left_out = [config.pop(name) for name in without if name in config]
+    return OmegaConf.to_yaml(config) if translated or left_out else file
 
 
 def _refuse_old_option(option: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from wand.cli import FLAG, FLAG_HELP
+from wand.cli.options import OptionParser
+from wand.files.writing import check_folder
 from wand.runs.export import export
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -16,7 +17,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 def main(arguments: list[str]) -> None:
     """Write the folder and list its files."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="wand export",
         description="Write a run's student in the published format of its original model, with wand.json and a model "
         "card. The original's own programs can open the folder; `wand.load` also applies the window.",
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="dtype of the weights (default: the original's)")
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
+    check_folder(options.out)
     export(options.ckpt_path, options.out, None if options.dtype is None else getattr(torch, options.dtype))
     console = Console()
     for path in sorted(file for file in options.out.rglob("*") if file.is_file()):

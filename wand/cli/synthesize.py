@@ -12,18 +12,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from wand.attention import Windows
+from wand.attention import AttentionWindow, Windows
+from wand.checks import check_device
 from wand.cli import FLAG, FLAG_HELP
+from wand.cli.options import OptionParser
 from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
 from wand.decoding.decoder import Decoder
-from wand.files.audio import write_audio
+from wand.files.audio import check_sound_file, write_audio
 from wand.files.text import read_lines
 from wand.model.backbone import Backbone
 from wand.model.sampling import Sampling
 from wand.runs.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
-from wand.speech.speaking import SpeakOptions, Speech, synthesize_each
-from wand.speech.voices import open_voice, save_voice
+from wand.speech.speaking import SpeakOptions, Speech, check_text, synthesize_each
+from wand.speech.voices import check_voice_file, open_voice, save_voice
 from wand.training.teacher import COPY, SELF
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -31,7 +33,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the command."""
-    parser = argparse.ArgumentParser(prog="wand synthesize", description="Speak texts in the voice of a reference.")
+    parser = OptionParser(prog="wand synthesize", description="Speak texts in the voice of a reference.")
     parser.add_argument("text", nargs="*", help="texts to speak; each gives one sound file")
     parser.add_argument("--file", type=Path, help="text file with one text per line, spoken after the texts given here")
     parser.add_argument(
@@ -116,24 +118,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> list[Speech]:
     """Speak, write sound files, and print how each text ended."""
     options = parse(arguments)
+    speaking = _check(options)
     texts = [*options.text, *_read_texts(options.file)]
     if not texts:
         raise ValueError("nothing to speak: give a text, or --file with one text per line")
     if not 1 <= options.start <= len(texts):
         raise ValueError(f"--start {options.start} is not the number of a text: there are {len(texts)}")
+    for text in texts:
+        check_text(text)
     backbone, window = _load_system(options)
     backbone = backbone.to(options.device, getattr(torch, options.dtype)).eval()
     backbone.codec = codec_of_run(options.ckpt_path)
     codec = backbone.load_codec().to(options.device)
+    check_sound_file(options.out, codec.sample_rate)
     reference = open_voice(options.reference, backbone, codec, options.reference_text, options.speaker)
     if options.save_voice is not None:
         save_voice(reference, options.save_voice, codec)
-    sampling = _sampling(backbone.sampling, options)
-    for text in texts:
-        if not text.strip():
-            raise ValueError("the text is empty: give at least one word")
     decoder = Decoder(backbone, window, int8=options.int8)
-    settings = SpeakOptions(sampling, options.seed, options.max_seconds, split=options.split)
+    settings = replace(speaking, sampling=_sampling(backbone.sampling, options))
     spoken: dict[int, Speech] = {}
     try:
         with progress("speaking", None, "columns", stream=sys.stderr) as columns:
@@ -151,6 +153,17 @@ def main(arguments: list[str]) -> list[Speech]:
         if spoken:
             _show(spoken, len(texts), options.out)
     return [spoken[i] for i in sorted(spoken)]
+
+
+def _check(options: argparse.Namespace) -> SpeakOptions:
+    """Refuse what cannot work, before a model is loaded."""
+    check_device(options.device)
+    check_sound_file(options.out)
+    if options.save_voice is not None:
+        check_voice_file(options.save_voice)
+    if options.window is not None:
+        AttentionWindow(_window(options.window))
+    return SpeakOptions(_sampling(Sampling(), options), options.seed, options.max_seconds, split=options.split)
 
 
 def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:
@@ -176,9 +189,10 @@ def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:
 def _window(text: str) -> int | None:
     if text == "full":
         return None
-    if not text.lstrip("-").isdigit():
-        raise ValueError(f"--window {text!r}: give a number of speech columns, or `full`")
-    return int(text)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"--window {text!r}: give a number of speech columns, or `full`") from error
 
 
 def _sampling(default: Sampling, options: argparse.Namespace) -> Sampling:

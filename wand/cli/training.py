@@ -7,6 +7,7 @@ import os
 import shlex
 import warnings
 from importlib.util import find_spec
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from wand.callbacks import (
     AttentionPictures,
@@ -32,6 +34,7 @@ from wand.callbacks import (
     ThroughputLogger,
     WindowCurriculum,
 )
+from wand.checks import check_whole_number
 from wand.cli.configs import new_run_folder, settle_arguments
 from wand.cli.help import HelpParser
 from wand.cli.run_config import RunConfig
@@ -47,6 +50,7 @@ from wand.runs.finite_checkpoints import FiniteCheckpoints
 from wand.runs.trust import flag_for
 from wand.text.characters import base_language
 from wand.training.module import WandModule
+from wand.training.teacher import COPY, SELF
 from wand.version import __version__
 
 DESCRIPTIONS = {
@@ -148,7 +152,15 @@ class WandCLI(LightningCLI):
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if settings["enable_progress_bar"] is not False and not own_bar and not has_terminal():
             kwargs["callbacks"] = [*callbacks, PlainProgress()]
-        return self._make_resumable(super().instantiate_trainer(**kwargs))
+        check_whole_number("trainer.accumulate_grad_batches", settings["accumulate_grad_batches"], least=1)
+        for name, value in settings.items():
+            if isinstance(value, float) and isnan(value):
+                raise ValueError(f"trainer.{name} {value} is not a number")
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ImportError) as error:  # how Lightning refuses
+            raise ValueError(f"trainer: {error}") from error
+        return self._make_resumable(trainer)
 
     def _make_resumable(self, trainer: Trainer) -> Trainer:
         """Let the trainer write whole, finite checkpoints and stop at signals, in place of Lightning's own handlers."""
@@ -223,7 +235,7 @@ class WandCLI(LightningCLI):
             stopped.report = f"the fit is finished, only its closing test is not; go on with: {again}"
             raise
         if self.trainer.is_global_zero:
-            print(next_steps(self.folder))
+            print(next_steps(self.folder, self.model))
 
 
 class _NoSignals(_SignalConnector):
@@ -240,18 +252,28 @@ def default_precision(accelerator: str) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
 
 
-def next_steps(folder: Path) -> str:
-    """Commands to try with a run."""
+def next_steps(folder: Path, module: WandModule) -> str:
+    """Commands to try with a run: those that work with its codec, its teacher and its files."""
     run = os.path.relpath(folder)
-    flag = flag_for(folder)
-    speak = f"--ckpt_path {run}{flag} --reference {run}/samples/0-reference.wav"
-    return f"""
-The run is in {run}. Next:
-  tensorboard --logdir {os.path.relpath(folder.parent)}
-  wand synthesize "every word is heard through a small window." {speak} --out student.wav
-  wand synthesize "every word is heard through a small window." {speak} --system teacher --out teacher.wav
-  wand test --ckpt_path {run}{flag}
-"""
+    opened = f"--ckpt_path {run}{flag_for(folder)}"
+    commands = []
+    if any(folder.glob("events.out.tfevents.*")):
+        commands.append(f"tensorboard --logdir {os.path.relpath(folder.parent)}")
+    backbone, teacher = module.backbone, module.settings.teacher
+    if backbone.find_codec() is not None:
+        sample = folder / "samples" / "0-reference.wav"
+        reference = os.path.relpath(sample) if sample.is_file() else "YOUR_VOICE.wav"
+        speak = f'wand synthesize "every word is heard through a small window." {opened} --reference {reference}'
+        commands.append(f"{speak} --out student.wav")
+        if teacher is not None and (teacher not in (COPY, SELF) or backbone.pretrained is not None):
+            commands.append(f"{speak} --system teacher --out teacher.wav")
+    commands.append(f"wand test {opened}")
+    if module.settings.window is not None:
+        commands.append(f"wand export {opened} --out {run}/export")
+    lines = [f"The run is in {run}. Next:", *(f"  {command}" for command in commands)]
+    if backbone.find_codec() is None:
+        lines.append("The run has no codec (data.codec), so it speaks codes, not sound: wand.load(run, codec=...)")
+    return "\n" + "\n".join(lines) + "\n"
 
 
 def _quiet() -> None:
@@ -277,7 +299,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
         arguments: Options of the command.
     """
     runs = command != "prepare"
-    settled, checkpoint = settle_arguments(arguments)
+    settled, checkpoint = settle_arguments(arguments, () if runs else ("ckpt_path", "weights_only"))
     if checkpoint is not None:
         read_checkpoint(checkpoint)  # a damaged or foreign file is refused before any work
     _quiet()

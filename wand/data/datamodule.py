@@ -9,12 +9,14 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
 from wand.attention import Windows
+from wand.checks import check_number, check_whole_number
 from wand.codecs import Codec
 from wand.data.batching import BatchBounds, BatchLoader, Length, longest_of
 from wand.data.check import check_cache, check_source, mend_cache
 from wand.data.prepare import ShardCache, prepare, shard_cache
 from wand.data.shards import ShardedExamples
 from wand.data.sources.source import SpeechSource
+from wand.data.sources.teacher_samples import TeacherSamples
 from wand.files.contents import default_cache_dir
 from wand.model.backbone import Backbone
 
@@ -53,7 +55,7 @@ class SpeechDataModule(LightningDataModule):
         examples: The utterances of every split that has been set up. Each is read from disk on access.
 
     Raises:
-        ValueError: If `batch_size`, `columns_per_batch` or `max_seconds` is not positive.
+        ValueError: If a number is out of range.
     """
 
     def __init__(
@@ -68,11 +70,12 @@ class SpeechDataModule(LightningDataModule):
         columns_per_batch: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("columns_per_batch", columns_per_batch)):
-            if value is not None and value < 1:
-                raise ValueError(f"data.{name} {value} is not positive")
-        if not max_seconds > 0:
-            raise ValueError(f"data.max_seconds {max_seconds} is not positive")
+        check_whole_number("data.batch_size", batch_size, least=1, most=2**31 - 1)
+        if columns_per_batch is not None:
+            check_whole_number("data.columns_per_batch", columns_per_batch, least=1, most=2**31 - 1)
+        check_whole_number("data.workers", workers, least=0, most=1024, hint="0 encodes in this process")
+        check_whole_number("data.seed", seed, least=-(2**63), most=2**63 - 1)
+        check_number("data.max_seconds", max_seconds, "(0, inf)")
         self.source = source
         self.bounds = BatchBounds(batch_size, columns_per_batch)
         self.seed = seed
@@ -84,6 +87,11 @@ class SpeechDataModule(LightningDataModule):
         self._cache: ShardCache | None = None
         self._train_loader: BatchLoader | None = None
         self._progress: dict[str, int] | None = None
+
+    @property
+    def speech(self) -> str:
+        """What the data are, in words."""
+        return "the teacher's own speech" if isinstance(self.source, TeacherSamples) else "recorded speech"
 
     @property
     def _module(self) -> ConditionedModule:

@@ -9,6 +9,7 @@ Shapes: B rows, G key/value heads, D the width of a head.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +80,8 @@ class PrefixWindowCache(Cache):
         starts: ``[B]`` first real column of every row; None when no row is padded.
 
     Raises:
-        ValueError: If a size is not positive, or the number of sizes differs from the number of layers.
+        ValueError: If a size is not positive, the number of sizes differs from the number of layers, or the cache is
+            larger than the memory of the device.
     """
 
     def __init__(
@@ -105,6 +107,13 @@ class PrefixWindowCache(Cache):
         for name, size in sizes:
             if size < 1:
                 raise ValueError(f"{name} {size} of the cache is not positive")
+        columns = sum(prefix_length + size for size in windows)
+        needed, there = batch_size * groups * sum(widths) * columns * dtype.itemsize, _memory(torch.device(device))
+        if needed > there:
+            raise ValueError(
+                f"window {max(windows)} needs a cache of {needed / 2**30:.0f} GiB for {batch_size} rows, the device "
+                f"has {there / 2**30:.0f} GiB: give a smaller window, null for full attention, or fewer rows"
+            )
         self.prefix_length = prefix_length
         self._clock = clock = _Clock(prefix_length, torch.zeros(batch_size, dtype=torch.long, device=device))
         # A copy, because `restart` writes to it.
@@ -358,3 +367,10 @@ class _RingLayer(CacheLayerMixin):
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Raise ValueError: beam search would have to copy the rings at every step."""
         raise ValueError("beam search is not supported by PrefixWindowCache: use sampling or greedy decoding")
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes of memory of a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from wand.checks import check_whole_number
 from wand.decoding.decoder import Decoder
 from wand.decoding.rows import BROKEN, Rows, cannot_be_spoken
 from wand.decoding.stopping import StopReason, StopRules
@@ -130,8 +131,7 @@ class Engine:
     def __init__(
         self, decoder: Decoder, *, rows: int, prefix_length: int, rules: StopRules, sampling: Sampling | None = None
     ) -> None:
-        if rows < 1:
-            raise ValueError(f"rows {rows} is not positive: the engine needs at least one row")
+        check_whole_number("rows", rows, least=1, hint="the engine needs at least one row")
         self.decoder = decoder
         self.rows = rows
         self.prefix_length = prefix_length

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wand.decoding.uniform import uniform
+from wand.decoding.uniform import as_int64, uniform
 from wand.model.sampling import MASKED, RepetitionAware, Sampling, penalise_repetition
 
 
@@ -37,7 +37,7 @@ class Sampler:
     ) -> None:
         self.sampling = sampling
         self.forbidden = None if forbidden is None else forbidden.to(device)
-        self._seeds = torch.tensor(list(seeds), dtype=torch.long, device=device)
+        self._seeds = as_int64(seeds).to(device)
         self.finite = torch.ones_like(self._seeds, dtype=torch.bool)
         self._calls = torch.zeros_like(self._seeds)
         self._remembered = torch.zeros_like(self._seeds)
@@ -100,7 +100,7 @@ class Sampler:
 
     def restart(self, rows: Tensor, seeds: Sequence[int]) -> None:
         """Reset some rows ``[n]`` for new speeches. Other rows do not change."""
-        self._seeds[rows] = torch.tensor(list(seeds), dtype=torch.long, device=self._seeds.device)
+        self._seeds[rows] = as_int64(seeds).to(self._seeds.device)
         self.finite[rows] = True
         self._calls[rows] = 0
         self._remembered[rows] = 0

@@ -8,6 +8,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from wand.checks import check_whole_number
+
 
 class StopReason(StrEnum):
     """Why a row stopped speaking."""
@@ -38,8 +40,7 @@ class StopRules:
     silent_tokens: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.max_columns < 1:
-            raise ValueError(f"max_columns {self.max_columns} is not positive")
+        check_whole_number("max_columns", self.max_columns, least=1)
 
     def check(self, columns: Tensor) -> StopReason | None:
         """The reason to end a row after columns ``[T, K]`` without a stop token; None if it should go on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,11 @@ def uniform(seeds: Tensor, counts: Tensor, draws: int) -> Tensor:
     # Mix the seed before adding the place. Otherwise neighbouring seeds would give the same numbers, shifted.
     bits = _mix(_mix(seeds)[:, None] + place * _STEP)
     return _shifted(bits, 11).double() * 2.0**-53
+
+
+def as_int64(seeds: Sequence[int]) -> Tensor:
+    """Seeds as int64 ``[B]``. A larger number wraps around, so that the largest seed has one after it."""
+    return torch.tensor([(seed + 2**63) % 2**64 - 2**63 for seed in seeds], dtype=torch.long)
 
 
 def _mix(values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from wand.checks import check_number, check_whole_number
 from wand.data.sources.source import SPLITS, Utterance
 from wand.demo.sentences import sentence
 from wand.text.espeak import SAMPLE_RATE, Voice, espeak_version, synthesize
@@ -50,6 +51,10 @@ class EspeakCorpus:
     def __init__(
         self, hours: float = 1.0, seed: int = 0, validation_sentences: int = 64, test_sentences: int = 64
     ) -> None:
+        check_number("hours", hours)
+        check_whole_number("seed", seed)
+        check_whole_number("validation_sentences", validation_sentences)
+        check_whole_number("test_sentences", test_sentences)
         if not 0 < hours <= 1000:
             raise ValueError(f"hours must lie in (0, 1000], got {hours}")
         if validation_sentences < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wand.finite import check_finite
+from wand.checks import check_number
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,20 @@ class LossTerms:
     codebook_weights: list[float] | None = None
 
     def __post_init__(self) -> None:
-        numbers = {name: value for name, value in vars(self).items() if name != "divergence"}
-        check_finite(**{f"model.loss.{name}": value for name, value in numbers.items()})
+        for name in ("ce_weight", "kd_weight"):
+            check_number(f"model.loss.{name}", getattr(self, name))
         if min(self.ce_weight, self.kd_weight) < 0 or self.ce_weight == self.kd_weight == 0:
             raise ValueError(
                 f"model.loss.ce_weight {self.ce_weight} and model.loss.kd_weight {self.kd_weight} leave nothing to "
                 f"learn from: neither may be negative and at least one must be positive"
             )
-        if not 0 <= self.skew < 1:
-            raise ValueError(f"model.loss.skew {self.skew} is outside [0, 1): it is the teacher's share in the mixture")
-        if self.temperature <= 0:
-            raise ValueError(f"model.loss.temperature {self.temperature} is not positive")
+        check_number("model.loss.skew", self.skew, "[0, 1)", "it is the teacher's share in the mixture")
+        check_number("model.loss.temperature", self.temperature, "(0, inf)")
         weights = self.codebook_weights
+        if not isinstance(weights, list | tuple | None):
+            raise ValueError(f"model.loss.codebook_weights {weights!r} is not a list of numbers")
+        for weight in weights or ():
+            check_number("model.loss.codebook_weights", weight)
         if weights is not None and (not weights or min(weights) < 0 or sum(weights) == 0):
             raise ValueError(
                 f"model.loss.codebook_weights {weights}: no weight may be negative and at least one must be positive"

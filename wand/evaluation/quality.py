@@ -221,7 +221,8 @@ def won_back(
 ) -> tuple[float, tuple[float, float]] | None:
     """The share of the untrained window's CER loss that the student has won back, and its 95 % interval.
 
-    The sentences of the three systems are resampled together. Returns None if the untrained window lost nothing.
+    The sentences of the three systems are resampled together. Returns None if the untrained window lost nothing,
+    or so little that its 95 % interval includes nothing: a share of it could be any number.
     """
     parts = [in_trained_voices(takes, unseen) for takes in (teacher, untrained, student)]
     rates = [error_rate(part) for part in parts]
@@ -229,6 +230,8 @@ def won_back(
         return None
     sums = resampled_sums(torch.cat([counts(part)[:, :2] for part in parts], dim=1))
     best, worst, own = (sums[:, 2 * i] / sums[:, 2 * i + 1] for i in range(3))
+    if interval(worst - best)[0] <= 0:
+        return None
     return (rates[1] - rates[2]) / (rates[1] - rates[0]), interval((worst - own) / (worst - best))
 
 

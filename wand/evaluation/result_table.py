@@ -61,7 +61,7 @@ def code_columns(result: TestResult) -> list[Column[Row]]:
         Column(
             "agree %",
             lambda row: percent(row.agreement),
-            "agree: labels of recorded speech for which the system and the teacher pick the same token",
+            "agree: labels of the test split for which the system and the teacher pick the same token",
         ),
         Column("KL", lambda row: "-" if row.kl is None else f"{row.kl:.4f}", "KL: divergence from the teacher"),
         Column("CE", lambda row: f"{row.ce:.4f}", "CE: cross-entropy; KL and CE of the same labels, in nats per label"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wand.attention import AttentionWindow, Windows
 from wand.benchmark.cost import cache_bytes, seconds_to_columns, step_milliseconds
+from wand.checks import check_whole_number
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.progress import Progress, progress
@@ -45,6 +46,9 @@ class TestSize:
         student_full: Whether the student is also tested without its window.
         sounds: Number of sentences whose audio is saved, for every system.
         pictures: Number of sentences whose spectrograms are drawn.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     __test__ = False  # tells pytest that this is not a class of tests
@@ -55,6 +59,15 @@ class TestSize:
     student_full: bool = True
     sounds: int = 10
     pictures: int = 3
+
+    def __post_init__(self) -> None:
+        if self.sentences is not None:
+            check_whole_number("table: sentences", self.sentences, least=1, hint="null is all")
+        check_whole_number("table: seeds", self.seeds, least=1)
+        for name in ("sounds", "pictures"):
+            check_whole_number(f"table: {name}", getattr(self, name), least=0)
+        for size in self.windows:
+            check_whole_number("table: windows", size, least=1)
 
 
 FULL = TestSize()
@@ -143,7 +156,7 @@ class ComparisonTest:
             The result, and the speech (None without a codec, a recogniser, or a sentence that can be judged).
         """
         prediction = PredictionTest(self.systems)
-        with progress("recorded speech", None, "batches", shown=_is_first()) as shown:
+        with progress("labels of the test split", None, "batches", shown=_is_first()) as shown:
             for batch in batches:
                 prediction.update(batch.to(self._device))
                 shown.advance()

@@ -22,8 +22,10 @@ from wand.files.sound import (
     check_samples,
     check_values,
 )
-from wand.files.writing import write_bytes
+from wand.files.writing import check_writable, write_bytes
 
+# Formats that users are told of; soundfile writes more.
+WRITTEN = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
 # A recording with a lower peak counts as silent (about -60 dB of full scale).
 SILENT_PEAK = 1e-3
 # Sample rates of recordings, in Hz. Telephones use 8,000; recorders go up to 768,000.
@@ -193,6 +195,23 @@ def resample(audio: Tensor, rate: int, new_rate: int) -> Tensor:
     if rate == new_rate:
         return audio
     return torch.from_numpy(np.ascontiguousarray(soxr.resample(audio.numpy(), rate, new_rate)))
+
+
+def check_sound_file(path: str | Path, sample_rate: int = 24_000) -> None:
+    """Check that sound can be written to a file: its suffix is a format, and its folder can be written.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    path = Path(path)
+    try:
+        soundfile.write(io.BytesIO(), np.zeros(1, np.float32), sample_rate, format=path.suffix.removeprefix("."))
+    except (soundfile.LibsndfileError, ValueError, TypeError) as error:
+        formats = ", ".join(WRITTEN)
+        raise ValueError(
+            f"{path}: no sound is written as {path.suffix or 'a file without a suffix'!r}: {formats} are"
+        ) from error
+    check_writable(path)
 
 
 def write_audio(path: str | Path, audio: Tensor, sample_rate: int) -> None:

@@ -104,3 +104,31 @@ def _runs(process: int) -> bool:
     except OSError:
         return True
     return process != os.getpid()
+
+
+def check_writable(path: str | Path) -> None:
+    """Check that a file can be written. Its folder need not exist.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file in it")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise ValueError(f"{path} cannot be written: it is read-only")
+    check_folder(path.parent)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Check that files can be written into a folder. It need not exist.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    folder = Path(folder)
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise ValueError(f"{folder} cannot be written: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written: the folder {there} is read-only")

@@ -7,6 +7,7 @@ from typing import Any
 
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import Files
+from wand.moved import say_where
 from wand.registry import BACKBONES, ENTRY_POINT_GROUP, entry_points_of
 
 
@@ -33,7 +34,7 @@ def find_backbone(name: str) -> type[Backbone]:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"backbone {name!r} cannot be imported ({error}): known are {', '.join(sorted(known))}"
+            f"backbone {name!r} cannot be imported ({say_where(str(error))}): known are {', '.join(sorted(known))}"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Backbone)):
         raise ValueError(f"{name!r} is not a Backbone: known are {', '.join(sorted(known))}")

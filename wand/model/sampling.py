@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from wand.finite import check_finite
+from wand.checks import check_number, check_switch, check_whole_number
 
 # Logit of tokens that may not be sampled. Finite, so that a row with every token masked still has a softmax.
 MASKED = -1e30
@@ -27,7 +27,7 @@ class RepetitionAware:
         exclude: Whether the second draw excludes the token, as CosyVoice does since February 2026 (it did not before).
 
     Raises:
-        ValueError: If `window` is not positive or `share` is not finite.
+        ValueError: If a value is outside its range.
     """
 
     window: int = 10
@@ -35,9 +35,9 @@ class RepetitionAware:
     exclude: bool = True
 
     def __post_init__(self) -> None:
-        check_finite(**{"repetition.window": self.window, "repetition.share": self.share})
-        if self.window < 1:
-            raise ValueError(f"repetition.window {self.window} is not positive: it counts columns")
+        check_whole_number("repetition.window", self.window, least=1, hint="it counts columns")
+        check_number("repetition.share", self.share, "[0, 1]")
+        check_switch("repetition.exclude", self.exclude)
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,16 @@ class Sampling:
     repetition: RepetitionAware | None = None
 
     def __post_init__(self) -> None:
-        check_finite(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            repetition_penalty=self.repetition_penalty,
-        )
-        if self.temperature < 0:
-            raise ValueError(f"temperature {self.temperature} is negative: give 0 (greedy) or more")
-        if self.top_k < 0:
-            raise ValueError(f"top_k {self.top_k} is negative: give 0 (all tokens) or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p {self.top_p} is outside (0, 1]")
-        if self.repetition_penalty <= 0:
-            raise ValueError(f"repetition_penalty {self.repetition_penalty} is not positive: 1 is no penalty")
+        check_number("temperature", self.temperature, "[0, inf)", "give 0 (greedy) or more")
+        check_whole_number("top_k", self.top_k, least=0, hint="give 0 (all tokens) or more")
+        check_number("top_p", self.top_p, "(0, 1]")
+        check_number("repetition_penalty", self.repetition_penalty, "(0, inf)", "1 is no penalty")
+        if not isinstance(self.already_spoken, list | tuple):
+            raise ValueError(f"already_spoken {self.already_spoken!r} is not a list of tokens")
+        for token in self.already_spoken:
+            check_whole_number("already_spoken", token, least=0)
+        if not isinstance(self.repetition, RepetitionAware | None):
+            raise ValueError(f"repetition {self.repetition!r} is not a RepetitionAware")
 
     @property
     def greedy(self) -> bool:

@@ -19,6 +19,7 @@ from wand.files.audio import SILENT_PEAK, resample
 from wand.files.weights import write_safetensors
 from wand.files.writing import write_text
 from wand.finite import check_weights
+from wand.recognition.base import transcribing
 from wand.recognition.network import HOP, SAMPLE_RATE, RecogniserNetwork, RecogniserShape, greedy_letters, pad
 
 # Sounds with about this total duration, in seconds, form one batch.
@@ -43,14 +44,16 @@ class EmbeddedRecogniser:
         heard = [resample(sound.float().cpu(), sample_rate, SAMPLE_RATE) for sound in sounds]
         texts = [""] * len(heard)
         audible = sorted((i for i in range(len(heard)) if is_audible(heard[i])), key=lambda i: len(heard[i]))
-        while audible:
-            raise_if_stopped()
-            longest = len(heard[audible[-1]])
-            count = max(1, BATCH_SECONDS * SAMPLE_RATE // longest)
-            audible, chosen = audible[:-count], audible[-count:]
-            batch, lengths = pad([heard[i] for i in chosen])
-            for i, text in zip(chosen, greedy_letters(*self.network(batch, lengths)), strict=True):
-                texts[i] = text
+        with transcribing(len(audible)) as counted:
+            while audible:
+                raise_if_stopped()
+                longest = len(heard[audible[-1]])
+                count = max(1, BATCH_SECONDS * SAMPLE_RATE // longest)
+                audible, chosen = audible[:-count], audible[-count:]
+                batch, lengths = pad([heard[i] for i in chosen])
+                for i, text in zip(chosen, greedy_letters(*self.network(batch, lengths)), strict=True):
+                    texts[i] = text
+                counted.update(counted.done + len(chosen))
         return texts
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import resample
 from wand.finite import check_weights
+from wand.recognition.base import transcribing
 from wand.text.characters import base_language
 
 
@@ -72,13 +73,14 @@ class PretrainedRecogniser:
         texts = [""] * len(sounds)
         audible = [i for i in range(len(sounds)) if len(sounds[i]) >= sample_rate // 20]
         inputs = [resample(sounds[i].float().cpu(), sample_rate, self.sample_rate).numpy() for i in audible]
-        heard: list[dict[str, str]] = []
-        for start in range(0, len(inputs), self.batch_size):
-            raise_if_stopped()
-            some = inputs[start : start + self.batch_size]
-            heard += self._listen(some, batch_size=self.batch_size, generate_kwargs=self._options)
-        for i, result in zip(audible, heard, strict=True):
-            texts[i] = result["text"]
+        with transcribing(len(inputs)) as counted:
+            for first in range(0, len(inputs), self.batch_size):
+                raise_if_stopped()
+                batch = slice(first, first + self.batch_size)
+                heard = self._listen(inputs[batch], batch_size=self.batch_size, generate_kwargs=self._options)
+                for i, result in zip(audible[batch], heard, strict=True):
+                    texts[i] = result["text"]
+                counted.update(counted.done + len(inputs[batch]))
         return texts
 
 

@@ -8,17 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from wand.files.plain_values import YAML_BYTES, parse_yaml, read_plain
+from wand.moved import MOVED_MODULES
 from wand.runs.settings import GROUPED
-
-# Modules whose classes configs name, and where those classes are now.
-MOVED_MODULES = {
-    "wand.callbacks.memory": "wand.callbacks.memory_estimate",
-    "wand.callbacks.pictures": "wand.callbacks.attention_pictures",
-    "wand.data.files": "wand.data.sources.corpora",
-    "wand.data.lhotse": "wand.data.sources.lhotse",
-    "wand.data.manifest": "wand.data.sources.manifest",
-    "wand.data.sampled": "wand.data.sources.teacher_samples",
-}
 
 
 def read_config(file: str | Path) -> tuple[DictConfig, bool]:

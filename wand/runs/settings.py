@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from wand.checks import check_number
 from wand.distillation.terms import LossTerms
 from wand.files.typed import build
-from wand.finite import check_finite
 
 # Float32 must hold the product of learning rate and weight decay.
 LARGEST = 1e18
@@ -32,19 +32,10 @@ class OptimizerSettings:
     warmup: float = 0.03
 
     def __post_init__(self) -> None:
-        check_finite(**{f"model.optimizer.{name}": value for name, value in vars(self).items()})
-        if self.learning_rate <= 0:
-            raise ValueError(f"model.optimizer.learning_rate {self.learning_rate} is not positive")
-        if self.weight_decay < 0:
-            raise ValueError(f"model.optimizer.weight_decay {self.weight_decay} is negative")
-        if (largest := max(self.learning_rate, self.weight_decay)) > LARGEST:
-            raise ValueError(
-                f"model.optimizer.learning_rate or weight_decay {largest:g} is too large: give at most {LARGEST:g}"
-            )
-        if not 0 <= self.warmup < 1:
-            raise ValueError(
-                f"model.optimizer.warmup {self.warmup} is outside [0, 1): it is a share of the training steps"
-            )
+        hint = "float32 must hold the product of both"
+        check_number("model.optimizer.learning_rate", self.learning_rate, f"(0, {LARGEST:g}]", hint)
+        check_number("model.optimizer.weight_decay", self.weight_decay, f"[0, {LARGEST:g}]", hint)
+        check_number("model.optimizer.warmup", self.warmup, "[0, 1)", "it is a share of the training steps")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wand.attention import Windows
+from wand.checks import check_number, check_switch, check_whole_number
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.interrupt import raise_if_stopped
@@ -20,16 +21,18 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Generation, Request
 from wand.decoding.generate import generate_all, generate_each, stream
 from wand.decoding.stopping import StopReason, StopRules
-from wand.finite import check_finite
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
 from wand.model.sampling import Sampling
 from wand.speech.silence import SilenceCutter
+from wand.speech.voices import check_reference
 from wand.text.sentences import split_sentences
 
 # A decode that misses its stop token ends after this many seconds of repetition or of silence.
 LOOP_SECONDS = 2.0
 SILENCE_SECONDS = 2.0
+# Lengths of speech that can be asked for, in seconds: up to a day.
+LENGTHS = "(0, 86400]"
 # Pause between two parts of a text that was split, in seconds.
 PAUSE_SECONDS = 0.2
 
@@ -49,7 +52,7 @@ class SpeakOptions:
         chunk_seconds: Length of every other part of a stream, in seconds.
 
     Raises:
-        ValueError: If a number is not positive and finite.
+        ValueError: If a value is out of range.
     """
 
     sampling: Sampling | None = None
@@ -61,10 +64,13 @@ class SpeakOptions:
     chunk_seconds: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("max_seconds", "rows", "first_seconds", "chunk_seconds"):
-            check_finite(**{name: getattr(self, name)})
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} {getattr(self, name)} is not positive")
+        if not isinstance(self.sampling, Sampling | None):
+            raise ValueError(f"sampling {self.sampling!r} is not a wand.Sampling")
+        check_whole_number("seed", self.seed, least=-(2**63), most=2**63 - 1)
+        check_whole_number("rows", self.rows, least=1)
+        check_switch("split", self.split)
+        for name in ("max_seconds", "first_seconds", "chunk_seconds"):
+            check_number(name, getattr(self, name), LENGTHS)
 
 
 DEFAULT_OPTIONS = SpeakOptions()
@@ -87,6 +93,18 @@ class Speech:
     codes: Tensor
     reason: StopReason
     sample_rate: int
+
+
+def check_text(text: object) -> None:
+    """Check that a text has words to speak.
+
+    Raises:
+        ValueError: If it is not a string, or is empty.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"the text {text!r} is not a string")
+    if not text.strip():
+        raise ValueError("the text is empty: give at least one word")
 
 
 def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> StopRules:
@@ -173,7 +191,10 @@ class _Job:
     def __init__(
         self, decoder: Decoder, codec: Codec | None, texts: Sequence[str], reference: Reference, options: SpeakOptions
     ) -> None:
+        for text in texts:
+            check_text(text)
         backbone = decoder.backbone
+        check_reference(reference, backbone)
         self.decoder, self.codec, self.texts, self.reference = decoder, codec, texts, reference
         parts = [split_sentences(text) if options.split and text.strip() else [text] for text in texts]
         self.ends = list(accumulate(len(own) for own in parts))
@@ -254,7 +275,9 @@ def stream_speech(
     Raises:
         ValueError: If the text cannot be spoken, or the codec can only decode a whole speech.
     """
+    check_text(text)
     backbone = decoder.backbone
+    check_reference(reference, backbone)
     if codec.needs_latents:
         raise ValueError(f"{type(codec).__name__} needs a second pass over the whole speech: use generate, not stream")
     voice, shorten = codec.stream(reference), SilenceCutter(backbone.silent_codes, backbone.longest_silence)

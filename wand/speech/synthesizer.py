@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from wand.attention import Windows
+from wand.checks import check_device
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
@@ -92,7 +93,7 @@ class Synthesizer:
         Raises:
             ValueError: If a text or the reference cannot be used.
         """
-        chosen = [texts] if isinstance(texts, str) else texts
+        chosen = [texts] if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) else list(texts)
         return synthesize(self.decoder, self.codec, chosen, self._reference(reference, reference_text), options)
 
     def stream(
@@ -118,7 +119,11 @@ class Synthesizer:
         return stream_speech(self.decoder, codec, text, self._reference(reference, reference_text), options)
 
     def _reference(self, given: Reference | str | Path, text: str | None) -> Reference:
-        return given if isinstance(given, Reference) else self.read_voice(given, text)
+        if isinstance(given, str | Path):
+            return self.read_voice(given, text)
+        if not isinstance(given, Reference):
+            raise ValueError(f"reference {given!r} is neither a file nor a wand.Reference")
+        return given
 
 
 def load(
@@ -143,9 +148,12 @@ def load(
             own ``wand fit`` did not write them.
 
     Raises:
-        ValueError: If there is no such model, the weights have changed since the export, or the files name code that
-            is not trusted.
+        ValueError: If there is no such model, device or dtype, the weights have changed since the export, or the files
+            name code that is not trusted.
     """
+    check_device(device)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype {dtype!r} is not a dtype of weights: give torch.float32, bfloat16 or float16")
     with trusting(trust):
         if (Path(path) / ABOUT).is_file():
             backbone, window = _read_export(Path(path))

@@ -14,6 +14,7 @@ from wand.codecs.reference import Reference
 from wand.files.audio import read_reference
 from wand.files.sound import Unusable, speech_span
 from wand.files.weights import write_safetensors
+from wand.files.writing import check_writable
 from wand.model.backbone import Backbone
 from wand.model.codes import allowed_codes, check_codes
 
@@ -77,13 +78,37 @@ def save_voice(reference: Reference, path: str | Path, codec: Codec | None) -> N
         path: File to write, named ``*.safetensors``.
         codec: The codec that made the codes. Reading the voice with a different codec raises an error.
     """
-    if Path(path).suffix != SAVED:
-        raise ValueError(f"a saved voice is named *{SAVED}, not {Path(path).name!r}")
+    check_voice_file(path)
     tensors = {name: getattr(reference, name) for name in TENSORS if getattr(reference, name) is not None}
     words = {name: getattr(reference, name) for name in WORDS}
     about = {"voice": json.dumps(words), "codec": "" if codec is None else codec.fingerprint}
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_safetensors(kept, Path(path), about)
+
+
+def check_voice_file(path: str | Path) -> None:
+    """Check that a voice can be saved in a file.
+
+    Raises:
+        ValueError: If its name has another suffix, or it cannot be written.
+    """
+    if Path(path).suffix != SAVED:
+        raise ValueError(f"a saved voice is named *{SAVED}, not {Path(path).name!r}")
+    check_writable(path)
+
+
+def check_reference(reference: Reference, backbone: Backbone) -> None:
+    """Check that the codes of a voice are those of a model. A voice may have none.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if reference.codes.ndim == 2 and reference.codes.shape[1] == 0:
+        return
+    try:
+        check_codes(reference.codes, allowed_codes(backbone))
+    except Unusable as error:
+        raise ValueError(f"the reference cannot be used: {error}") from error
 
 
 def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Reference:
@@ -103,11 +128,10 @@ def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Referenc
             f"{path} is the voice of another model: its codes have {rows} rows, {type(backbone).__name__} has "
             f"{backbone.layout.rows_of_codes}"
         )
-    if voice.codes.shape[1]:
-        try:
-            check_codes(voice.codes, allowed_codes(backbone))
-        except Unusable as error:
-            raise ValueError(f"{path} cannot be used as a voice: {error}") from error
+    try:
+        check_reference(voice, backbone)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used as a voice: {error}") from error
     if made_by and codec is not None and made_by != codec.fingerprint:
         raise ValueError(f"{path} is a voice in another codec ({made_by}, not {codec.fingerprint}): save it again")
     return voice

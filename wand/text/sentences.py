@@ -6,6 +6,8 @@ import re
 import unicodedata
 from itertools import pairwise
 
+from wand.checks import check_whole_number
+
 # Largest number of letters in a part, about 13 s of English speech.
 LIMIT = 200
 # A Chinese, Japanese or Korean letter takes about as long to speak as three letters of an alphabet.
@@ -49,6 +51,8 @@ def split_sentences(text: str, limit: int | None = LIMIT) -> list[str]:
     Raises:
         ValueError: If the limit is below 10.
     """
+    if limit is not None:
+        check_whole_number("limit", limit, hint="give 10 letters or more")
     if limit is not None and limit < 10:
         raise ValueError(f"limit must be 10 letters or more, got {limit}")
     pieces = _sentences(" ".join(text.split()))

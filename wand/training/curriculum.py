@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from wand.attention.window import AttentionWindow, Windows
-from wand.finite import check_finite
+from wand.checks import check_number, check_whole_number
 
 # Windows move in steps of 8 columns, so that compiled kernels see a handful of sizes.
 GRANULARITY = 8
@@ -40,26 +40,16 @@ class WindowSchedule:
     final_share: float = 0.1
 
     def __post_init__(self) -> None:
-        check_finite(**{"curriculum.schedule.tau_start": self.tau_start})
-        if self.start < 1:
-            raise ValueError(
-                f"curriculum.schedule.start {self.start} is not positive: it is the first window, in columns"
-            )
-        if self.tau_start <= 0:
-            raise ValueError(
-                f"curriculum.schedule.tau_start {self.tau_start} is not positive: tau is interpolated on a log scale"
-            )
-        if not self.tau_start <= self.tau_end:
+        where = "curriculum.schedule"
+        check_whole_number(f"{where}.start", self.start, least=1, hint="it is the first window, in columns")
+        check_number(f"{where}.tau_start", self.tau_start, "(0, inf)", "tau is interpolated on a log scale")
+        check_number(f"{where}.tau_end", self.tau_end, "(0, inf]", "tau is interpolated on a log scale")
+        check_number(f"{where}.hard_from", self.hard_from, "[-inf, inf]", "it is a value of tau")
+        check_number(f"{where}.final_share", self.final_share, "[0, 1)", "it is a share of the training steps")
+        if self.tau_start > self.tau_end:
             raise ValueError(
                 f"curriculum.schedule.tau_start {self.tau_start} exceeds tau_end {self.tau_end}: the mask goes from "
                 f"soft (small tau) to hard; swap them"
-            )
-        if math.isnan(self.hard_from):
-            raise ValueError(f"curriculum.schedule.hard_from {self.hard_from} is not a number: give a tau")
-        if not 0 <= self.final_share < 1:
-            raise ValueError(
-                f"curriculum.schedule.final_share {self.final_share} is outside [0, 1): it is a share of the training "
-                f"steps"
             )
 
     def check(self, windows: Windows) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from wand.checks import check_number, check_shares
 from wand.data.sources.source import SPLITS, Utterance, split_by_name
 from wand.data.sources.table import read_table
 from wand.files.audio import read_header, read_speech
@@ -124,8 +125,7 @@ class LibriTTS(FileCorpus):
         test: tuple[str, ...] = ("test-clean",),
         held_out_share: float = 0.005,
     ) -> None:
-        if not 0 <= held_out_share < 1:
-            raise ValueError(f"data.source.held_out_share {held_out_share} is outside [0, 1): it is a share")
+        check_number("data.source.held_out_share", held_out_share, "[0, 1)", "it is a share")
         self.root = Path(root)
         self.subsets = {"train": train, "validation": validation, "test": test}
         self.held_out_share = held_out_share
@@ -180,6 +180,7 @@ class LJSpeech(FileCorpus):
         columns: tuple[str, ...] | None = None,
     ) -> None:
         self.root = Path(root)
+        check_shares(validation_share, test_share)
         self.shares = (validation_share, test_share)
         self.columns = columns
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wand.checks import check_shares
 from wand.data.sources.source import SPLITS, Utterance, split_by_name
 from wand.files.audio import resample
 from wand.files.contents import content_digests
@@ -39,6 +40,7 @@ class LhotseCorpus:
         if not Path(cuts).is_file():
             raise ValueError(f"there are no cuts at {cuts}: give a file that CutSet.from_file opens")
         self.path = cuts
+        check_shares(validation_share, test_share)
         self.shares = (validation_share, test_share)
 
     @cached_property

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from wand.checks import check_shares
 from wand.data.sources.corpora import FileCorpus, Recording
 from wand.data.sources.json_lines import KEYS, read_object
 from wand.data.sources.source import SpeechCodes, Utterance, split_by_name
@@ -35,6 +36,7 @@ class ManifestCorpus(FileCorpus):
 
     def __init__(self, path: str, validation_share: float = 0.01, test_share: float = 0.01) -> None:
         self.path = Path(path)
+        check_shares(validation_share, test_share)
         self.shares = (validation_share, test_share)
 
     @cached_property

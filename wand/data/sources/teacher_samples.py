@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wand.attention import AttentionWindow
+from wand.checks import check_shares, check_whole_number
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.data.encoding import Encoder, check_length, is_coded
@@ -68,7 +69,10 @@ class TeacherSamples:
         if not self.texts:
             raise ValueError(f"no text in {texts}: the file must have one text per line")
         self.prompts = prompts
+        check_shares(validation_share, test_share)
         self.shares = (validation_share, test_share)
+        check_whole_number("rows", rows, least=1)
+        check_whole_number("seed", seed)
         self.rows = rows
         self.seed = seed
         self.sample_rate = prompts.sample_rate
