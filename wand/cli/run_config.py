@@ -18,10 +18,17 @@ class RunConfig(SaveConfigCallback):
     It is recorded first that this user's own fit writes it: the run is then usable without ``--trust`` at any moment.
     """
 
+    log_dir: str | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder in every process, because `Trainer.log_dir` waits for all of them, and save in the first."""
+        self.log_dir = trainer.log_dir
+        super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Record it and write it into the folder of the logs, as `SaveConfigCallback` does."""
-        assert trainer.log_dir is not None
-        file = Path(trainer.log_dir) / self.config_filename
+        assert self.log_dir is not None
+        file = Path(self.log_dir) / self.config_filename
         text = self.parser.dump(self.config, skip_none=False)
         try:
             record_run(file.parent, text, dict(pl_module.hparams))
