@@ -299,7 +299,7 @@ class EncodecLM(Backbone):
     @classmethod
     def from_architecture(cls, architecture: dict[str, Any]) -> Self:
         """A model with random weights."""
-        return cls(architecture=build(EncodecLMArchitecture, architecture, "architecture"))
+        return cls(architecture=_described(architecture, "architecture"))
 
     def load_pretrained(self) -> None:
         """Read ``model.safetensors``."""
@@ -368,7 +368,13 @@ def _read_architecture(folder: Path) -> EncodecLMArchitecture:
     config = read_json(path)
     if config.pop("model_type", None) != "encodec_lm":
         raise ValueError(f"{path} describes another model (model_type is not encodec_lm)")
+    return _described(config, str(path))
+
+
+def _described(config: dict[str, Any], place: str) -> EncodecLMArchitecture:
+    """The architecture in plain values. Every key must be there: a default would be another model."""
     known = {entry.name for entry in fields(EncodecLMArchitecture)}
-    if set(config) | {"language"} != known:  # older folders do not name the language
-        raise ValueError(f"{path} does not describe an EncodecLM: wrong or missing keys {sorted(set(config) ^ known)}")
-    return build(EncodecLMArchitecture, config, str(path))
+    if set(config) | {"language"} != known:  # older files do not name the language
+        wrong = sorted(set(config) ^ known - {"language"})
+        raise ValueError(f"{place} does not describe an EncodecLM: wrong or missing keys {wrong}")
+    return build(EncodecLMArchitecture, config, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,12 +207,13 @@ def test_the_codec_gets_the_codes_without_long_silence(release: Path, monkeypatc
     model.eval()
     decoder = Decoder(model, model.windows(32))
     options = SpeakOptions(Sampling(temperature=1.0), max_seconds=8)
-    (speech,) = synthesize(decoder, Loud(), ["hello."], VOICE, options)
+    voice = replace(VOICE, codes=VOICE.codes % 4 + 1)
+    (speech,) = synthesize(decoder, Loud(), ["hello."], voice, options)
     said = speech.codes[0].tolist()
     assert speech.audio is not None
     assert speech.audio.tolist() == upstream_drops(said)
     assert len(speech.audio) < len(said)
-    parts = list(stream_speech(decoder, Loud(), "hello.", VOICE, options))
+    parts = list(stream_speech(decoder, Loud(), "hello.", voice, options))
     assert torch.cat([part.codes for part in parts], dim=1)[0].tolist() == said
     assert torch.cat([part.audio for part in parts]).tolist() == upstream_drops(said)
     second = CosyVoice2(architecture=CosyVoiceArchitecture(64, 96, 2, 4, 2, text_vocab_size=64, speech_tokens=20))

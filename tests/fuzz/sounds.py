@@ -79,7 +79,7 @@ class SoundGroup(Group):
                 read, words = read_reference, ("silent",)
             elif kind == "short":
                 samples = samples[: random.randint(200, 11_000)]
-                read, words = read_reference, ("less than",)
+                read, words = read_reference, ("are needed",)
             elif kind == "nan":
                 samples[random.randrange(len(samples))] = random.choice([np.nan, np.inf, -np.inf])
             else:

@@ -75,7 +75,7 @@ class SpeechDataModule(LightningDataModule):
             check_whole_number("data.columns_per_batch", columns_per_batch, least=1, most=2**31 - 1)
         check_whole_number("data.workers", workers, least=0, most=1024, hint="0 encodes in this process")
         check_whole_number("data.seed", seed, least=-(2**63), most=2**63 - 1)
-        check_number("data.max_seconds", max_seconds, "(0, inf)")
+        check_number("data.max_seconds", max_seconds, "(0, inf]")
         self.source = source
         self.bounds = BatchBounds(batch_size, columns_per_batch)
         self.seed = seed

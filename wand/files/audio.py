@@ -84,7 +84,7 @@ def read_speech(path: str | Path, sample_rate: int, seconds: float = 0.0) -> Ten
     """
     samples, rate = _read(path)
     if len(samples) < seconds * rate:
-        raise Unusable("too short", f"{path} lasts {len(samples) / rate:.2f} s, less than {seconds:g} s")
+        raise Unusable("too short", f"{path} lasts {len(samples) / rate:.2f} s: at least {seconds:g} s are needed")
     audio = torch.from_numpy(samples)
     check_audible(audio, rate, str(path))
     check_values(samples, str(path))
