@@ -197,3 +197,9 @@ def test_a_file_of_ones_own_by_the_command_line(workplace: Workplace) -> None:
     # Pinsker: the squared distance is at most twice the KL.
     assert all(0 < own <= 2 * true for own, true in zip(kd, kl, strict=True))
     workplace.run("test", "--ckpt_path", "runs/quickstart", "--trainer.enable_progress_bar=false", *QUIET)
+
+
+@pytest.mark.parametrize("name", ["os.system", "math.pi", "os.getcwd"])
+def test_what_takes_no_log_probabilities_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"model.loss.divergence '{name}' is no divergence"):
+        find_divergence(name)

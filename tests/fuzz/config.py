@@ -24,7 +24,7 @@ SETTINGS: dict[str, tuple[Choose, list[Any]]] = {
     "data.columns_per_batch": (lambda r: r.choice([None, 1, 9000]), WRONG_COUNTS),
     "data.seed": (lambda r: r.randrange(2**40), [1.5, NAN, "abc", [1], 2**70]),
     "data.workers": (lambda r: r.randint(0, 4), [-1, 1.5, NAN, "abc", [1]]),
-    "data.max_seconds": (lambda r: r.choice([0.5, 10, 30.5]), [0, *WRONG_NUMBERS]),
+    "data.max_seconds": (lambda r: r.choice([0.5, 10, 30.5, INF]), [0, NAN, -1, "abc", [1]]),
     "data.source.init_args.hours": (lambda r: r.uniform(0.01, 3), [0, 1001, *WRONG_NUMBERS]),
     "data.source.init_args.test_sentences": (lambda r: r.randint(1, 99), WRONG_COUNTS[:2] + WRONG_NUMBERS),
     "model.window": (lambda r: r.choice([None, r.randint(4, 128)]), [0, 2.5, 3, -8, NAN, INF, "wide", [8], [0] * 6]),

@@ -93,7 +93,12 @@ def _case(random: random.Random, word: str) -> str:
 
 
 def _sentence(random: random.Random) -> str:
-    own = sentence(random) if random.random() < 0.5 else " ".join(random.choices(WORDS, k=random.randint(2, 30)))
+    # The corpus also has two sentences joined by a full stop.
+    own = (
+        sentence(random).replace(". ", " ")
+        if random.random() < 0.5
+        else " ".join(random.choices(WORDS, k=random.randint(2, 30)))
+    )
     return own.rstrip(".?!").capitalize() + random.choice(".?!")
 
 

@@ -17,6 +17,7 @@ from tests.cli.test_errors import refused
 from tests.runs.test_trust import SYNTHESIZE
 from tests.workplace import Workplace
 from wand.backbones.encodec_lm import EncodecLM
+from wand.runs.checkpoints import read_checkpoint
 from wand.runs.export import export
 
 OTHERS = {
@@ -167,3 +168,14 @@ def test_an_export_reads_no_file_outside_its_folder(tmp_path: Path, theirs: Path
     about.write_text(json.dumps({**json.loads(about.read_text()), "files": [name]}))
     with pytest.raises(ValueError, match="leads out of its folder"):
         wand.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_found(theirs: Path, tmp_path: Path, place: int) -> None:
+    content = bytearray((theirs / "checkpoints" / "last.ckpt").read_bytes())
+    # Spread over the records; the directory of the zip file is at the end.
+    content[(2 * place + 1) * len(content) // 17] ^= 1 << place
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged\.ckpt is damaged"):
+        read_checkpoint(damaged)

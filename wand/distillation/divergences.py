@@ -10,6 +10,7 @@ of your own, ``package.module.function``. All log-probabilities are finite. A to
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from collections.abc import Callable
 from functools import cache
@@ -64,7 +65,7 @@ def find_divergence(name: str) -> Divergence:
     """Find a divergence by its name in `DIVERGENCES` or by its import path.
 
     Raises:
-        ValueError: If there is no such divergence.
+        ValueError: If there is no such divergence, or it cannot be called with its three arguments.
     """
     if name in DIVERGENCES:
         return DIVERGENCES[name]
@@ -76,6 +77,13 @@ def find_divergence(name: str) -> Divergence:
         found: Divergence = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"model.loss.divergence {name!r} cannot be imported ({error}): {known}") from error
+    try:
+        inspect.signature(found).bind("log_p", "log_q", "terms")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"model.loss.divergence {name!r} is no divergence ({error}): it must take the log-probabilities of teacher "
+            f"and student and the loss terms"
+        ) from error
     return found
 
 

@@ -99,6 +99,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = find_checkpoint(path)
     try:
+        with ZipFile(file) as content:
+            if (broken := content.testzip()) is not None:  # torch.load compares no checksums
+                raise BadZipFile(f"{broken} has changed")
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of the readers of zip files and pickles, which may raise anything for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -133,6 +136,7 @@ def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]
         }
         check_weights(weights, file)
         load_exactly(backbone, weights, file)
+        backbone.windows(settings.window)  # refuses sizes that do not fit the model
     return backbone.eval(), settings
 
 
