@@ -59,6 +59,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--recogniser=nowhere/whisper"], ["nowhere/whisper", "cannot be opened"], id="recogniser"),
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
         pytest.param(["--data.columns_per_batch=-1"], ["columns_per_batch -1"], id="columns"),
+        pytest.param(["--last_checkpoint.every_n_train_steps=-1"], ["every_n_train_steps=-1"], id="lightnings-own"),
         pytest.param(["--ckpt_path=runs/none"], ["no checkpoint at runs/none"], id="checkpoint"),
     ],
 )

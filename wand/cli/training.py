@@ -342,3 +342,5 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     except ArgumentError as error:
         hint = f" (known backbones: {', '.join(known_backbones())})" if "model.backbone" in str(error) else ""
         raise ValueError(f"{error}{hint}") from error
+    except MisconfigurationException as error:  # Lightning's word for a setting that cannot work, such as of a callback
+        raise ValueError(str(error)) from error

@@ -113,11 +113,17 @@ def check_writable(path: str | Path) -> None:
         ValueError: If it cannot.
     """
     path = Path(path)
+    _check_name(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the name of a file in it")
     if path.exists() and not os.access(path, os.W_OK):
         raise ValueError(f"{path} cannot be written: it is read-only")
     check_folder(path.parent)
+
+
+def _check_name(path: Path) -> None:
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} is no name of a file: it has a zero byte")
 
 
 def check_folder(folder: str | Path) -> None:
@@ -127,6 +133,7 @@ def check_folder(folder: str | Path) -> None:
         ValueError: If they cannot.
     """
     folder = Path(folder)
+    _check_name(folder)
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not there.is_dir():
         raise ValueError(f"{folder} cannot be written: {there} is a file, not a folder")
