@@ -153,7 +153,9 @@ class Workshop:
 
     def _fault(self, name: str, case: Case, options: list[str], status: int, had_checkpoint: bool) -> str:
         right = -signal.SIGKILL if case.number == signal.SIGKILL else 128 + case.number
-        if status not in (0, right):  # 0: it was finished before the signal
+        # Before the command has begun to handle signals, a signal has its default action, and there is no run.
+        early = not (self.folder / "runs" / name).exists() and status == -case.number
+        if status not in (0, right) and not early:  # 0: it was finished before the signal
             return f"ended with {status}: {self._log()}"
         resumed = end(start([*options, f"--ckpt_path=runs/{name}"], self.folder, case.temporary))
         if had_checkpoint:
