@@ -132,7 +132,8 @@ def _judged(case: Case) -> tuple[str, str]:
             return BAD, f"not one clear line: {message!r}"
         if case.names is None:
             return WRONGLY_REFUSED, f"{message} {_where(error)}"
-        missing = [name for name in case.names if name.lower() not in message.lower()]
+        # A zero byte is printed as Python writes it.
+        missing = [name for name in case.names if name.lower().replace("\0", "\\x00") not in message.lower()]
         return (BAD, f"the line does not name {missing[0]!r}: {message}") if missing else (REFUSED, "")
     if case.names is not None:
         return BAD, f"silently accepted: {result!r}"[:300]

@@ -78,7 +78,7 @@ API: list[tuple[Callable[..., Any], dict[str, list[Any]]]] = [
         {
             "start": NOT_WHOLE_POSITIVE,
             "tau_start": NOT_POSITIVE,
-            "tau_end": NOT_POSITIVE,
+            "tau_end": [value for value in NOT_POSITIVE if value != INF],
             "hard_from": [NAN, "abc", None, [1], True],
             "final_share": [1, -0.1, *NOT_NUMBERS],
         },

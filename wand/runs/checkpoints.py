@@ -35,6 +35,7 @@ CONTENT: dict[str, Any] = {
     "global_step": int,
     "wand.pretrained_digest": str | None,
     "hyper_parameters.pretrained": str | None,
+    "hyper_parameters.window": int | list[int] | None,
     "hyper_parameters.backbone.class_path": str,
     "hyper_parameters.backbone.architecture": dict[str, Any],
 }
