@@ -1,9 +1,9 @@
 """Is this tree slower than another? ``python -m benchmarks.regression ../other-checkout``.
 
 Both trees are measured alternately, each time in a fresh process with one thread: a decoding step of the lean body,
-band attention forward and backward, and a training step of the student. The table has the median of the paired ratios
-(this tree over the other) and its 95 % interval, with pairs resampled. The other tree needs this file too. Run nothing
-else meanwhile.
+four texts through the engine, band attention forward and backward, and a training step of the student. The table has
+the median of the paired ratios (this tree over the other) and its 95 % interval, with pairs resampled. The other tree
+needs this file too. Run nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from wand.benchmark.cost import filled_cache
 from wand.codecs.reference import Reference
 from wand.console.tables import markdown
 from wand.decoding.decoder import Decoder
+from wand.decoding.generate import generate
+from wand.decoding.stopping import StopRules
 from wand.distillation.terms import LossTerms
 from wand.model.batch import ConditionedBatch, make_batch
 from wand.training.teacher import COPY, build_teacher
@@ -73,6 +75,13 @@ def training_batch(lm: EncodecLM) -> ConditionedBatch:
     return make_batch(lm.conditioner, lm.layout, said, codes)
 
 
+def speech() -> Callable[[], object]:
+    """Four texts spoken at once through the engine, 60 columns each, sampling included."""
+    lm = model().eval()
+    decoder, batch = Decoder(lm, WINDOW, "lean"), training_batch(lm)
+    return lambda: generate(decoder, batch, rules=StopRules(60))
+
+
 def student_step() -> Callable[[], object]:
     """Teacher, student, loss and gradients."""
     lm = model()
@@ -87,7 +96,12 @@ def student_step() -> Callable[[], object]:
     return step
 
 
-MEASURED = {"lean step": (lean_step, 300), "band attention": (band_attention, 12), "student step": (student_step, 4)}
+MEASURED = {
+    "lean step": (lean_step, 300),
+    "speech": (speech, 10),
+    "band attention": (band_attention, 12),
+    "student step": (student_step, 4),
+}
 
 
 def measure() -> dict[str, float]:
