@@ -106,6 +106,9 @@ def children_without_signals() -> Iterator[None]:
     Ctrl-C reaches every process of a terminal. A helper process that it killed would look like a failure. SIGTERM is
     sent to one process, so it is not blocked: it ends helper processes.
     """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     blocked = {number for number in SIGNALS if number != signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
