@@ -99,6 +99,8 @@ def _sentence(random: random.Random) -> str:
         if random.random() < 0.5
         else " ".join(random.choices(WORDS, k=random.randint(2, 30)))
     )
+    if own.rstrip(".?!").endswith(" a"):  # one letter before a full stop is an initial
+        own = f"{own.rstrip('.?!')} window"
     return own.rstrip(".?!").capitalize() + random.choice(".?!")
 
 
