@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wand.checks import check_device, check_number, check_shares, check_switch, check_whole_number
+from wand.checks import check_device, check_number, check_shares, check_switch, check_whole_number, first_line
 
 NAN, INF = float("nan"), float("inf")
 
@@ -49,3 +49,16 @@ def test_switches_devices_and_shares() -> None:
     check_shares(0.5, 0.5)
     with pytest.raises(ValueError, match=r"validation_share 0.6 and test_share 0.5 are more than the whole"):
         check_shares(0.6, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (EOFError(), "EOFError"),
+        (MemoryError("\n"), "MemoryError"),
+        (OSError(2, "no"), "[Errno 2] no"),
+    ],
+)
+def test_an_error_in_one_line(error: Exception, line: str) -> None:
+    assert first_line(error) == line

@@ -68,7 +68,7 @@ def check_device(device: Any) -> None:
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(f"device {str(device)!r} cannot be used ({reason}): give cpu, cuda or cuda:0") from error
 
 
@@ -92,3 +92,8 @@ def _outside(value: float, interval: str, low: float) -> str:
 
 def _after(hint: str) -> str:
     return f": {hint}" if hint else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the kind of the error if it says nothing."""
+    return next((line.strip() for line in str(error).split("\n") if line.strip()), type(error).__name__)

@@ -18,6 +18,7 @@ from transformers import GPT2Config, GPT2Model
 from wand.attention import AttentionContext, Windows
 from wand.backbones.index_tts.conditioning import LATENTS, SAMPLE_RATE, ConformerEncoder, Perceiver
 from wand.backbones.index_tts.inputs import PIECES, IndexTTSArchitecture, IndexTTSConditioner, PieceTokenizer
+from wand.checks import first_line
 from wand.files.plain_values import read_yaml
 from wand.files.typed import build
 from wand.files.weights import check_fit, file_digest, read_weights, write_torch
@@ -296,7 +297,7 @@ def _read_architecture(folder: Path) -> IndexTTSArchitecture:
         found |= {name: gpt["condition_module"][name] for name in CONDITION_MODULE}
         values = {name: int(value) for name, value in found.items()}
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} does not describe an IndexTTS: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} does not describe an IndexTTS: {first_line(error)}") from error
     if version >= 2:
         raise ValueError(f"{path} describes IndexTTS {version:g}, which is another model: use 1.0 or 1.5")
     for name, supported in SUPPORTED.items():

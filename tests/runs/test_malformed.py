@@ -47,6 +47,14 @@ def theirs(run: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return Path("runs/theirs")
 
 
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the content of a run's last checkpoint."""
+    file = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, file)
+
+
 @pytest.mark.parametrize("kind", [*OTHERS, *CONTENTS, "cut"])
 def test_what_is_no_checkpoint_is_refused_before_any_work(
     theirs: Path, kind: str, capsys: pytest.CaptureFixture[str]
@@ -82,10 +90,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_a_checkpoint_that_lacks_something_is_refused_before_any_work(
     theirs: Path, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = theirs / "checkpoints" / "last.ckpt"
-    checkpoint = torch.load(file, weights_only=True)
-    CHANGES[change](checkpoint)
-    torch.save(checkpoint, file)
+    edit(theirs, CHANGES[change])
     for command in (["fit"], ["validate"], SYNTHESIZE):
         assert "last.ckpt" in refused([*command, "--ckpt_path", str(theirs)], capsys)
 
@@ -107,10 +112,7 @@ MISFITS: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_a_checkpoint_that_does_not_fit_is_refused(
     theirs: Path, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = theirs / "checkpoints" / "last.ckpt"
-    checkpoint = torch.load(file, weights_only=True)
-    MISFITS[change](checkpoint)
-    torch.save(checkpoint, file)
+    edit(theirs, MISFITS[change])
     assert "last.ckpt" in refused([*SYNTHESIZE, "--ckpt_path", str(theirs)], capsys)
 
 

@@ -14,6 +14,7 @@ from transformers import EncodecModel
 from transformers.utils import logging
 
 from wand.assets import asset_folder
+from wand.checks import first_line
 from wand.codecs.base import Codec
 from wand.codecs.encodec_layers import PAD_MODES, reflected_frames, with_state
 from wand.codecs.reference import Reference
@@ -199,7 +200,7 @@ def _open(name: str) -> EncodecModel:
     try:
         model = EncodecModel.from_pretrained(name, dtype=torch.float32)
     except OSError as error:
-        raise ValueError(f"codec {name!r} cannot be opened: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"codec {name!r} cannot be opened: {first_line(error)}") from error
     finally:
         if shown:
             logging.enable_progress_bar()

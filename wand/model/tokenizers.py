@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from tokenizers import Encoding, Tokenizer
 
+from wand.checks import first_line
 from wand.files.writing import write_bytes
 from wand.text.characters import RULES, compose
 
@@ -78,7 +79,7 @@ class TextTokenizer:
                 made.add_special_tokens({"additional_special_tokens": list(extra_tokens)})
                 return cls(made.backend_tokenizer.to_str())
             except Exception as error:  # tokenizers raises plain exceptions
-                found, reason = ", ".join(sorted(files)) or "nothing", str(error).partition("\n")[0].rstrip(" :")
+                found, reason = ", ".join(sorted(files)) or "nothing", first_line(error).rstrip(" :")
                 raise ValueError(f"no tokenizer can be built from {found}: {reason}") from error
 
     @cached_property

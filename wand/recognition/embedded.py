@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wand.assets import asset_folder
+from wand.checks import first_line
 from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import SILENT_PEAK, resample
 from wand.files.weights import write_safetensors
@@ -69,7 +70,7 @@ def load_network(folder: Path) -> RecogniserNetwork:
         network = RecogniserNetwork(RecogniserShape(**json.loads((folder / "config.json").read_text())))
         network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
     except (OSError, SafetensorError, TypeError, RuntimeError) as error:
-        raise ValueError(f"no recogniser can be read from {folder}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"no recogniser can be read from {folder}: {first_line(error)}") from error
     check_weights(network.state_dict(), f"recogniser {folder}")
     return network.eval().requires_grad_(False)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wand.checks import first_line
 from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import resample
 from wand.finite import check_weights
@@ -50,7 +51,7 @@ class PretrainedRecogniser:
             extractor = AutoFeatureExtractor.from_pretrained(name, **safe)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"recogniser {name!r} cannot be opened ({str(error).splitlines()[0]}): give `embedded`, a folder, or a "
+                f"recogniser {name!r} cannot be opened ({first_line(error)}): give `embedded`, a folder, or a "
                 f"model that you have downloaded with `hf download`"
             ) from error
         check_weights(dict(model.named_parameters()), f"recogniser {name}")

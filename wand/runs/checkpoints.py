@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from wand.checks import first_line
 from wand.codecs import Codec
 from wand.files.typed import reading, require
 from wand.files.weights import load_exactly
@@ -105,7 +106,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
                 raise BadZipFile(f"{broken} has changed")
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of the readers of zip files and pickles, which may raise anything for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ValueError(f"{file} is damaged, or not a checkpoint of wand: {reason}") from error
     settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     if not isinstance(settings, dict) or "backbone" not in settings:
@@ -177,7 +178,7 @@ def codec_of_run(path: str | Path) -> Codec | None:
         chosen = OmegaConf.select(config, "data.codec")
         spec = OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
     except OmegaConfBaseException as error:
-        raise ValueError(f"{file}: data.codec cannot be read: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{file}: data.codec cannot be read: {first_line(error)}") from error
     if spec is None:
         return None
     check_setting(spec, Codec, "data.codec", content, file)

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from wand.checks import first_line
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.files.audio import read_reference
@@ -119,7 +120,7 @@ def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Referenc
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         voice = Reference(**tensors, **words)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as a saved voice: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} cannot be read as a saved voice: {first_line(error)}") from error
     if voice.codes.ndim != 2 or voice.codes.is_floating_point():
         raise ValueError(f"{path} cannot be read as a saved voice: its codes are {[*voice.codes.shape]}, not [K, F]")
     rows = len(voice.codes)
