@@ -1,0 +1,72 @@
+"""Converts espeak-ng's American phones to the phones of CMU's dictionary, and makes a lexicon for flite."""
+
+from __future__ import annotations
+
+import re
+
+# Phones of espeak-ng (`en-us`, IPA) and their counterparts in CMU's dictionary. The longest match wins.
+_CMU = {
+    "oʊ": "ow", "eɪ": "ey", "aɪ": "ay", "aʊ": "aw", "ɔɪ": "oy", "iː": "iy", "uː": "uw", "ɑː": "aa", "ɔː": "ao",
+    "ɜː": "er", "oː": "ao", "æ": "ae", "ə": "ah", "ɚ": "er", "ɜ": "er", "ɪ": "ih", "ᵻ": "ih", "i": "iy", "ʊ": "uh",
+    "u": "uw", "ʌ": "ah", "ɛ": "eh", "ɐ": "ah", "ɒ": "aa", "ɑ": "aa", "ɔ": "ao", "a": "ae", "e": "eh", "o": "ow",
+    "n̩": "ah n", "l̩": "ah l", "tʃ": "ch", "dʒ": "jh", "p": "p", "b": "b", "t": "t", "d": "d", "k": "k", "ɡ": "g",
+    "f": "f", "v": "v", "θ": "th", "ð": "dh", "s": "s", "z": "z", "ʃ": "sh", "ʒ": "zh", "h": "hh", "m": "m",
+    "n": "n", "ŋ": "ng", "l": "l", "ɬ": "l", "ɹ": "r", "r": "r", "j": "y", "w": "w", "ɾ": "t", "ʔ": "t", "x": "k",
+}  # fmt: skip
+_PHONE = re.compile("|".join(sorted(map(re.escape, _CMU), key=len, reverse=True)))
+_VOWELS = frozenset(
+    ["aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"]  # they carry a digit of stress: 0, 1 or 2
+)
+_STRESS = {"ˈ": "1", "ˌ": "2"}
+# The other direction: for the times of phones, which flite gives in its own names.
+_IPA = {cmu: ipa for ipa, cmu in reversed(_CMU.items())} | {"ax": "ə", "er": "ɚ", "ao": "ɔː", "aa": "ɑː"}
+
+
+def cmu_phones(ipa: str) -> list[str]:
+    """The phones of one word in CMU's notation: ``hɐlˈoʊ`` is ``hh ah0 l ow1``.
+
+    Args:
+        ipa: The word in espeak-ng's American phones.
+    """
+    phones, stress, place = [], "0", 0
+    while place < len(ipa):
+        found = _PHONE.match(ipa, place)
+        if found is None:
+            stress = _STRESS.get(ipa[place], stress)
+            place += 1
+            continue
+        for phone in _CMU[found[0]].split():
+            if phone in _VOWELS:
+                phones.append(phone + stress)
+                stress = "0"
+            elif phones[-1:] != [phone]:  # espeak-ng says the r of "curious" twice
+                phones.append(phone)
+        place = found.end()
+    return phones
+
+
+def ipa_phone(cmu: str) -> str:
+    """The phone of espeak-ng for a phone of flite, such as ``ow`` or ``ax``; an empty text for a pause."""
+    return _IPA.get(cmu, "")
+
+
+def lexicon(text: str, spoken: str, isolated: dict[str, str]) -> dict[str, str]:
+    """Entries that make flite say the words of a text as espeak-ng's phones.
+
+    Args:
+        text: The words: lower-case letters and punctuation.
+        spoken: The phones of the text.
+        isolated: The phones of every word alone, for texts in which espeak-ng joins words (``of the``).
+
+    Returns:
+        The phones of each word in CMU's notation. Words with an apostrophe are left to flite, which splits them.
+    """
+    words = re.findall(r"[a-z']+", text.lower())
+    pronounced = re.sub(r"[.,?!]", " ", spoken).split()
+    alone = len(words) != len(pronounced)
+    entries: dict[str, str] = {}
+    for i, word in enumerate(words):
+        phones = cmu_phones(isolated[word] if alone else pronounced[i])
+        if "'" not in word and phones:
+            entries.setdefault(word, " ".join(phones))
+    return entries
