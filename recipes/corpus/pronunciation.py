@@ -15,9 +15,9 @@ _CMU = {
 }  # fmt: skip
 _PHONE = re.compile("|".join(sorted(map(re.escape, _CMU), key=len, reverse=True)))
 _VOWELS = frozenset(
-    ["aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"]  # they carry a digit of stress: 0, 1 or 2
+    ["aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"]  # they carry a digit of stress
 )
-_STRESS = {"ˈ": "1", "ˌ": "2"}
+_STRESS = {"ˈ": "1", "ˌ": "1"}  # flite knows stress 0 and 1
 # The other direction: for the times of phones, which flite gives in its own names.
 _IPA = {cmu: ipa for ipa, cmu in reversed(_CMU.items())} | {"ax": "ə", "er": "ɚ", "ao": "ɔː", "aa": "ɑː"}
 
