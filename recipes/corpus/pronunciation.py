@@ -7,17 +7,15 @@ import re
 # Phones of espeak-ng (`en-us`, IPA) and their counterparts in CMU's dictionary. The longest match wins.
 _CMU = {
     "oʊ": "ow", "eɪ": "ey", "aɪ": "ay", "aʊ": "aw", "ɔɪ": "oy", "iː": "iy", "uː": "uw", "ɑː": "aa", "ɔː": "ao",
-    "ɜː": "er", "oː": "ao", "æ": "ae", "ə": "ah", "ɚ": "er", "ɜ": "er", "ɪ": "ih", "ᵻ": "ih", "i": "iy", "ʊ": "uh",
-    "u": "uw", "ʌ": "ah", "ɛ": "eh", "ɐ": "ah", "ɒ": "aa", "ɑ": "aa", "ɔ": "ao", "a": "ae", "e": "eh", "o": "ow",
-    "n̩": "ah n", "l̩": "ah l", "tʃ": "ch", "dʒ": "jh", "p": "p", "b": "b", "t": "t", "d": "d", "k": "k", "ɡ": "g",
+    "ɜː": "er", "oː": "ao", "æ": "ae", "ə": "ax", "ɚ": "er", "ɜ": "er", "ɪ": "ih", "ᵻ": "ax", "i": "iy", "ʊ": "uh",
+    "u": "uw", "ʌ": "ah", "ɛ": "eh", "ɐ": "ax", "ɒ": "aa", "ɑ": "aa", "ɔ": "ao", "a": "ae", "e": "eh", "o": "ow",
+    "n̩": "ax n", "l̩": "ax l", "tʃ": "ch", "dʒ": "jh", "p": "p", "b": "b", "t": "t", "d": "d", "k": "k", "ɡ": "g",
     "f": "f", "v": "v", "θ": "th", "ð": "dh", "s": "s", "z": "z", "ʃ": "sh", "ʒ": "zh", "h": "hh", "m": "m",
     "n": "n", "ŋ": "ng", "l": "l", "ɬ": "l", "ɹ": "r", "r": "r", "j": "y", "w": "w", "ɾ": "t", "ʔ": "t", "x": "k",
 }  # fmt: skip
 _PHONE = re.compile("|".join(sorted(map(re.escape, _CMU), key=len, reverse=True)))
-_VOWELS = frozenset(
-    ["aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"]  # they carry a digit of stress
-)
-_STRESS = {"ˈ": "1", "ˌ": "1"}  # flite knows stress 0 and 1
+_VOWELS = frozenset(("aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"))
+_STRESS = {"ˈ": "1", "ˌ": "1"}  # flite knows stress 0 and 1, and only 0 for `ax`
 # The other direction: for the times of phones, which flite gives in its own names.
 _IPA = {cmu: ipa for ipa, cmu in reversed(_CMU.items())} | {"ax": "ə", "er": "ɚ", "ao": "ɔː", "aa": "ɑː"}
 
@@ -37,7 +35,7 @@ def cmu_phones(ipa: str) -> list[str]:
             continue
         for phone in _CMU[found[0]].split():
             if phone in _VOWELS:
-                phones.append(phone + stress)
+                phones.append(phone + ("0" if phone == "ax" else stress))
                 stress = "0"
             elif phones[-1:] != [phone]:  # espeak-ng says the r of "curious" twice
                 phones.append(phone)

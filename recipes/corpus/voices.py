@@ -98,8 +98,11 @@ class FliteVoice:
             stretch = f"duration_stretch={self.stretch * self.shift}"
             command = ["flite", "-voice", self.model, "-add_lex", entries, "--setf", stretch]
             ended = subprocess.run([*command, "-psdur", "-t", f" {spoken} ", "-o", sound], capture_output=True)
-            if ended.returncode or not sound.exists():
-                raise ValueError(f"flite could not speak {text!r}: {ended.stderr.decode(errors='replace').strip()}")
+            refused = b"add_addenda" in ended.stdout + ended.stderr
+            if ended.returncode or refused or not sound.exists():
+                raise ValueError(
+                    f"flite could not speak {text!r}: {(ended.stderr + ended.stdout).decode(errors='replace')[:200]}"
+                )
             audio, rate = soundfile.read(sound, dtype="float32")
         played = round(rate * self.shift)
         times = _times(ended.stdout.decode(), self.shift)
