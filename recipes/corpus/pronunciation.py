@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 # Phones of espeak-ng (`en-us`, IPA) and their counterparts in CMU's dictionary. The longest match wins.
 _CMU = {
@@ -48,13 +49,13 @@ def ipa_phone(cmu: str) -> str:
     return _IPA.get(cmu, "")
 
 
-def lexicon(text: str, spoken: str, isolated: dict[str, str]) -> dict[str, str]:
+def lexicon(text: str, spoken: str, isolated: Callable[[str], str]) -> dict[str, str]:
     """Entries that make flite say the words of a text as espeak-ng's phones.
 
     Args:
         text: The words: lower-case letters and punctuation.
         spoken: The phones of the text.
-        isolated: The phones of every word alone, for texts in which espeak-ng joins words (``of the``).
+        isolated: Gives the phones of a word alone, for texts in which espeak-ng joins words (``of the``).
 
     Returns:
         The phones of each word in CMU's notation. Words with an apostrophe are left to flite, which splits them.
@@ -64,7 +65,7 @@ def lexicon(text: str, spoken: str, isolated: dict[str, str]) -> dict[str, str]:
     alone = len(words) != len(pronounced)
     entries: dict[str, str] = {}
     for i, word in enumerate(words):
-        phones = cmu_phones(isolated[word] if alone else pronounced[i])
+        phones = cmu_phones(isolated(word) if alone else pronounced[i])
         if "'" not in word and phones:
             entries.setdefault(word, " ".join(phones))
     return entries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
@@ -66,7 +65,8 @@ class EspeakVoice:
 
     def speak(self, text: str) -> Spoken:
         """Speak a text."""
-        return Spoken(synthesize(text, self.voice), phone_times(text, self.voice))
+        words = spell(clean(text))  # espeak-ng itself would read numbers in another way than the front end
+        return Spoken(synthesize(words, self.voice), phone_times(words, self.voice))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,7 @@ class FliteVoice:
         spoken = spell(clean(text)).lower()
         with tempfile.TemporaryDirectory() as folder:
             entries, sound = Path(folder, "lexicon"), Path(folder, "speech.wav")
-            isolated = {word: _isolated(word) for word in re.findall(r"[a-z']+", spoken)}
-            lines = (f"{word} 0 : {cmu}\n" for word, cmu in lexicon(spoken, phones(text), isolated).items())
+            lines = (f"{word} 0 : {cmu}\n" for word, cmu in lexicon(spoken, phones(text), _isolated).items())
             entries.write_text("".join(lines), encoding="utf-8")
             stretch = f"duration_stretch={self.stretch * self.shift}"
             command = ["flite", "-voice", self.model, "-add_lex", entries, "--setf", stretch]
@@ -128,3 +127,19 @@ def check_engines(voices: list[CorpusVoice]) -> None:
     """Raise ``ValueError`` if a voice needs flite and it is not installed."""
     if any(isinstance(voice, FliteVoice) for voice in voices) and shutil.which("flite") is None:
         raise ValueError("the voices made from recordings need flite: install the package `flite`")
+
+
+def _voices(*voices: CorpusVoice) -> dict[str, CorpusVoice]:
+    return {voice.name: voice for voice in voices}
+
+
+VOICES = _voices(
+    FliteVoice("robert", "rms"),
+    FliteVoice("sarah", "slt"),
+    FliteVoice("alan", "awb"),
+    FliteVoice("theo", "slt", shift=0.84),
+    FliteVoice("rose", "rms", shift=1.2),
+    EspeakVoice(Voice("fiona", "en-us", "f2", rate=150)),
+    EspeakVoice(Voice("marcus", "en-us", "m3", rate=150)),
+)
+UNSEEN_VOICE: CorpusVoice = FliteVoice("unseen-una", "awb", shift=1.12)
