@@ -8,18 +8,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from recipes.corpus.forbidden import Forbidden, read_sentences
+from recipes.corpus.forbidden import Forbidden, read_sentences, spelled
 from recipes.corpus.sources import SEEN, SHARES, UNSEEN, seen_stream, stream, unseen_stream
 from recipes.corpus.voices import UNSEEN_VOICE, VOICES, CorpusVoice, Spoken
 from wand.checks import check_number, check_whole_number
 from wand.data.sources.source import SPLITS, Utterance
-from wand.text.characters import clean
-from wand.text.english import spell
 from wand.text.espeak import SAMPLE_RATE, espeak_version
 
 _LISTS = Path("benchmarks/sentences")
 # Letters per second of the voices; only the size of the corpus and the balance of lengths depend on it.
-_LETTERS_PER_SECOND = 15.0
+_LETTERS_PER_SECOND = 16.7
 # Seconds that divide short, middle and long sentences.
 _LENGTHS = (3.0, 6.0)
 
@@ -31,7 +29,7 @@ def kind_of(utterance: Utterance) -> str:
 
 def seconds_of(text: str) -> float:
     """About how long a text takes to say."""
-    return 0.3 + len(spell(clean(text))) / _LETTERS_PER_SECOND
+    return 0.3 + len(spelled(text)) / _LETTERS_PER_SECOND
 
 
 class OpenCorpus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from wand.text.characters import clean
@@ -12,9 +13,15 @@ from wand.text.english import spell
 RUN = 4
 
 
+@lru_cache(maxsize=1000)
+def spelled(text: str) -> str:
+    """The text as it is said: numbers, abbreviations and symbols are words."""
+    return spell(clean(text))
+
+
 def spoken_words(text: str) -> list[str]:
     """The words of an English text as they are said, in lower case: numbers are words."""
-    return re.findall(r"[a-z]+(?:'[a-z]+)*", spell(clean(text)).lower())
+    return re.findall(r"[a-z]+(?:'[a-z]+)*", spelled(text).lower())
 
 
 class Forbidden:

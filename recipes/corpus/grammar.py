@@ -64,10 +64,16 @@ class Grammar:
     def _article(self, found: re.Match[str]) -> str:
         return f"{found[1]}n " if self.lexicon.begins_with_vowel(found[2]) else f"{found[1]} "
 
-    def words(self) -> set[str]:
-        """All words that the rules contain, in lower case."""
-        texts = " ".join(text for alternatives, _ in self.rules.values() for text in alternatives)
-        return set(re.findall(r"[a-z']+", _SLOT.sub(" ", texts).lower()))
+
+def frame_words(name: str) -> set[str]:
+    """All words of a grammar's rules, in lower case.
+
+    Args:
+        name: Name of the file in `frames`.
+    """
+    rules = {**_rules(FOLDER / "common.txt"), **_rules(FOLDER / f"{name}.txt")}
+    texts = " ".join(text for alternatives, _ in rules.values() for text in alternatives)
+    return set(re.findall(r"[a-z']+", _SLOT.sub(" ", texts).lower()))
 
 
 def _rules(path: Path) -> dict[str, tuple[list[str], list[int]]]:

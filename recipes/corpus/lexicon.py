@@ -113,6 +113,18 @@ def _names() -> tuple[str, ...]:
     return (*frequent, *(word for word in rare if not lemminflect.getAllLemmas(word)))
 
 
+@cache
+def _words_by_class() -> dict[str, list[str]]:
+    """The words of every class, the most frequent first."""
+    found: dict[str, list[str]] = {name: [] for name in CLASSES}
+    for word in frequent_words():
+        if word not in _CLOSED:
+            for name in _classes(word):
+                found[name].append(word)
+    found["NAME"] = [word.capitalize() for word in _names()]
+    return found
+
+
 class Lexicon:
     """Draws words of a class.
 
@@ -125,15 +137,10 @@ class Lexicon:
     """
 
     def __init__(self, only: Collection[str] | None = None, without: Collection[str] = ()) -> None:
-        self._by_class: dict[str, list[str]] = {name: [] for name in CLASSES}
-        for word in frequent_words():
-            if word not in _CLOSED:
-                for name in _classes(word):
-                    self._by_class[name].append(word)
-        self._by_class["NAME"] = list(_names())
-        for name, words in self._by_class.items():
-            kept = (word for word in words if word not in without and (only is None or word in only))
-            self._by_class[name] = [word.capitalize() for word in kept] if name == "NAME" else list(kept)
+        self._by_class = {
+            name: [word for word in words if word.lower() not in without and (only is None or word.lower() in only)]
+            for name, words in _words_by_class().items()
+        }
         self._frequencies = {
             name: list(accumulate(1 / (rank + _FLATTENING) for rank in range(len(words))))
             for name, words in self._by_class.items()

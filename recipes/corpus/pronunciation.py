@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from rapidfuzz.distance import Levenshtein
+
 # Phones of espeak-ng (`en-us`, IPA) and their counterparts in CMU's dictionary. The longest match wins.
 _CMU = {
     "oʊ": "ow", "eɪ": "ey", "aɪ": "ay", "aʊ": "aw", "ɔɪ": "oy", "iː": "iy", "uː": "uw", "ɑː": "aa", "ɔː": "ao",
@@ -61,11 +63,24 @@ def lexicon(text: str, spoken: str, isolated: Callable[[str], str]) -> dict[str,
         The phones of each word in CMU's notation. Words with an apostrophe are left to flite, which splits them.
     """
     words = re.findall(r"[a-z']+", text.lower())
-    pronounced = re.sub(r"[.,?!]", " ", spoken).split()
-    alone = len(words) != len(pronounced)
     entries: dict[str, str] = {}
-    for i, word in enumerate(words):
-        phones = cmu_phones(isolated(word) if alone else pronounced[i])
+    for word, phones in zip(words, _phones_of_words(words, spoken, isolated), strict=True):
         if "'" not in word and phones:
             entries.setdefault(word, " ".join(phones))
     return entries
+
+
+def _phones_of_words(words: list[str], spoken: str, isolated: Callable[[str], str]) -> list[list[str]]:
+    """The phones of every word. Where words are joined, each gets the phones that are most like its isolated ones."""
+    tokens = re.sub(r"[.,?!]", " ", spoken).split()
+    if len(words) == len(tokens):
+        return [cmu_phones(token) for token in tokens]
+    said = [phone for token in tokens for phone in cmu_phones(token)]
+    alone = [(i, phone) for i, word in enumerate(words) for phone in cmu_phones(isolated(word))]
+    parts: list[list[str]] = [[] for _ in words]
+    steps = Levenshtein.opcodes([phone.rstrip("01") for _, phone in alone], [phone.rstrip("01") for phone in said])
+    for step in steps:
+        for place in range(step.dest_start, step.dest_end):
+            nearest = step.src_start + place - step.dest_start if step.tag != "insert" else step.src_start - 1
+            parts[alone[max(0, nearest)][0]].append(said[place])
+    return parts

@@ -7,14 +7,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from recipes.corpus.forbidden import Forbidden, spoken_words
-from recipes.corpus.grammar import Grammar
+from recipes.corpus.forbidden import Forbidden, spelled, spoken_words
+from recipes.corpus.grammar import Grammar, frame_words
 from recipes.corpus.lexicon import Lexicon, frequent_words, held_out_words
 from recipes.corpus.natural import NATURAL, natural_sentences
 from wand.demo import sentences as demo
 from wand.demo.corpus import split_of
-from wand.text.characters import clean
-from wand.text.english import spell
 from wand.text.english_numbers import cardinal, ordinal
 from wand.text.english_tables import MONTHS
 
@@ -43,25 +41,24 @@ _SURELY_TRAINED = 10_000
 
 
 @cache
-def frame_words() -> frozenset[str]:
+def always_trained() -> frozenset[str]:
     """The words of the frames and of the demo's sentences, and numbers. They are never held out."""
     lists = [value for value in vars(demo).values() if isinstance(value, tuple)]
     texts = [text for values in lists for text in values if isinstance(text, str)] + list(MONTHS)
     texts += [f"{cardinal(n)} {ordinal(n)}" for n in (*range(100), 1000, 10**6)]
-    grammars = (Grammar(name, Lexicon()) for name in GRAMMARS)
-    return frozenset(spoken_words(" ".join(texts))).union(*(grammar.words() for grammar in grammars))
+    return frozenset(spoken_words(" ".join(texts))).union(*map(frame_words, GRAMMARS))
 
 
 @cache
 def held_out() -> frozenset[str]:
     """The words that are never trained."""
-    return held_out_words(frame_words())
+    return held_out_words(always_trained())
 
 
 @cache
 def surely_trained() -> frozenset[str]:
     """Words that every corpus of several hours contains."""
-    return (frozenset(frequent_words()[:_SURELY_TRAINED]) | frame_words()) - held_out()
+    return (frozenset(frequent_words()[:_SURELY_TRAINED]) | always_trained()) - held_out()
 
 
 def stream(kind: str, split: str, seed: int, forbidden: Forbidden) -> Iterator[str]:
@@ -108,7 +105,7 @@ def unseen_stream(seed: int, forbidden: Forbidden) -> Iterator[str]:
 
 def is_speakable(text: str) -> bool:
     """Whether front end and voices can speak a text: it is words after `spell`, and neither empty nor too long."""
-    words = spell(clean(text))
+    words = spelled(text)
     return 2 <= len(words) <= LONGEST and _SPEAKABLE.fullmatch(words) is not None
 
 
