@@ -129,6 +129,10 @@ class OpenCorpus:
         """The speech of one utterance: float32 ``[N]`` at 16 kHz."""
         return self.spoken(utterance).audio
 
+    def phone_times(self, utterance: Utterance) -> list[tuple[str, float]]:
+        """The phones of one utterance in espeak-ng's notation, and their start times in seconds."""
+        return self.spoken(utterance).phones
+
     def _train(self) -> Iterator[tuple[str, str, str]]:
         turns = Turns(list(self.voices))
         missing = self.hours * 3600

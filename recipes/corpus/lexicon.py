@@ -49,7 +49,7 @@ def is_rude(text: str) -> bool:
 def inflected(phrase: str, form: str) -> str:
     """A phrase whose first word, a verb, has another form: ``pick up`` in the form `past` is ``picked up``."""
     verb, _, rest = phrase.partition(" ")
-    found = _inflections(verb, _FORMS[form])
+    found = _forms_of(verb, _FORMS[form])
     assert found, f"{verb!r} of {phrase!r} has no form {form!r}"
     return f"{found[0]} {rest}".strip()
 
@@ -91,17 +91,23 @@ def _classes(word: str) -> tuple[str, ...]:
         if part in ("ADJ", "ADV") and word in lemmas:
             found.append(part)
         elif part == "NOUN":
-            plural = any(word != lemma and word in lemminflect.getInflection(lemma, "NNS") for lemma in lemmas)
+            plural = any(word != lemma and word in _forms_of(lemma, "NNS") for lemma in lemmas)
             found.append("NOUNS" if plural else "NOUN")
         elif part == "VERB":
-            forms = [name for name, tag in _VERBS.items() for lemma in lemmas if word in _inflections(lemma, tag)]
+            forms = [name for name, tag in _VERBS.items() for lemma in lemmas if word in _forms_of(lemma, tag)]
             found.extend(dict.fromkeys(forms))
     return tuple(found)
 
 
+def _forms_of(lemma: str, tag: str) -> tuple[str, ...]:
+    """The forms of a word for a tag of the Penn Treebank. A participle is listed only if it is not the past form."""
+    forms = _inflections(lemma)
+    return forms.get(tag) or (forms.get("VBD", ()) if tag == "VBN" else ())
+
+
 @cache
-def _inflections(lemma: str, tag: str) -> tuple[str, ...]:
-    return tuple(lemminflect.getInflection(lemma, tag))
+def _inflections(lemma: str) -> dict[str, tuple[str, ...]]:
+    return lemminflect.getAllInflections(lemma)
 
 
 @cache

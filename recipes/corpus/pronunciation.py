@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 
 from rapidfuzz.distance import Levenshtein
@@ -60,14 +61,15 @@ def lexicon(text: str, spoken: str, isolated: Callable[[str], str]) -> dict[str,
         isolated: Gives the phones of a word alone, for texts in which espeak-ng joins words (``of the``).
 
     Returns:
-        The phones of each word in CMU's notation. Words with an apostrophe are left to flite, which splits them.
+        The phones of each word in CMU's notation, as it is said most often in the text. Words with an apostrophe are
+        left to flite, which splits them.
     """
     words = re.findall(r"[a-z']+", text.lower())
-    entries: dict[str, str] = {}
+    said: dict[str, Counter[str]] = {}
     for word, phones in zip(words, _phones_of_words(words, spoken, isolated), strict=True):
         if "'" not in word and phones:
-            entries.setdefault(word, " ".join(phones))
-    return entries
+            said.setdefault(word, Counter())[" ".join(phones)] += 1
+    return {word: forms.most_common(1)[0][0] for word, forms in said.items()}
 
 
 def _phones_of_words(words: list[str], spoken: str, isolated: Callable[[str], str]) -> list[list[str]]:

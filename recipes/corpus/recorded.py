@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipes.corpus.voices import Spoken
 from wand.data.sources.source import SPLITS, Utterance
 from wand.text.espeak import SAMPLE_RATE
 
@@ -94,9 +93,9 @@ class Recorded:
         """The length of one utterance in seconds."""
         return self.line(utterance.id).length / self.sample_rate
 
-    def spoken(self, utterance: Utterance) -> Spoken:
-        """The speech of one utterance and its phones with times."""
-        return Spoken(self.audio(utterance), self.line(utterance.id).phones)
+    def phone_times(self, utterance: Utterance) -> list[tuple[str, float]]:
+        """The phones of one utterance in espeak-ng's notation, and their start times in seconds."""
+        return self.line(utterance.id).phones
 
     def line(self, name: str) -> Line:
         """Where an utterance lies, and its phones.

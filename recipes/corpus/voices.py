@@ -95,8 +95,8 @@ class FliteVoice:
             lines = (f"{word} 0 : {cmu}\n" for word, cmu in lexicon(spoken, phones(text), _isolated).items())
             entries.write_text("".join(lines), encoding="utf-8")
             stretch = f"duration_stretch={self.stretch * self.shift}"
-            command = ["flite", "-voice", self.model, "-add_lex", entries, "--setf", stretch]
-            ended = subprocess.run([*command, "-psdur", "-t", f" {spoken} ", "-o", sound], capture_output=True)
+            command = ["flite", "-voice", self.model, "-add_lex", str(entries), "--setf", stretch]
+            ended = subprocess.run([*command, "-psdur", "-t", f" {spoken} ", "-o", str(sound)], capture_output=True)
             refused = b"add_addenda" in ended.stdout + ended.stderr
             if ended.returncode or refused or not sound.exists():
                 raise ValueError(

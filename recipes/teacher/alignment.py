@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,12 +17,18 @@ from wand.attention import AttentionContext
 from wand.backbones.encodec_lm import EncodecLM, SymbolConditioner
 from wand.data.datamodule import SpeechDataModule
 from wand.data.example import Example
-from wand.demo.corpus import UNSEEN_VOICE, VOICES
+from wand.data.sources.source import SpeechSource, Utterance
 from wand.model.batch import ConditionedBatch
-from wand.text.espeak import phone_times
 from wand.training.module import WandModule
 
-VOICE = {voice.name: voice for voice in (*VOICES, UNSEEN_VOICE)}
+
+@runtime_checkable
+class PhoneTimedSource(SpeechSource, Protocol):
+    """A corpus that knows when each phone is spoken."""
+
+    def phone_times(self, utterance: Utterance) -> list[tuple[str, float]]:
+        """The phones of one utterance in espeak-ng's notation, and their start times in seconds."""
+        ...
 
 
 def symbols_at(symbols: str, phones: list[tuple[str, float]], frames: int, frame_rate: float) -> Tensor:
@@ -80,6 +86,7 @@ class Alignment(Callback):
 
     def __init__(self, weight: float = 0.15) -> None:
         self.weight = weight
+        self._source: PhoneTimedSource | None = None
         self._examples: dict[bytes, Example] = {}
         self._known: dict[str, Tensor] = {}
         self._keys = torch.empty(0)
@@ -90,6 +97,12 @@ class Alignment(Callback):
         """Add the hooks to the layers."""
         data = getattr(trainer, "datamodule", None)
         assert isinstance(data, SpeechDataModule)
+        if not isinstance(data.source, PhoneTimedSource):
+            raise ValueError(
+                f"{type(data.source).__name__} does not know the times of phones: use a data.source with "
+                f"`phone_times`, or remove the callback Alignment"
+            )
+        self._source = data.source
         model = self._model(pl_module)
         self._examples = {_key(model.layout.to_columns(e.codes)): e for e in data.examples["train"]}
         for layer in range(1, model.shape.num_layers - 1):
@@ -133,7 +146,8 @@ class Alignment(Callback):
             assert isinstance(front_end, SymbolConditioner)
             ids = example.conditioning["ids"][example.conditioning["is_text"], 0]
             symbols = "".join(front_end.symbols[i] for i in ids[:-1].tolist())
-            phones = phone_times(example.text, VOICE[example.speaker])
+            assert self._source is not None
+            phones = self._source.phone_times(Utterance(example.id, example.text, example.speaker))
             self._known[example.id] = symbols_at(symbols, phones, example.codes.shape[1], model.frame_rate)
         return self._known[example.id]
 

@@ -10,7 +10,7 @@ import torch
 from wand.checks import check_number, check_whole_number
 from wand.data.sources.source import SPLITS, Utterance
 from wand.demo.sentences import sentence
-from wand.text.espeak import SAMPLE_RATE, Voice, espeak_version, synthesize
+from wand.text.espeak import SAMPLE_RATE, Voice, espeak_version, phone_times, synthesize
 
 VOICES = (
     Voice("anna", "en-us", "f2", pitch=55, rate=165),
@@ -98,12 +98,23 @@ class EspeakCorpus:
         Args:
             utterance: One of `utterances(...)`; its speaker must be a voice of this corpus.
         """
+        return synthesize(utterance.text, self._voice(utterance))
+
+    def phone_times(self, utterance: Utterance) -> list[tuple[str, float]]:
+        """The phones of one utterance in IPA, as its voice pronounces them, and their start times in seconds.
+
+        Args:
+            utterance: One of `utterances(...)`; its speaker must be a voice of this corpus.
+        """
+        return phone_times(utterance.text, self._voice(utterance))
+
+    def _voice(self, utterance: Utterance) -> Voice:
         if utterance.speaker not in _VOICES_BY_NAME:
             raise ValueError(
                 f"utterance {utterance.id!r} has speaker {utterance.speaker!r}; "
                 f"this corpus knows {', '.join(_VOICES_BY_NAME)}"
             )
-        return synthesize(utterance.text, _VOICES_BY_NAME[utterance.speaker])
+        return _VOICES_BY_NAME[utterance.speaker]
 
     def _training(self, sentences: Iterator[str]) -> list[Utterance]:
         utterances: list[Utterance] = []
