@@ -136,10 +136,11 @@ def _voices(*voices: CorpusVoice) -> dict[str, CorpusVoice]:
 VOICES = _voices(
     FliteVoice("robert", "rms"),
     FliteVoice("sarah", "slt"),
-    FliteVoice("alan", "awb"),
+    FliteVoice("alan", "awb", stretch=1.1),
     FliteVoice("theo", "slt", shift=0.84),
     FliteVoice("rose", "rms", shift=1.2),
+    FliteVoice("lucy", "slt", shift=1.12),
     EspeakVoice(Voice("fiona", "en-us", "f2", rate=150)),
     EspeakVoice(Voice("marcus", "en-us", "m3", rate=150)),
 )
-UNSEEN_VOICE: CorpusVoice = FliteVoice("unseen-una", "awb", shift=1.12)
+UNSEEN_VOICE: CorpusVoice = FliteVoice("unseen-una", "awb", stretch=1.1, shift=1.12)
