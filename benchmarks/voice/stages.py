@@ -105,7 +105,7 @@ def make_stages(asked: Asked, voices: Sequence[str], folder: Path) -> list[Stage
         write_audio(file, sound, SAMPLE_RATE)
     made_of = f"voices {heard.hexdigest()[:12]}"
     models = _models(asked)
-    codec = _codec(asked, next(iter(models.values()), None))
+    codec = _codec(asked, models[TEACHER][0] if TEACHER in models else None)
     passed = f"{made_of}, codec {codec.fingerprint}"
     stages = [
         Stage(ORIGINAL, made_of, SAMPLE_RATE, lambda lines, _: [speak(line.text, line.voice) for line in lines]),
@@ -145,10 +145,10 @@ def _teacher(asked: Asked) -> Backbone:
     return teacher.eval()
 
 
-def _codec(asked: Asked, speaker: Backbone | None) -> Codec:
-    if asked.codec is not None or speaker is None:
+def _codec(asked: Asked, teacher: Backbone | None) -> Codec:
+    if asked.codec is not None or teacher is None:
         return EncodecCodec(asked.codec or EMBEDDED)
-    return (None if asked.run is None else codec_of_run(asked.run)) or speaker.load_codec()
+    return (None if asked.run is None else codec_of_run(asked.run)) or teacher.load_codec()
 
 
 def _round_trip(codec: Codec, sound: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ def _figure(rates: Sequence[Tensor]) -> Figure | None:
     else:
         teacher, untrained, student = rates
         loss = untrained - teacher
-        if interval(loss[1:])[0] <= 0:  # the share of no loss could be any number
+        if interval(loss[1:])[0] <= 0 or not loss.all():  # the share of no loss could be any number
             return None
         values = 100 * (untrained - student) / loss
     return Figure(float(values[0]), interval(values[1:]))

@@ -16,8 +16,8 @@ from wand.files.audio import read_audio, write_audio
 from wand.files.writing import write_text
 from wand.recognition import Recogniser
 
-# Sentences that are spoken, or transcribed, before they are written.
-PART = 32
+# Number of sentences that are spoken, and that are transcribed, before they are written.
+SPOKEN, HEARD = 32, 8
 
 
 class Takes:
@@ -51,7 +51,7 @@ class Takes:
         """
         missing = sorted((line for line in lines if not self._file(line).is_file()), key=lambda line: len(line.text))
         with progress(f"{self.folder}", len(missing), "sentences") as shown:
-            for part in _parts(missing):
+            for part in _parts(missing, SPOKEN):
                 rate = self.stage.sample_rate
                 sounds = [] if originals is None else [originals.sound(line, rate) for line in part]
                 for line, sound in zip(part, self.stage.speak(part, sounds), strict=True):
@@ -69,7 +69,7 @@ class Takes:
         texts: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         missing = [line for line in lines if line.name not in texts]
         with progress(f"{self.folder}, {ear.name}", len(missing), "sentences") as shown:
-            for part in _parts(missing):
+            for part in _parts(missing, HEARD):
                 sounds = [self.sound(line) for line in part]
                 texts |= zip((line.name for line in part), ear.transcribe(sounds, self.stage.sample_rate), strict=True)
                 write_text(file, json.dumps(texts, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
@@ -80,5 +80,5 @@ class Takes:
         return self.folder / f"{line.name}.flac"
 
 
-def _parts(lines: Sequence[Line]) -> list[Sequence[Line]]:
-    return [lines[i : i + PART] for i in range(0, len(lines), PART)]
+def _parts(lines: Sequence[Line], size: int) -> list[Sequence[Line]]:
+    return [lines[i : i + size] for i in range(0, len(lines), size)]

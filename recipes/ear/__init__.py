@@ -51,7 +51,7 @@ class Whisper:
             raise ValueError(f"no Whisper model can be read from {folder}: {first_line(error)}") from error
         if base_language(language) not in self._model.supported_languages:
             raise ValueError(f"the Whisper model {folder} does not know the language {language}: give another")
-        self.name = folder.resolve().name
+        self.name = folder.absolute().name
         self.language = language
 
     def transcribe(self, sounds: Sequence[Tensor], sample_rate: int) -> list[str]:
