@@ -39,7 +39,7 @@ class Whisper:
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
-            raise ValueError('recipes.ear.Whisper needs faster-whisper: pip install "wand-tts[ear]"') from error
+            raise ValueError("recipes.ear.Whisper needs faster-whisper: pip install faster-whisper") from error
         folder = Path(weights)
         if not (folder / "model.bin").is_file():  # faster-whisper would look for a model to download
             raise ValueError(f"no Whisper model at {folder}: it should be a folder with model.bin, from CTranslate2")
