@@ -92,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/voice"), help="output folder (default: %(default)s)")
     given = parser.parse_args(arguments)
     ears = [open_recogniser(name) for name in given.recogniser or [EMBEDDED]]
+    if len({ear.name for ear in ears}) < len(ears):
+        parser.error(f"two recognisers have the same name: {', '.join(ear.name for ear in ears)}")
     asked = Asked(given.run, given.teacher, given.codec, given.windows)
     stages = make_stages(asked, given.voices, given.out / "references")
     parts = [f"Voices: {', '.join(given.voices)}.\n"]
