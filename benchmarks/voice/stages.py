@@ -172,8 +172,8 @@ class _Speaker:
             examples.append(Example(line.name, line.text, line.voice, model.conditioner(line.text, voice), codes))
         with torch.inference_mode():
             spoken = speak_examples(self.decoder, codec, examples)
-            codes = [one.codes for one in spoken]
-            return sounds_of(model, codec, window, [one.conditioning for one in examples], codes, voices)
+            said, made = [one.conditioning for one in examples], [one.codes for one in spoken]
+            return sounds_of(model, codec, window, said, made, voices)
 
     def _read(self, file: Path) -> Reference:
         return open_voice(file, self.decoder.backbone, self.codec, REFERENCE)
