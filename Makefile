@@ -1,11 +1,12 @@
 # Two commands for a fresh machine with Python 3.11+, make and git:
 #   make quickstart   adapt the embedded voice to windowed attention
 #   make test         lint, types, tests
+# For development: make test-integrations, the tests that need further packages.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test install clean
+.PHONY: quickstart test test-integrations install clean
 
 quickstart: install
 	$(BIN)/wand fit --config quickstart
@@ -15,6 +16,10 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-integrations: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear]"
+	$(BIN)/pytest -m integration
 
 install: $(VENV)/.installed
 

@@ -23,7 +23,7 @@ from wand.evaluation.result_table import percent
 from wand.evaluation.takes import speak_takes
 from wand.metrics.intervals import interval, resampled_sums
 from wand.model.backbone import Backbone
-from wand.recognition import EmbeddedRecogniser
+from wand.recognition import EMBEDDED, open_recogniser
 from wand.runs.checkpoints import load_backbone_and_settings
 
 
@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder of the quickstart")
     parser.add_argument("--sentences", type=int, default=104, help="test sentences in trained voices (default: 104)")
     parser.add_argument("--seeds", type=int, default=2, help="takes of every sentence (default: 2)")
+    parser.add_argument("--recogniser", default=EMBEDDED, help="as in wand test (default: %(default)s)")
     arguments = parser.parse_args()
+    recogniser = open_recogniser(arguments.recogniser)
     student, settings = load_backbone_and_settings(arguments.run)
     window, codec = student.windows(settings.window), student.load_codec()
     examples = prepared_examples(student, default_cache_dir(), arguments.sentences)
@@ -56,7 +58,7 @@ def main() -> None:
     for name, int8 in (("float", False), ("int8", True)):
         decoder = Decoder(student, window, int8=int8)
         for seed in range(arguments.seeds):
-            spoken = speak_takes(decoder, codec, EmbeddedRecogniser(), examples, seed=seed)
+            spoken = speak_takes(decoder, codec, recogniser, examples, seed=seed)
             takes.setdefault(name, []).extend(take for take, _ in spoken.values())
     lines = []
     for name, own in takes.items():
@@ -65,6 +67,7 @@ def main() -> None:
         lines.append([name, *rates, f"{made.duration:.2f}", percent(made.early), percent(made.missing)])
     print(markdown(["weights", "CER % [95 %]", "WER % [95 %]", "duration", "early %", "no stop %"], lines))
     print(f"\nCER of int8 minus CER of float: {percent(*difference(takes['float'], takes['int8']))} points, all voices")
+    print(f"Heard by {recogniser.name}.")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from wand.evaluation.takes import speak_examples
 from wand.files.audio import write_audio
 from wand.metrics.words import errors_by_part
 from wand.model.backbone import Backbone
-from wand.recognition import EmbeddedRecogniser, Recogniser
+from wand.recognition import EMBEDDED, Recogniser, open_recogniser
 from wand.runs.checkpoints import load_backbone_and_settings, load_original
 from wand.speech.speaking import decode_all
 
@@ -98,7 +98,9 @@ def main() -> None:
     )
     parser.add_argument("--voices", type=int, default=len(VOICES), help="number of voices (default: %(default)s)")
     parser.add_argument("--sounds", type=Path, help="folder for one sound file per system (default: none)")
+    parser.add_argument("--recogniser", default=EMBEDDED, help="as in wand test (default: %(default)s)")
     arguments = parser.parse_args()
+    recogniser = open_recogniser(arguments.recogniser)
     student, settings = load_backbone_and_settings(arguments.run)
     weights = {"teacher": load_original(arguments.run).eval(), "student": student.eval()}
     compared = compared_systems(student.windows(settings.window), True, student_full=True)
@@ -108,8 +110,8 @@ def main() -> None:
     voices = [voice.name for voice in VOICES[: arguments.voices]]
     for seconds in arguments.seconds:
         long = joined(corpus, student, codec, seconds, voices)
-        print(f"\n{seconds:g} seconds, {len(voices)} voices, CER % by slice of the text\n")
-        print(table(systems, long, codec, EmbeddedRecogniser(), arguments.sounds), flush=True)
+        print(f"\n{seconds:g} seconds, {len(voices)} voices, CER % by slice of the text, heard by {recogniser.name}\n")
+        print(table(systems, long, codec, recogniser, arguments.sounds), flush=True)
 
 
 if __name__ == "__main__":

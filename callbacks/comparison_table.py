@@ -32,7 +32,8 @@ class ComparisonTable(Callback):
 
     Args:
         recogniser: The speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that
-            transformers opens (``openai/whisper-large-v3``), or null for a table without speech.
+            transformers opens (``openai/whisper-large-v3``), a class with its weights (``CLASS_PATH:WEIGHTS``), or null
+            for a table without speech.
         full: Size of the test that ``wand test`` runs.
         closing: Size of the test at the end of a fit.
         rows: Number of sentences that are spoken at once, as rows of a batch.

@@ -39,7 +39,8 @@ class SpeechLogger(Callback):
 
     Args:
         recogniser: Speech recogniser: ``embedded`` (for the speech of `wand.demo`), a folder or name that transformers
-            opens (``openai/whisper-large-v3``), or null for audio only.
+            opens (``openai/whisper-large-v3``), a class with its weights (``CLASS_PATH:WEIGHTS``), or null for audio
+            only.
         sentences: Number of sentences that the recogniser transcribes at each validation.
         sounds: Number of sentences whose audio is saved.
         rows: Number of sentences that are spoken at once, as rows of a batch.

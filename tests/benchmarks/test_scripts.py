@@ -21,7 +21,7 @@ def table(cer: float, share: float) -> dict:
         {"system": {"name": name}, "speech": {"cer": rate, "wer": rate}, "agreement": 0.5, "kl": 0.1}
         for name, rate in (("teacher", 0.1), ("untrained", 0.5), ("student", cer))
     ]
-    return {"rows": rows, "won_back": {"cer": {"share": share, "interval": [0, 1]}}}
+    return {"recogniser": "embedded", "rows": rows, "won_back": {"cer": {"share": share, "interval": [0, 1]}}}
 
 
 def test_an_ablation_is_a_shipped_config_that_changes_one_thing() -> None:
@@ -38,7 +38,7 @@ def test_what_is_finished_is_not_done_again(workplace: Workplace, monkeypatch: p
             name = next(a for a in arguments if a.startswith("--name=")).removeprefix("--name=")
             (Path("runs") / name / "closing").mkdir(parents=True)
         else:
-            (Path(arguments[2]) / "test").mkdir()
+            (Path(arguments[2]) / "test").mkdir(exist_ok=True)
             (Path(arguments[2]) / "test" / "table.json").write_text(json.dumps(table(0.2, 0.75)))
 
     monkeypatch.setattr(ablations, "wand", wand)
@@ -48,6 +48,9 @@ def test_what_is_finished_is_not_done_again(workplace: Workplace, monkeypatch: p
     assert {"--seed_everything=1", "--data.seed=1", "--trainer.max_steps=3"} <= set(asked[0])
     assert ablations.measure("quickstart", "no curriculum", 1, []) == made
     assert len(asked) == 2
+    ablations.measure("quickstart", "no curriculum", 1, [], "tests.recognition.test_named.Loudness:words/loud")
+    assert [arguments[0] for arguments in asked[2:]] == ["test"]
+    assert "--recogniser=tests.recognition.test_named.Loudness:words/loud" in asked[2]
 
 
 def test_the_table_has_the_seeds_and_their_mean() -> None:
@@ -55,6 +58,7 @@ def test_the_table_has_the_seeds_and_their_mean() -> None:
     assert "| teacher | 10.0 | 10.0 | 50.0 | 0.1000 | - |" in text
     assert "| whole method | 15.0 (10.0, 20.0) |" in text
     assert "88 (100, 75) |" in text
+    assert "Heard by embedded." in text
 
 
 def test_long_texts_are_counted_by_slice(workplace: Workplace) -> None:

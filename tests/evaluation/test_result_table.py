@@ -47,6 +47,7 @@ def result() -> TestResult:
         ),
         won_back={"cer": WonBack(0.75, (0.5, 0.875)), "ce": WonBack(0.75)},
         metrics=(METRIC,),
+        recogniser="embedded",
     )
 
 
@@ -72,6 +73,7 @@ def test_markdown(result: TestResult) -> None:
     text = to_markdown(result)
     assert text.startswith(SPOKEN + CODES + "teacher: the original model, full attention; untrained: ")
     assert "MCD: mel-cepstral distortion in dB" in text
+    assert "\n\nHeard by embedded. 3 sentences" in text
     share = "The student won back this share of what the untrained window lost: CER 75.0 [50.0, 87.5] %, CE 75.0 %."
     assert text.endswith(f"\n{share}\n")
 
@@ -93,6 +95,7 @@ def test_the_console_shows_the_same_cells(result: TestResult, capsys: pytest.Cap
             words = line.replace("|", " ").split()
             assert words in [shown.split() for shown in printed.splitlines()]
     assert "MCD: mel-cepstral distortion in dB" in printed
+    assert "Test split: spoken, heard by embedded" in printed
 
 
 def test_files_are_read_back(result: TestResult, tmp_path: Path) -> None:
@@ -110,17 +113,18 @@ def test_windows_by_layer_are_read_back(result: TestResult, tmp_path: Path) -> N
     assert "| student | [4, 8] |" in to_markdown(layered)
 
 
-def test_a_table_without_metrics_is_read(result: TestResult, tmp_path: Path) -> None:
-    """As they were written before metrics could be added."""
+def test_an_older_table_is_read(result: TestResult, tmp_path: Path) -> None:
+    """As they were written before metrics could be added, and before the recogniser was named."""
     write_result(result, tmp_path)
     path = tmp_path / "table.json"
     content = json.loads(path.read_text())
-    del content["metrics"]
+    del content["metrics"], content["recogniser"]
     for row in content["rows"]:
         del row["speech"]["metrics"]
     path.write_text(json.dumps(content))
     read = read_result(tmp_path)
     assert read.metrics == ()
+    assert read.recogniser is None
     assert [row.speech.cer for row in read.rows] == [0.1, 0.5, 0.2]
 
 

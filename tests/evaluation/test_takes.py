@@ -74,6 +74,7 @@ def test_seeds_make_takes(lm, examples):
 class Deaf:
     """Hears the same in everything."""
 
+    name = "deaf"
     language = "en"
 
     def transcribe(self, sounds, sample_rate):

@@ -102,6 +102,7 @@ def test_a_number_may_begin_where_another_ends():
 class Parrot:
     """Hears its list of texts."""
 
+    name = "parrot"
     language = "en"
 
     def __init__(self, *texts: str) -> None:

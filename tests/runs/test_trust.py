@@ -105,6 +105,9 @@ ATTEMPTS: dict[str, tuple[str, Any, str]] = {
     "strategy": ("trainer/strategy", "evil.Thing", "'evil.Thing'"),
     "logger": ("trainer/logger", {"class_path": "evil.Thing"}, "'evil.Thing'"),
     "plugins": ("trainer/plugins", ["evil.Thing"], "'evil.Thing'"),
+    "recogniser": ("recogniser", "evil.Thing:weights", "recogniser 'evil.Thing:weights'"),
+    "recogniser-of-a-section": ("table/recogniser", "evil.Thing:weights", "table.recogniser 'evil.Thing:weights'"),
+    "recogniser-interpolated": ("recogniser", "${name}", "recogniser '${name}'"),
     "metrics": ("table/metrics", [{"class_path": "evil.Thing"}], "table.metrics[0]"),
     "subcommand": ("fit", {"data": {"codec": POPEN}}, "subprocess.Popen"),
     "unknown-section": ("optimizer", "evil.Thing", "'evil.Thing'"),
@@ -229,6 +232,14 @@ class Mine(EncodecLM):
 
 def half(teacher, student, terms):
     return (teacher.exp() * (teacher - student)).sum(-1) / 2
+
+
+class Ear:
+    def __init__(self, weights, device, language):
+        self.name, self.language = weights, language
+
+    def transcribe(self, sounds, sample_rate):
+        return [self.name for _ in sounds]
 """
 
 
@@ -275,6 +286,21 @@ def test_ones_own_runs_need_no_flag_and_copies_do(own: list[str], capsys: pytest
     change_checkpoint(run / "checkpoints" / "last.ckpt", loss={"divergence": "my_adapter.other"})
     with pytest.raises(ValueError, match=r"'my_adapter\.other'"):
         wand.load(run)
+
+
+def test_ones_own_recogniser_needs_no_flag_and_that_of_a_copy_does(
+    own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *own, "--recogniser=my_adapter.Ear:words", "--speech.sentences=1"]) == 0
+    assert "spoken, heard by words" in capsys.readouterr().out
+    run = Path("runs/quickstart")
+    table = json.loads((run / "closing" / "table.json").read_text())
+    assert table["recogniser"] == "words"
+    assert {row["speech"]["sentences"] for row in table["rows"]} == {1}
+    assert main(["validate", "--ckpt_path", str(run)]) == 0
+    shutil.copytree(run, "runs/copy")
+    last = refused(["validate", "--ckpt_path", "runs/copy", "--recogniser=null"], capsys)
+    assert "recogniser 'my_adapter.Ear:words'" in last
 
 
 def test_a_fit_that_is_killed_can_be_resumed(own: list[str]) -> None:

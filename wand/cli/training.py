@@ -88,7 +88,8 @@ class WandCLI(LightningCLI):
             type=str | None,
             default=None,
             help="Speech recogniser for the error rates: `embedded` (for the speech of wand.demo), a folder or name "
-            "that transformers opens (openai/whisper-large-v3), or null for none.",
+            "that transformers opens (openai/whisper-large-v3), a class of your own with its weights "
+            "(CLASS_PATH:WEIGHTS), or null for none.",
         )
         parser.add_lightning_class_args(WindowCurriculum, "curriculum")
         parser.add_lightning_class_args(SpeechLogger, "speech")

@@ -74,6 +74,7 @@ class TestResult:
         won_back: What the student has won back, by measure; empty unless teacher, untrained window and student are
             all compared.
         metrics: Metrics that users added.
+        recogniser: Name of the recogniser that heard the speech; None if nothing was spoken.
     """
 
     __test__ = False  # tells pytest that this is not a class of tests
@@ -81,6 +82,7 @@ class TestResult:
     rows: Sequence[Row]
     won_back: Mapping[str, WonBack]
     metrics: Sequence[MetricColumn] = ()
+    recogniser: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
@@ -93,7 +95,8 @@ class TestResult:
             for row in self.rows
         ]
         won_back = {name: asdict(won) for name, won in self.won_back.items()}
-        return {"rows": rows, "won_back": won_back, "metrics": [asdict(metric) for metric in self.metrics]}
+        metrics = [asdict(metric) for metric in self.metrics]
+        return {"recogniser": self.recogniser, "rows": rows, "won_back": won_back, "metrics": metrics}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -107,8 +110,9 @@ class TestResult:
             won_back={
                 name: WonBack(won["share"], _interval(won["interval"])) for name, won in content["won_back"].items()
             },
-            # Older tables have no metrics.
+            # Older tables have neither metrics nor the name of the recogniser.
             metrics=tuple(MetricColumn(**metric) for metric in content.get("metrics", ())),
+            recogniser=content.get("recogniser"),
         )
 
 

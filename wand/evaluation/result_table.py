@@ -72,8 +72,16 @@ def code_columns(result: TestResult) -> list[Column[Row]]:
 
 def tables(result: TestResult) -> list[tuple[str, list[Column[Row]]]]:
     """Title and columns of every table that has something to show."""
-    both = ("Test split: spoken", spoken_columns(result)), ("Test split: codes, cost", code_columns(result))
+    both = (
+        (f"Test split: spoken, heard by {heard_by(result)}", spoken_columns(result)),
+        ("Test split: codes, cost", code_columns(result)),
+    )
     return [(title, columns) for title, columns in both if columns]
+
+
+def heard_by(result: TestResult) -> str:
+    """The name of the recogniser, which older tables do not have."""
+    return result.recogniser or "an unnamed recogniser"
 
 
 def legend(result: TestResult) -> list[str]:
@@ -83,8 +91,8 @@ def legend(result: TestResult) -> list[str]:
     speech = result.rows[0].speech
     if speech is not None:
         lines.append(
-            f"{speech.sentences} sentences in trained voices, {speech.takes} takes. Brackets: 95 % interval from "
-            f"resampled sentences."
+            f"Heard by {heard_by(result)}. {speech.sentences} sentences in trained voices, {speech.takes} takes. "
+            f"Brackets: 95 % interval from resampled sentences."
         )
     return lines + ["; ".join(c.legend for c in columns if c.legend) + "." for _, columns in tables(result)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 from zlib import crc32
 
 import torch.distributed
@@ -24,6 +25,7 @@ from wand.model.sampling import Sampling
 from wand.recognition import Recogniser
 from wand.speech.speaking import sounds_of, stop_rules
 
+T = TypeVar("T")
 # Speech is stopped after PATIENCE times the recorded duration plus GRACE seconds.
 PATIENCE = 1.5
 GRACE = 0.5
@@ -182,7 +184,7 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def spread(examples: Sequence[Example], count: int | None) -> list[Example]:
+def spread(examples: Sequence[T], count: int | None) -> list[T]:
     """Choose `count` examples, evenly spread. None, or a `count` above their number, gives all."""
     if count is None or count >= len(examples):
         return list(examples)

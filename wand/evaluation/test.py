@@ -276,11 +276,13 @@ class ComparisonTest:
         speakers = {take.speaker for own in takes.values() for take in own}
         unseen = frozenset() if self.trained is None else frozenset(speakers - self.trained)
         rows = tuple(replace(row, speech=summarise(takes[row.system.name], unseen)) for row in result.rows)
+        assert self.recogniser is not None
+        heard = replace(result, rows=rows, recogniser=self.recogniser.name)
         if not {"teacher", "untrained", "student"} <= takes.keys():
-            return replace(result, rows=rows)
+            return heard
         won = won_back(takes["teacher"], takes["untrained"], takes["student"], unseen)
         by_ear = {} if won is None else {"cer": WonBack(*won)}
-        return replace(result, rows=rows, won_back={**by_ear, **result.won_back})
+        return replace(heard, won_back={**by_ear, **result.won_back})
 
 
 def won_back_codes(rows: Sequence[Row]) -> dict[str, WonBack]:

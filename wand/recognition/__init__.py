@@ -1,4 +1,4 @@
-"""Speech recognisers: the embedded one, or any model that transformers opens."""
+"""Speech recognisers: the embedded one, any model that transformers opens, or a class of the user."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from wand.recognition.base import Recogniser
 from wand.recognition.embedded import EmbeddedRecogniser
+from wand.recognition.named import class_and_weights, open_named
 from wand.recognition.pretrained import PretrainedRecogniser
 from wand.text.characters import base_language
 
@@ -19,13 +20,16 @@ def open_recogniser(name: str = EMBEDDED, device: str = "cpu", language: str = "
     """Open a recogniser by name. It is cached, because every validation and table uses it.
 
     Args:
-        name: ``embedded`` (for the speech of `wand.demo`), or a folder or name that transformers opens.
-        device: Device of a transformers model; the embedded recogniser runs on the CPU.
+        name: ``embedded`` (for the speech of `wand.demo`), a folder or name that transformers opens, or
+            ``CLASS_PATH:WEIGHTS`` for a class with the interface of `Recogniser` (``my_package.Ear:weights/large``).
+        device: Device of the model; the embedded recogniser runs on the CPU.
         language: Language of the speech (``en``, ``zh``).
 
     Raises:
         ValueError: If the recogniser cannot be opened, or does not know the language.
     """
+    if (named := class_and_weights(name)) is not None:
+        return open_named(*named, device, language)
     if name != EMBEDDED:
         return PretrainedRecogniser(name, device, language=language)
     if base_language(language) != "en":

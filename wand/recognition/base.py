@@ -16,9 +16,11 @@ class Recogniser(Protocol):
     """Transcribes speech.
 
     Attributes:
+        name: Its name in tables.
         language: Language of the speech (``en``, ``zh``). Error rates compare texts by its rules.
     """
 
+    name: str
     language: str
 
     def transcribe(self, sounds: Sequence[Tensor], sample_rate: int) -> list[str]:

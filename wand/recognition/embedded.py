@@ -34,6 +34,7 @@ class EmbeddedRecogniser:
         folder: Folder with ``config.json`` and ``model.safetensors``; the network that comes with wand by default.
     """
 
+    name = "embedded"
     language = "en"
 
     def __init__(self, folder: Path | None = None) -> None:

@@ -57,6 +57,7 @@ class PretrainedRecogniser:
         check_weights(dict(model.named_parameters()), f"recogniser {name}")
         self.sample_rate = int(extractor.sampling_rate)
         self.batch_size = batch_size
+        self.name = name
         self.language = language
         self._options = _language_options(name, getattr(model, "generation_config", None), language) if writes else {}
         # The pipeline's type annotations do not say that it takes lists.

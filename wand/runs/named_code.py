@@ -18,6 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from wand.distillation.divergences import DIVERGENCES
+from wand.recognition.named import class_and_weights
 from wand.registry import BACKBONES, CODEC_CLASSES, CODECS, ENTRY_POINT_GROUPS, PARTS, SOURCES, entry_points_of
 
 PLAIN = (str, bool, int, float, NoneType, PurePath, timedelta)
@@ -153,6 +154,8 @@ def _walk_mapping(value: Mapping[Any, Any], hint: Any, place: str) -> Iterator[N
 def _is_data(text: str, hint: Any, place: str) -> bool:
     if place == "model.loss.divergence":
         return text in DIVERGENCES
+    if place.rpartition(".")[2].removesuffix("+") == "recogniser" and (class_and_weights(text) or "${" in text):
+        return False
     members = _members(hint)
     if all(_is_plain(member) for member in members):
         return True

@@ -1,0 +1,1 @@
+"""How well the voice is understood, at every stage from the original speech to the student."""
