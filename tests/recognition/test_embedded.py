@@ -69,15 +69,19 @@ def test_nothing_is_heard_in_nothing(recogniser):
     assert recogniser.transcribe([], RATE) == []
 
 
-def test_padding_changes_no_probability():
+@pytest.mark.parametrize("phones_after", [0, 1, 2])
+def test_padding_changes_no_probability(phones_after):
     torch.manual_seed(0)
-    network = RecogniserNetwork(RecogniserShape(mels=16, width=16, layers=2)).eval()
+    network = RecogniserNetwork(RecogniserShape(16, 16, 2, phones_after=phones_after)).eval()
     sounds = [torch.randn(4000) * 0.1, torch.randn(9000) * 0.1]
-    together, steps = network(*pad(sounds))
+    together = network(*pad(sounds))
     for row, sound in enumerate(sounds):
-        alone, own = network(*pad([sound]))
-        assert int(own[0]) == int(steps[row])
-        torch.testing.assert_close(alone[0, : int(own[0])], together[row, : int(own[0])], atol=1e-4, rtol=1e-4)
+        alone = network(*pad([sound]))
+        steps = int(alone.steps[0])
+        assert steps == int(together.steps[row])
+        pairs = zip((alone.letters, *alone.phones), (together.letters, *together.phones), strict=True)
+        for own, shared in pairs:
+            torch.testing.assert_close(own[0, :steps], shared[row, :steps], atol=1e-4, rtol=1e-4)
 
 
 def test_greedy_letters_merge_and_drop():
