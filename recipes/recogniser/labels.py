@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,17 +70,15 @@ def _alone(word: str) -> list[str]:
     return [phone for part in phonemes([word])[0].split() for phone in without_stress(part)]
 
 
-def cached_labels(texts: Sequence[str], path: Path, processes: int) -> list[Labels]:
+def cached_labels(texts: Sequence[str], path: Path) -> list[Labels]:
     """The labels of texts. They are written to a file once, one JSON line each.
 
     Args:
         texts: The texts.
         path: The file. It must belong to these texts alone.
-        processes: Number of processes that make them.
     """
     if not path.exists():
-        with get_context("spawn").Pool(processes) as pool:
-            made = pool.map(labels_of, texts, chunksize=64)
+        made = [labels_of(text) for text in texts]
         write_text(path, "".join(json.dumps([label.letters, " ".join(label.phones)]) + "\n" for label in made))
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [Labels(letters, spoken.split()) for letters, spoken in lines]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,7 +40,7 @@ class Speech:
         name = f"{split}-{source.fingerprint}"
         self.source = source
         self.utterances = source.utterances(split)
-        self.labels = cached_labels([u.text for u in self.utterances], folder / f"{name}-labels.jsonl", processes)
+        self.labels = cached_labels([u.text for u in self.utterances], folder / f"{name}-labels.jsonl")
         self.round_trips = {
             condition: RoundTrips(source, self.utterances, condition, folder / f"{name}-{condition}", processes)
             for condition in conditions
@@ -112,20 +114,33 @@ def _append(
     done, end = len(ends) - 1, int(ends[-1])
     index.write_text("".join(f"{e}\n" for e in ends[1:]), encoding="ascii")
     with (
-        get_context("spawn").Pool(processes, _start, (source, condition)) as pool,
+        _mapping(processes, source, condition) as mapped,
         data.open("r+b") as samples,
         index.open("a", encoding="ascii") as places,
         progress(f"round trips ({condition})", len(utterances) - done, "utterances") as counted,
     ):
         samples.truncate(2 * end)
         samples.seek(2 * end)
-        for sound in pool.imap(_make, utterances[done:], chunksize=8):
+        for sound in mapped(utterances[done:]):
             end += len(sound)
             samples.write(sound.tobytes())
             samples.flush()
             places.write(f"{end}\n")
             places.flush()
             counted.advance()
+
+
+@contextmanager
+def _mapping(
+    processes: int, source: SpeechSource, condition: str
+) -> Iterator[Callable[[Sequence[Utterance]], Iterable[np.ndarray]]]:
+    """A function that makes the round trips of utterances, in this process or in several others."""
+    if processes == 1:
+        codec = EncodecCodec()
+        yield partial(map, partial(_make, source, condition, codec))
+        return
+    with get_context("spawn").Pool(processes, _start, (source, condition)) as pool:
+        yield partial(pool.imap, _make_here, chunksize=8)
 
 
 _worker: tuple[SpeechSource, str, EncodecCodec]
@@ -137,8 +152,11 @@ def _start(source: SpeechSource, condition: str) -> None:
     _worker = source, condition, EncodecCodec()
 
 
-def _make(utterance: Utterance) -> np.ndarray:
-    source, condition, codec = _worker
+def _make_here(utterance: Utterance) -> np.ndarray:
+    return _make(*_worker, utterance)
+
+
+def _make(source: SpeechSource, condition: str, codec: EncodecCodec, utterance: Utterance) -> np.ndarray:
     rng = random.Random(f"{utterance.id}/{condition}")
     again = round_trip(source.audio(utterance).clamp(-1, 1), condition, rng, codec)
     return (again.numpy() * 32767).astype(np.int16)
