@@ -10,7 +10,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from recipes.recogniser.labels import Labels, by_word
-from recipes.recogniser.speech import Speech
+from recipes.recogniser.speech import Speech, kind_of
 from wand.console.tables import markdown
 from wand.recognition.network import RecogniserNetwork, greedy_letters, greedy_phones, pad
 
@@ -111,7 +111,7 @@ def evaluate(network: RecogniserNetwork, speech: Speech, known: set[str]) -> dic
 
     Returns:
         Errors of the groups ``all``, ``known words``, ``new words`` (sentences without and with words that are in no
-        training sentence), and every voice, in each condition.
+        training sentence), every kind of sentence and every voice, in each condition.
     """
     found: dict[tuple[str, str], Errors] = {}
     judged = [i for i, label in enumerate(speech.labels) if label.letters and label.phones]
@@ -128,15 +128,21 @@ def evaluate(network: RecogniserNetwork, speech: Speech, known: set[str]) -> dic
 def groups(speech: Speech, index: int, known: set[str]) -> list[str]:
     """The groups of a sentence."""
     trained = known.issuperset(speech.labels[index].letters.split())
-    return ["all", "known words" if trained else "new words", f"voice {speech.utterances[index].speaker}"]
+    utterance = speech.utterances[index]
+    return [
+        "all",
+        "known words" if trained else "new words",
+        f"kind {kind_of(speech.source, utterance)}",
+        f"voice {utterance.speaker}",
+    ]
 
 
 def table(errors: dict[tuple[str, str], Errors], wanted: Callable[[str], bool] = lambda group: True) -> str:
     """Markdown table of error rates in percent, for the groups that are wanted."""
-    head = ["speech", "condition", "CER", "WER", "PER", "CER, new words", "PER, new words"]
+    titles = ["speech", "condition", "CER", "WER", "PER", "CER, new words", "PER, new words"]
     rows = _ordered(key for key in errors if wanted(key[0]))
-    return markdown(head, [[*key, *(str(Count(*count)) for count in astuple(errors[key]))] for key in rows])
+    return markdown(titles, [[*key, *(str(Count(*count)) for count in astuple(errors[key]))] for key in rows])
 
 
 def _ordered(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return sorted(keys, key=lambda key: (key[0].startswith("voice"), key[0]))
+    return sorted(keys, key=lambda key: (key[0].startswith(("kind", "voice")), key[0]))

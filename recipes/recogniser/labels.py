@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
 from recipes.corpus.pronunciation import cmu_phones
-from wand.files.writing import write_text
 from wand.recognition.network import LETTERS
 from wand.text.characters import clean
 from wand.text.english import spell
@@ -68,17 +65,3 @@ def by_word(spoken: Sequence[str], words: Sequence[str]) -> list[list[str]]:
 @cache
 def _alone(word: str) -> list[str]:
     return [phone for part in phonemes([word])[0].split() for phone in without_stress(part)]
-
-
-def cached_labels(texts: Sequence[str], path: Path) -> list[Labels]:
-    """The labels of texts. They are written to a file once, one JSON line each.
-
-    Args:
-        texts: The texts.
-        path: The file. It must belong to these texts alone.
-    """
-    if not path.exists():
-        made = [labels_of(text) for text in texts]
-        write_text(path, "".join(json.dumps([label.letters, " ".join(label.phones)]) + "\n" for label in made))
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Labels(letters, spoken.split()) for letters, spoken in lines]

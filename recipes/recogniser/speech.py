@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recipes.recogniser.labels import cached_labels
+from recipes.corpus.recorded import Recorded
+from recipes.recogniser.labels import Labels, labels_of, spoken_letters, without_stress
 from recipes.recogniser.round_trips import round_trip
 from wand.codecs import EncodecCodec
 from wand.console.progress import progress
+from wand.data.encoding import in_processes
 from wand.data.sources.source import SpeechSource, Utterance
 
 ORIGINAL = "original"
@@ -28,19 +28,19 @@ class Speech:
     Args:
         source: The corpus, at 16 kHz.
         split: Split of the corpus.
-        folder: Folder for labels and round trips. A run that was stopped continues where it was.
+        folder: Folder for the round trips. A run that was stopped continues where it was.
         conditions: Names of the round trips that are made (see `recipes.recogniser.round_trips.round_trip`).
-        processes: Number of processes that make them.
+        processes: Number of processes that make them; 0 makes them in this one.
     """
 
     def __init__(
-        self, source: SpeechSource, split: str, folder: Path, conditions: Sequence[str], processes: int = 1
+        self, source: SpeechSource, split: str, folder: Path, conditions: Sequence[str], processes: int = 0
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{split}-{source.fingerprint}"
         self.source = source
         self.utterances = source.utterances(split)
-        self.labels = cached_labels([u.text for u in self.utterances], folder / f"{name}-labels.jsonl")
+        self.labels = [said(source, utterance) for utterance in self.utterances]
         self.round_trips = {
             condition: RoundTrips(source, self.utterances, condition, folder / f"{name}-{condition}", processes)
             for condition in conditions
@@ -66,6 +66,19 @@ class Speech:
         return self.round_trips[condition][index]
 
 
+def said(source: SpeechSource, utterance: Utterance) -> Labels:
+    """What an utterance says. Recorded speech has the phones that its voice has said; others are those of the text."""
+    if not isinstance(source, Recorded):
+        return labels_of(utterance.text)
+    phones = source.line(utterance.id).phones
+    return Labels(spoken_letters(utterance.text), [p for phone, _ in phones for p in without_stress(phone)])
+
+
+def kind_of(source: SpeechSource, utterance: Utterance) -> str:
+    """The kind of a sentence."""
+    return source.line(utterance.id).kind if isinstance(source, Recorded) else "demo"
+
+
 class RoundTrips:
     """Round trips of utterances, as int16 in one memory-mapped file. They are made when they are missing.
 
@@ -74,7 +87,7 @@ class RoundTrips:
         utterances: The utterances.
         condition: Name of the round trip.
         path: Path of the files, without suffix.
-        processes: Number of processes that make them.
+        processes: Number of processes that make them; 0 makes them in this one.
     """
 
     def __init__(
@@ -114,14 +127,14 @@ def _append(
     done, end = len(ends) - 1, int(ends[-1])
     index.write_text("".join(f"{e}\n" for e in ends[1:]), encoding="ascii")
     with (
-        _mapping(processes, source, condition) as mapped,
+        in_processes(RoundTrip(source, condition), processes) as run,
         data.open("r+b") as samples,
         index.open("a", encoding="ascii") as places,
         progress(f"round trips ({condition})", len(utterances) - done, "utterances") as counted,
     ):
         samples.truncate(2 * end)
         samples.seek(2 * end)
-        for sound in mapped(utterances[done:]):
+        for sound in run(utterances[done:]):
             end += len(sound)
             samples.write(sound.tobytes())
             samples.flush()
@@ -130,33 +143,24 @@ def _append(
             counted.advance()
 
 
-@contextmanager
-def _mapping(
-    processes: int, source: SpeechSource, condition: str
-) -> Iterator[Callable[[Sequence[Utterance]], Iterable[np.ndarray]]]:
-    """A function that makes the round trips of utterances, in this process or in several others."""
-    if processes == 1:
-        codec = EncodecCodec()
-        yield partial(map, partial(_make, source, condition, codec))
-        return
-    with get_context("spawn").Pool(processes, _start, (source, condition)) as pool:
-        yield partial(pool.imap, _make_here, chunksize=8)
+class RoundTrip:
+    """Makes the round trip of an utterance, as int16 samples ``[N]``. Worker processes run it.
 
+    Args:
+        source: The corpus.
+        condition: Name of the round trip.
+    """
 
-_worker: tuple[SpeechSource, str, EncodecCodec]
+    def __init__(self, source: SpeechSource, condition: str) -> None:
+        self._source = source
+        self._condition = condition
 
+    def __call__(self, utterance: Utterance) -> np.ndarray:
+        """The samples after the round trip, the same on every call."""
+        rng = random.Random(f"{utterance.id}/{self._condition}")
+        again = round_trip(self._source.audio(utterance).clamp(-1, 1), self._condition, rng, self._codec)
+        return (again.numpy() * 32767).astype(np.int16)
 
-def _start(source: SpeechSource, condition: str) -> None:
-    global _worker
-    torch.set_num_threads(1)
-    _worker = source, condition, EncodecCodec()
-
-
-def _make_here(utterance: Utterance) -> np.ndarray:
-    return _make(*_worker, utterance)
-
-
-def _make(source: SpeechSource, condition: str, codec: EncodecCodec, utterance: Utterance) -> np.ndarray:
-    rng = random.Random(f"{utterance.id}/{condition}")
-    again = round_trip(source.audio(utterance).clamp(-1, 1), condition, rng, codec)
-    return (again.numpy() * 32767).astype(np.int16)
+    @cached_property
+    def _codec(self) -> EncodecCodec:
+        return EncodecCodec()

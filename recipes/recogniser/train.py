@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from recipes.corpus.recorded import Recorded
 from recipes.recogniser.augmentation import Augmentation
 from recipes.recogniser.batches import Batches
 from recipes.recogniser.card import write_card
@@ -29,6 +30,8 @@ TEST_CONDITIONS = ("codec", "opus")
 
 def open_corpus(arguments: argparse.Namespace) -> SpeechSource:
     """The corpus of the command line."""
+    if arguments.corpus:
+        return Recorded(arguments.corpus)
     return EspeakCorpus(arguments.hours, arguments.seed, arguments.sentences, arguments.sentences)
 
 
@@ -91,8 +94,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--out", type=Path, default=Path("runs/recogniser"), help="folder of the run")
-    result.add_argument("--hours", type=float, default=4.0, help="hours of training speech")
-    result.add_argument("--sentences", type=int, default=256, help="sentences of the validation and the test split")
+    result.add_argument("--corpus", type=Path, help="folder of recipes.corpus.speak; without it, wand.demo speaks")
+    result.add_argument("--hours", type=float, default=4.0, help="hours of training speech of wand.demo")
+    result.add_argument("--sentences", type=int, default=256, help="validation and test sentences of wand.demo")
     result.add_argument("--minutes", type=float, default=170.0, help="longest time of this session")
     result.add_argument("--steps", type=int, default=10**9, help="step at which this session ends at the latest")
     result.add_argument("--decay", type=int, default=0, help="begin the final decay now, with so many steps")
@@ -104,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, default=0, help="seed of corpus, weights and batches")
     result.add_argument("--threads", type=int, default=1, help="CPU threads")
     result.add_argument("--bf16", action="store_true", help="compute in bfloat16, for CPUs that know it")
-    result.add_argument("--processes", type=int, default=1, help="processes that make round trips")
+    result.add_argument("--processes", type=int, default=0, help="processes that make round trips; 0: this one")
     return result
 
 

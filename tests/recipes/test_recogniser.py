@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 import torch
 from rapidfuzz.distance import Levenshtein
 
+from recipes.corpus.recorded import Recorded
 from recipes.recogniser.augmentation import Augmentation, augmented, below, faster, masked, warped
 from recipes.recogniser.batches import Batches, parts
-from recipes.recogniser.evaluation import Errors, wrong_by_part
+from recipes.recogniser.evaluation import Errors, evaluate, known_words, wrong_by_part
 from recipes.recogniser.labels import Labels, by_word, labels_of
 from recipes.recogniser.round_trips import SHARES, faulty_codec, mu_law, round_trip
-from recipes.recogniser.speech import RoundTrips, Speech
+from recipes.recogniser.speech import RoundTrips, Speech, kind_of, said
 from recipes.recogniser.train import parser, train
 from recipes.recogniser.training import Clock, Training
 from wand.codecs import EncodecCodec
@@ -56,6 +58,18 @@ def test_every_phone_of_the_corpus_has_a_symbol(speech):
     said = {phone for label in speech.labels for phone in label.phones}
     assert len(said) > 30
     assert said <= set(PHONES)
+
+
+def test_recorded_speech_has_the_phones_that_its_voice_said(tmp_path):
+    line = {"id": "train-kind-0-0", "text": "The 3.", "speaker": "anna", "kind": "numbers", "start": 0, "length": 9}
+    phones = [["ð", 0.0], ["iː", 0.1], ["", 0.2], ["θ", 0.3], ["ɹ", 0.4], ["iː", 0.5]]
+    (tmp_path / "train-00000.jsonl").write_text(json.dumps({**line, "phones": phones}) + "\n", encoding="utf-8")
+    np.save(tmp_path / "train-00000.npy", np.arange(9, dtype=np.int16))
+    source = Recorded(tmp_path)
+    (utterance,) = source.utterances("train")
+    assert said(source, utterance) == Labels("the three", ["dh", "iy", "th", "r", "iy"])
+    assert kind_of(source, utterance) == "numbers"
+    assert said(CORPUS, utterance) == Labels("the three", ["dh", "ah", "th", "r", "iy"])
 
 
 def test_phones_belong_to_their_words_also_where_words_are_said_together():
@@ -110,7 +124,7 @@ def test_round_trips_that_were_stopped_continue(speech, tmp_path):
     data, index = tmp_path / "part.i16", tmp_path / "part.ends"
     data.write_bytes(whole.data[: whole.ends[2] + 77].tobytes())
     index.write_text(f"{whole.ends[1]}\n{whole.ends[2]}\n{whole.ends[3]}")  # the third was not written as a whole
-    again = RoundTrips(CORPUS, speech.utterances, "mu-law", tmp_path / "part", 1)
+    again = RoundTrips(CORPUS, speech.utterances, "mu-law", tmp_path / "part", 0)
     assert np.array_equal(again.data, whole.data)
     assert np.array_equal(again.ends, whole.ends)
     lengths = [len(CORPUS.audio(utterance)) for utterance in speech.utterances]
@@ -248,6 +262,20 @@ def test_error_rates_of_known_and_new_words():
         "new_phones": (1, 4),
     }
     assert [str(count) for count in vars(errors).values()] == ["25.00", "100.00", "16.67", "25.00", "25.00"]
+
+
+def test_every_sentence_is_in_its_groups(speech):
+    network = Training(Batches(speech, 12, 0.4, Augmentation(), 5), 1e-2, TINY).network.eval()
+    trained = known_words(speech) - {"the"}
+    errors = evaluate(network, speech, trained)
+    letters = {group: errors[group, "mu-law"].letters.said for group, _ in errors}
+    assert letters["all"] == sum(len(label.letters) for label in speech.labels)
+    assert letters["all"] == letters["kind demo"] == letters["new words"] + letters.get("known words", 0)
+    assert letters["all"] == sum(count for group, count in letters.items() if group.startswith("voice"))
+    thes = sum(label.letters.split().count("the") for label in speech.labels)
+    assert 3 * thes <= errors["all", "original"].new_letters.said <= 4 * thes
+    phones = sum(len(label.phones) for label in speech.labels)
+    assert errors["all", "original"].phones.said == phones
 
 
 def test_the_recipe_trains_decays_and_writes_its_card(tmp_path, capsys):

@@ -32,8 +32,8 @@ from wand.recognition.network import (
     pad,
 )
 
-# Sounds with about this total duration, in seconds, form one batch.
-BATCH_SECONDS = 120
+# Sounds with about this total duration, in seconds, form one batch. Larger batches are slower: they leave the cache.
+BATCH_SECONDS = 30
 
 
 class EmbeddedRecogniser:
