@@ -26,7 +26,7 @@ from wand.recognition.network import (
 )
 
 SHAPE = RecogniserShape(mels=64, width=288, layers=12, kernel=9, phones_after=6)
-WARMUP = 1000
+WARMUP = 500
 # Weights of the losses: letters, phones inside the trunk, phones at its end.
 WEIGHTS = (1.0, 0.5, 0.5)
 LARGEST_NORM = 1.0

@@ -232,7 +232,7 @@ def test_a_resumed_training_equals_one_that_was_not_stopped(batches, tmp_path):
 
 
 def test_the_rate_rises_stays_and_falls():
-    assert Clock(step=0).learning_rate(1.0) == pytest.approx(0.001)
+    assert Clock(step=0).learning_rate(1.0) == pytest.approx(1 / 500)
     assert Clock(step=10**6).learning_rate(1.0) == 1.0
     assert Clock(step=5050, decay_from=5000, decay=100).learning_rate(1.0) == pytest.approx(0.5)
     assert Clock(step=5100, decay_from=5000, decay=100).ended

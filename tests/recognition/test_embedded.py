@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from rapidfuzz.distance import Levenshtein
@@ -10,12 +12,16 @@ from wand.codecs import EncodecCodec
 from wand.demo.corpus import EspeakCorpus
 from wand.files.audio import resample
 from wand.recognition import EmbeddedRecogniser, open_recogniser
+from wand.recognition.embedded import save_network
 from wand.recognition.network import (
     BLANK,
     LETTERS,
+    PHONE_BLANK,
+    PHONES,
     RecogniserNetwork,
     RecogniserShape,
     greedy_letters,
+    greedy_phones,
     mel_filters,
     pad,
 )
@@ -88,6 +94,53 @@ def test_greedy_letters_merge_and_drop():
     path = [LETTERS.index("a"), LETTERS.index("a"), BLANK, LETTERS.index("a"), 0, 0, LETTERS.index("b"), 3]
     scores = torch.nn.functional.one_hot(torch.tensor(path), BLANK + 1).float()[None]
     assert greedy_letters(scores, torch.tensor([7])) == ["aa b"]
+
+
+def test_greedy_phones_merge_and_drop():
+    path = [PHONES.index("ae"), PHONES.index("ae"), PHONE_BLANK, PHONES.index("t"), PHONES.index("t"), 0]
+    scores = torch.nn.functional.one_hot(torch.tensor(path), PHONE_BLANK + 1).float()[None]
+    assert greedy_phones(scores, torch.tensor([5])) == [["ae", "t"]]
+
+
+def test_a_network_with_phones_survives_its_folder(tmp_path, spoken):
+    torch.manual_seed(0)
+    network = RecogniserNetwork(RecogniserShape(mels=16, width=16, layers=2, phones_after=1)).eval()
+    with torch.no_grad():
+        network.phone_head.bias.view(2, -1)[:, PHONES.index("ae")] += 9
+    save_network(network, tmp_path)
+    sounds = [sound for _, sound in spoken[:2]]
+    recogniser = EmbeddedRecogniser(tmp_path)
+    assert recogniser.phones([*sounds, torch.zeros(RATE)], RATE) == [["ae"], ["ae"], []]
+    assert len(recogniser.transcribe(sounds, RATE)) == 2
+
+
+def test_the_blocks_after_the_phones_see_them():
+    torch.manual_seed(0)
+    network = RecogniserNetwork(RecogniserShape(mels=16, width=16, layers=2, phones_after=1)).eval()
+    batch = pad([torch.randn(4000) * 0.1])
+    before = network(*batch)
+    with torch.no_grad():
+        network.echo.bias += 1
+    after = network(*batch)
+    assert torch.equal(before.phones[0], after.phones[0])
+    assert not torch.allclose(before.phones[1], after.phones[1])
+    assert not torch.allclose(before.letters, after.letters)
+
+
+def test_a_network_of_letters_has_no_phones(recogniser):
+    assert recogniser.network.shape.phones_after == 0
+    with pytest.raises(ValueError, match="knows letters only"):
+        recogniser.phones([torch.randn(RATE)], RATE)
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    save_network(RecogniserNetwork(RecogniserShape(mels=16, width=16, layers=2, phones_after=1)), tmp_path)
+    config = tmp_path / "config.json"
+    shape = json.loads(config.read_text())
+    for changed in ({"phones_after": 0}, {"phones_after": 3}, {"layers": 1}, {"heads": 2}):
+        config.write_text(json.dumps(shape | changed))
+        with pytest.raises(ValueError, match="no recogniser can be read"):
+            EmbeddedRecogniser(tmp_path)
 
 
 def test_mel_filters_cover_every_band():
