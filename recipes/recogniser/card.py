@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 from recipes.recogniser.evaluation import Errors, table
-from recipes.recogniser.round_trips import FAULTS, SHARES
+from recipes.recogniser.round_trips import BURIED_DB, FAULTS, SHARES
 from recipes.recogniser.training import Training
 from wand.files.writing import write_text
 from wand.recognition.embedded import load_network
+from wand.recognition.network import SAMPLE_RATE
 
 
 def write_card(
@@ -32,13 +33,13 @@ def write_card(
         parameters=sum(p.numel() for p in load_network(folder).parameters()) / 1e6,
         size=(folder / "model.safetensors").stat().st_size / 1e6,
         utterances=len(speech),
-        hours=speech.samples.sum() / 16_000 / 3600,
+        hours=speech.samples.sum() / SAMPLE_RATE / 3600,
         voices=", ".join(voices),
         coded=100 * training.batches.coded_share,
         codecs=", ".join(f"{name} {100 * share:.0f} %" for name, share in SHARES.items()),
         faults=100 * FAULTS,
+        buried=BURIED_DB,
         kind=kind,
-        slow=min(kind.speeds),
         clock=clock,
         heard=clock.heard / 3600,
         minutes=clock.seconds / 60,

@@ -39,8 +39,12 @@ def spoken_letters(text: str) -> str:
 
 
 def without_stress(ipa: str) -> list[str]:
-    """The phones of one word of espeak-ng's IPA, without stress: ``hɐlˈoʊ`` is ``hh ah l ow``."""
-    return [phone.rstrip("012") for phone in cmu_phones(ipa)]
+    """The phones of one word of espeak-ng's IPA, without stress: ``hɐlˈoʊ`` is ``hh ah l ow``.
+
+    flite's schwa is the unstressed ``ah`` of the dictionary.
+    """
+    phones = [phone.rstrip("012") for phone in cmu_phones(ipa)]
+    return ["ah" if phone == "ax" else phone for phone in phones]
 
 
 def by_word(spoken: Sequence[str], words: Sequence[str]) -> list[list[str]]:

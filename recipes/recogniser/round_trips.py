@@ -20,6 +20,8 @@ SHARES = {"codec": 0.5, "opus": 0.15, "mu-law": 0.15, "vorbis": 0.1, "mp3": 0.1}
 # One, or the two last, codebooks are left out in half of the trips through the codec, and codes are replaced in half.
 FAULTS = 0.06
 TELEPHONE_RATE = 8000
+# Level of the noise above the speech that nobody can understand.
+BURIED_DB = 10.0
 # Settings of libsndfile's `compression_level`: at 16 kHz, Opus has 8 to 32 kbit/s, Vorbis 29 to 35, MP3 about 35.
 LEVELS = {"opus": (0.9, 1.0), "vorbis": (0.9, 1.0), "mp3": (0.9, 0.99)}
 FORMATS = {"opus": ("OGG", "OPUS"), "vorbis": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
@@ -31,7 +33,7 @@ def round_trip(audio: Tensor, name: str, rng: random.Random, codec: EncodecCodec
     Args:
         audio: Float32 ``[N]`` at 16 kHz.
         name: ``mixed`` (any of the others, with faults), ``codec`` (all codebooks, no faults), ``opus``, ``vorbis``,
-            ``mp3`` or ``mu-law``.
+            ``mp3``, ``mu-law``, or ``buried``: no codec, but speech under a louder noise, which nobody understands.
         rng: Draws the codec, the bit rate and the faults.
         codec: The neural codec.
     """
@@ -41,6 +43,8 @@ def round_trip(audio: Tensor, name: str, rng: random.Random, codec: EncodecCodec
             return faulty_codec(audio, rng, codec)
     if name == "codec":
         return coded(audio, codec, lambda codes: codes)
+    if name == "buried":
+        return buried(audio, rng)
     if name == "mu-law":
         return mu_law(audio)
     return compressed(audio, *FORMATS[name], level=rng.uniform(*LEVELS[name]))
@@ -64,6 +68,13 @@ def faulty_codec(audio: Tensor, rng: random.Random, codec: EncodecCodec) -> Tens
         return torch.where(torch.rand(codes.shape, generator=generator) < share, others, codes)
 
     return coded(audio, codec, change)
+
+
+def buried(audio: Tensor, rng: random.Random) -> Tensor:
+    """Speech under white noise that is louder. A recogniser that still hears its words has guessed them."""
+    noise = torch.randn(len(audio), generator=torch.Generator().manual_seed(rng.randrange(2**31)))
+    sound = audio + noise * audio.std() * 10 ** (BURIED_DB / 20)
+    return sound / sound.abs().max().clamp(min=1)
 
 
 def mu_law(audio: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from wand.recognition.embedded import load_network, save_network
 
 CODED_SHARE = 0.4
 TRAINING_CONDITIONS = ("mixed",)
-TEST_CONDITIONS = ("codec", "opus")
+TEST_CONDITIONS = ("codec", "opus", "buried")
 
 
 def open_corpus(arguments: argparse.Namespace) -> SpeechSource:

@@ -91,6 +91,14 @@ def test_round_trips_keep_length_and_speech(name):
     assert set(SHARES) == {"codec", "opus", "vorbis", "mp3", "mu-law"}
 
 
+def test_buried_speech_lies_under_the_noise():
+    audio = CORPUS.audio(CORPUS.utterances("validation")[0])
+    sound = round_trip(audio, "buried", random.Random(3), EncodecCodec())
+    scale = float((sound @ audio) / (audio @ audio))
+    assert 20 * torch.log10((sound / scale - audio).std() / audio.std()) == pytest.approx(10, abs=0.3)
+    assert sound.abs().max() <= 1
+
+
 def test_mu_law_has_256_steps_and_the_band_of_a_telephone():
     times = torch.arange(16_000) / 16_000
     low, high = (0.3 * torch.sin(2 * np.pi * hertz * times) for hertz in (440, 6000))
