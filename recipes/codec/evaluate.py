@@ -12,9 +12,7 @@ from torch import Tensor
 from transformers import EncodecModel
 
 from recipes.codec.losses import FLOOR, SpectralLoss
-from wand.data.sources.source import Utterance
-from wand.demo.corpus import UNSEEN_VOICE, VOICES, EspeakCorpus
-from wand.text.espeak import espeak_version
+from recipes.codec.speech import SAMPLE_RATE, Speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +44,29 @@ def load(folder: Path) -> EncodecModel:
 
 
 @torch.no_grad()
-def evaluate(codec: EncodecModel, corpus: EspeakCorpus, utterances: list[Utterance]) -> Scores:
+def evaluate(codec: EncodecModel, speech: Speech, lines: list[dict[str, Any]]) -> Scores:
     """Send utterances through the codec and back.
 
     Args:
         codec: The codec, float32.
-        corpus: The corpus of the utterances.
-        utterances: The utterances.
+        speech: The spoken corpus.
+        lines: Lines of its index.
     """
-    criterion = SpectralLoss(corpus.sample_rate)
+    criterion = SpectralLoss(SAMPLE_RATE)
     filters = criterion.get_buffer("mel_1024")
     intelligibility, distances, codes = [], [], []
-    for utterance in utterances:
-        audio = corpus.audio(utterance)
+    for line in lines:
+        audio = speech.sound(line)
         # The type annotations of transformers do not cover these return values.
         encoded: Any = codec.encode(audio[None, None])
         decoded: Any = codec.decode(encoded.audio_codes, encoded.audio_scales)
         output = decoded.audio_values[0, 0, : len(audio)]
         codes.append(encoded.audio_codes[0, 0])
-        intelligibility.append(stoi(audio.numpy(), output.numpy(), corpus.sample_rate))
+        intelligibility.append(stoi(audio.numpy(), output.numpy(), SAMPLE_RATE))
         wanted, found = ((criterion.magnitude(x[None], 1024) @ filters + FLOOR).log() for x in (audio, output))
         distances.append(float((wanted - found).abs().mean()))
     return Scores(
-        count=len(utterances),
+        count=len(lines),
         stoi=float(np.mean(intelligibility)),
         worst_stoi=float(np.min(intelligibility)),
         mel_distance=float(np.mean(distances)),
@@ -77,44 +75,30 @@ def evaluate(codec: EncodecModel, corpus: EspeakCorpus, utterances: list[Utteran
 
 
 def write_card(
-    folder: Path,
-    codec: EncodecModel,
-    seen: Scores,
-    unseen: Scores,
-    arguments: argparse.Namespace,
-    seconds: float,
+    folder: Path, codec: EncodecModel, scores: Scores, arguments: argparse.Namespace, seconds: float
 ) -> None:
     """Write the card next to the weights.
 
     Args:
         folder: Folder of the weights.
         codec: The codec that was evaluated.
-        seen: Scores on validation sentences in voices of the training split.
-        unseen: Scores on test sentences in the voice that was not trained on.
+        scores: Scores on validation sentences.
         arguments: Arguments of the training.
         seconds: Training time.
     """
-    options = [f"--{name.replace('_', '-')} {value}" for name, value in vars(arguments).items() if name != "out"]
-    rows = "".join(
-        f"| {title} | {scores.stoi:.3f} | {scores.worst_stoi:.3f} | {scores.mel_distance:.3f} | "
-        f"{', '.join(f'{value:.0f}' for value in scores.perplexities)} |\n"
-        for title, scores in (("validation, seen voices", seen), ("test, unseen voice", unseen))
-    )
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in vars(arguments).items()]
+    perplexities = ", ".join(f"{value:.0f}" for value in scores.perplexities)
     template = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     text = template.format(
         parameters=sum(parameter.numel() for parameter in codec.parameters()) / 1e6,
         steps=arguments.steps,
         minutes=seconds / 60,
         threads=arguments.threads,
-        hours=arguments.hours,
-        voices=", ".join(voice.name for voice in VOICES),
-        unseen=UNSEEN_VOICE.name,
-        espeak=espeak_version(),
         seed=arguments.seed,
         envelope_from=arguments.envelope_from,
-        seen_count=seen.count,
-        unseen_count=unseen.count,
-        rows=rows,
-        options="\n".join(options),
+        discriminator_from=arguments.discriminator_from,
+        count=scores.count,
+        row=f"{scores.stoi:.3f} | {scores.worst_stoi:.3f} | {scores.mel_distance:.3f} | {perplexities}",
+        options="\n".join(option for option in options if not option.startswith(("--out", "--speech"))),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -69,7 +69,7 @@ def _update(book: Codebook, residual: Tensor, indices: Tensor, generator: torch.
     book.embed.copy_(book.embed_avg / book.cluster_size[:, None])
 
 
-def quantize(quantizer: Quantizer, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def quantize(quantizer: Quantizer, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Quantise with a straight-through gradient and move the codebooks towards the latents.
 
     Args:
@@ -78,11 +78,11 @@ def quantize(quantizer: Quantizer, latents: Tensor, generator: torch.Generator) 
         generator: Random number generator for the reset of dead codes.
 
     Returns:
-        The quantised latents `[B, D, T]` and the commitment loss.
+        The quantised latents `[B, D, T]`, the part of the first codebook `[B, D, T]`, and the commitment loss.
     """
     batch, width, frames = latents.shape
     residual = latents.transpose(1, 2).reshape(-1, width)
-    quantized = torch.zeros_like(residual)
+    parts = []
     commitment = residual.new_zeros(())
     for book in codebooks(quantizer):
         with torch.no_grad():
@@ -90,7 +90,7 @@ def quantize(quantizer: Quantizer, latents: Tensor, generator: torch.Generator) 
             chosen = nn.functional.embedding(indices, book.embed)
         commitment = commitment + nn.functional.mse_loss(residual, chosen)
         _update(book, residual.detach(), indices, generator)
-        quantized = quantized + chosen
+        parts.append(chosen.view(batch, frames, width).transpose(1, 2))
         residual = residual - chosen
-    quantized = quantized.view(batch, frames, width).transpose(1, 2)
-    return latents + (quantized - latents).detach(), commitment
+    quantized, first = (latents + (part - latents).detach() for part in (sum(parts, parts[0].new_zeros(())), parts[0]))
+    return quantized, first, commitment
