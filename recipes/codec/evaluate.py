@@ -1,6 +1,7 @@
 """Measures the quality of a codec (STOI, mel distance, use of the codebooks) and writes its card."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import EncodecModel
 
 from recipes.codec.losses import FLOOR, SpectralLoss
-from recipes.codec.speech import SAMPLE_RATE, Speech
+from recipes.codec.speech import SAMPLE_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +45,17 @@ def load(folder: Path) -> EncodecModel:
 
 
 @torch.no_grad()
-def evaluate(codec: EncodecModel, speech: Speech, lines: list[dict[str, Any]]) -> Scores:
+def evaluate(codec: EncodecModel, sounds: Sequence[Tensor]) -> Scores:
     """Send utterances through the codec and back.
 
     Args:
         codec: The codec, float32.
-        speech: The spoken corpus.
-        lines: Lines of its index.
+        sounds: Spoken sentences, ``[N]`` at 16 kHz.
     """
     criterion = SpectralLoss(SAMPLE_RATE)
     filters = criterion.get_buffer("mel_1024")
     intelligibility, distances, codes = [], [], []
-    for line in lines:
-        audio = speech.sound(line)
+    for audio in sounds:
         # The type annotations of transformers do not cover these return values.
         encoded: Any = codec.encode(audio[None, None])
         decoded: Any = codec.decode(encoded.audio_codes, encoded.audio_scales)
@@ -66,7 +65,7 @@ def evaluate(codec: EncodecModel, speech: Speech, lines: list[dict[str, Any]]) -
         wanted, found = ((criterion.magnitude(x[None], 1024) @ filters + FLOOR).log() for x in (audio, output))
         distances.append(float((wanted - found).abs().mean()))
     return Scores(
-        count=len(lines),
+        count=len(sounds),
         stoi=float(np.mean(intelligibility)),
         worst_stoi=float(np.min(intelligibility)),
         mel_distance=float(np.mean(distances)),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from recipes.corpus.recorded import Recorded
 
 SAMPLE_RATE = 16_000
 HOP = 320
@@ -35,32 +35,29 @@ class Batch:
 
 
 class Speech:
-    """The spoken corpus of `recipes.corpus.speak`, as one long sound.
+    """Spoken sentences one after another, from which segments are cut.
 
     Args:
-        path: Path of the corpus without its ending: ``speech`` for ``speech.npy`` and ``speech.jsonl``.
-        held_out: Number of utterances at the end that are for validation.
+        folder: Folder of `recipes.corpus.speak`.
+        validation: Number of validation sentences to use.
     """
 
-    def __init__(self, path: Path, held_out: int) -> None:
-        lines = [json.loads(line) for line in path.with_suffix(".jsonl").open(encoding="utf-8")]
-        self._whole = np.load(path.with_suffix(".npy"), mmap_mode="r")
-        self.validation = lines[-held_out:]
-        self.audio = self._whole[: self.validation[0]["start"]]
-        lines = lines[:-held_out]
-        counts = Counter(phone.translate(MARKS) for line in lines for phone, _ in line["phones"])
+    def __init__(self, folder: Path, validation: int) -> None:
+        corpus = Recorded(folder)
+        self.validation = [corpus.audio(utterance) for utterance in corpus.utterances("validation")[:validation]]
+        lines = list(corpus.lines["train"].values())
+        parts = sorted({line.part for line in lines})
+        self._sounds = {part: np.load(part, mmap_mode="r") for part in parts}
+        self._phones = {part: np.full(len(self._sounds[part]) // HOP + 1, PHONES - 1, np.uint8) for part in parts}
+        self._parts = parts
+        self._frames = torch.tensor([len(self._sounds[part]) // HOP for part in parts])
+        counts = Counter(phone.translate(MARKS) for line in lines for phone, _ in line.phones)
         index = {phone: i for i, (phone, _) in enumerate(counts.most_common(PHONES - 1))}
-        self.phones = np.full(len(self.audio) // HOP + 1, PHONES - 1, dtype=np.uint8)
         for line in lines:
-            ends = [begin for _, begin in line["phones"][1:]] + [line["length"] / SAMPLE_RATE]
-            for (phone, begin), end in zip(line["phones"], ends, strict=True):
-                first, last = ((line["start"] + round(time * SAMPLE_RATE)) // HOP for time in (begin, end))
-                self.phones[first:last] = index.get(phone.translate(MARKS), PHONES - 1)
-
-    def sound(self, line: dict[str, Any]) -> Tensor:
-        """The audio of one line of the index: float32 ``[N]``."""
-        samples = self._whole[line["start"] : line["start"] + line["length"]]
-        return torch.from_numpy(samples.astype(np.float32) / 32767.0)
+            ends = [begin for _, begin in line.phones[1:]] + [line.length / SAMPLE_RATE]
+            for (phone, begin), end in zip(line.phones, ends, strict=True):
+                first, last = ((line.start + round(time * SAMPLE_RATE)) // HOP for time in (begin, end))
+                self._phones[line.part][first:last] = index.get(phone.translate(MARKS), PHONES - 1)
 
     def batch_at(self, step: int, size: int, seconds: float, seed: int) -> Batch:
         """The batch of a step. It depends only on seed and step, so a resumed run gets the same batches.
@@ -73,10 +70,12 @@ class Speech:
         """
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         frames = int(seconds * SAMPLE_RATE) // HOP
-        starts = torch.randint(len(self.audio) // HOP - frames, (size,), generator=generator).tolist()
-        pieces = np.stack([self.audio[start * HOP : (start + frames) * HOP] for start in starts])
+        chosen = torch.multinomial(self._frames.double(), size, replacement=True, generator=generator)
+        starts = (torch.rand(size, generator=generator) * (self._frames[chosen] - frames)).long()
+        places = [(self._parts[part], start) for part, start in zip(chosen.tolist(), starts.tolist(), strict=True)]
+        pieces = np.stack([self._sounds[part][start * HOP : (start + frames) * HOP] for part, start in places])
+        phones = np.stack([self._phones[part][start : start + frames] for part, start in places])
         gains = 10.0 ** (torch.empty(size, 1).uniform_(-8.0, 4.0, generator=generator) / 20.0)
         noise = torch.randn(pieces.shape, generator=generator) * DITHER
-        audio = (torch.from_numpy(pieces).float() / 32767.0 * gains + noise).clamp(-1, 1)
-        phones = np.stack([self.phones[start : start + frames] for start in starts])
+        audio = (torch.from_numpy(pieces).float() / 32768.0 * gains + noise).clamp(-1, 1)
         return Batch(audio[:, None], torch.from_numpy(phones).long())

@@ -186,9 +186,9 @@ def train(arguments: argparse.Namespace) -> None:
             spent = time.monotonic() - began
             save({"parts": parts.state(), "step": done, "seconds": spent}, parts.codec, out)
             if arguments.warm_steps < done < arguments.steps:
-                scores = evaluate(load(out / "export"), speech, speech.validation[:12])
+                scores = evaluate(load(out / "export"), speech.validation[:12])
                 tqdm.write(f"step {done}, {spent / 60:.0f} min, {figures}: {scores}")
-    scores = evaluate(load(out / "export"), speech, speech.validation)
+    scores = evaluate(load(out / "export"), speech.validation)
     write_card(out / "export", load(out / "export"), scores, arguments, spent)
     print(f"validation: {scores}")
 
@@ -199,7 +199,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train the tiny codec that wand embeds. A run that was stopped continues when started again.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    result.add_argument("--speech", type=Path, required=True, help="spoken corpus of recipes.corpus.speak")
+    result.add_argument("--speech", type=Path, required=True, help="folder of recipes.corpus.speak")
     result.add_argument("--out", type=Path, required=True, help="folder for checkpoint and export/")
     result.add_argument("--steps", type=int, default=10_000, help="total number of optimiser steps")
     result.add_argument("--batch", type=int, default=8, help="number of segments in a batch")
@@ -211,7 +211,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--discriminator-from", type=int, default=5000, help="first step with the discriminator")
     result.add_argument("--warm-steps", type=int, default=500, help="number of steps before the quantiser is used")
     result.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
-    result.add_argument("--sentences", type=int, default=48, help="utterances at the end that are for validation")
+    result.add_argument("--sentences", type=int, default=48, help="validation sentences of the evaluation")
     result.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
     result.add_argument("--threads", type=int, default=2, help="CPU threads")
     return result
