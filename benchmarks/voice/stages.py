@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.voice.sentences import Line
-from recipes.corpus import voices as corpus_voices
+from recipes.corpus.voices import VOICES as CORPUS_VOICES
 from wand.attention import AttentionWindow, Windows
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs import Codec, EncodecCodec
@@ -70,7 +70,7 @@ class Asked:
 
 def known_voices() -> dict[str, Any]:
     """The voices of `recipes.corpus` and of `wand.demo`, by name."""
-    return {**getattr(corpus_voices, "VOICES", {}), **{voice.name: voice for voice in VOICES}}
+    return {**CORPUS_VOICES, **{voice.name: voice for voice in VOICES}}
 
 
 def speak(text: str, name: str) -> Tensor:
