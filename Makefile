@@ -6,28 +6,34 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-integrations install clean
+.PHONY: quickstart test test-integrations install develop clean
 
 quickstart: install
 	$(BIN)/wand fit --config quickstart
 
-test: install
+# Tests of one file run in one process, because they share what is slow to make.
+test: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-test-integrations: install
+test-integrations: develop
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear]"
 	$(BIN)/pytest -m integration
 
 install: $(VENV)/.installed
+develop: $(VENV)/.developed
 
 # torch comes first and by exact version: a range would fetch a build with gigabytes of CUDA on machines without a GPU.
-# encodec comes without its dependencies: torchaudio must not be installed (see pyproject.toml).
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo]"
+	touch $@
+
+# encodec comes without its dependencies: torchaudio must not be installed (see pyproject.toml).
+$(VENV)/.developed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,encodec]"
 	$(BIN)/python -m pip install --no-deps encodec==0.1.1 --quiet --constraint constraints.txt
 	touch $@
