@@ -1,11 +1,13 @@
 # Two commands for a fresh machine with Python 3.11+, make and git:
 #   make quickstart   adapt the embedded voice to windowed attention
 #   make test         lint, types, tests
+# With programs and weights that are not installed by default (tests say what is missing):
+#   make test-integrations
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test install clean
+.PHONY: quickstart test test-integrations install clean
 
 quickstart: install
 	$(BIN)/wand fit --config quickstart
@@ -15,6 +17,9 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-integrations: install
+	$(BIN)/pytest -m integration -rs
 
 install: $(VENV)/.installed
 
