@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from recipes.corpus.forbidden import Forbidden, read_sentences, spelled, spoken_words
-from recipes.corpus.sources import SEEN, SHARES, UNSEEN, seen_stream, stream, unseen_stream
+from recipes.corpus.sources import SEEN, SHARES, UNSEEN, always_trained, seen_stream, stream, unseen_stream
 from recipes.corpus.voices import UNSEEN_VOICE, VOICES, CorpusVoice, Spoken
 from wand.checks import check_number, check_whole_number
 from wand.data.sources.source import SPLITS, Utterance
@@ -151,7 +151,7 @@ class OpenCorpus:
         turns = Turns(list(self.voices))
         trained = {word for utterance in self.utterances("train") for word in spoken_words(utterance.text)}
         sentences = {
-            SEEN: seen_stream(self.seed, self.forbidden, trained),
+            SEEN: seen_stream(self.seed, self.forbidden, trained | always_trained()),
             UNSEEN: unseen_stream(self.seed, self.forbidden),
         }
         for i in range(self.test_sentences + max(1, self.test_sentences // 4)):

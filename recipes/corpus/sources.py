@@ -78,7 +78,7 @@ def seen_stream(seed: int, forbidden: Forbidden, trained: Collection[str]) -> It
     Args:
         seed: Seed of the draws.
         forbidden: Test sentences of other lists, which are left out.
-        trained: The words of the training sentences.
+        trained: The words of the training sentences and of the frames.
     """
     streams = [stream(kind, "test", seed, forbidden) for kind in GENERATED]
     while True:

@@ -12,7 +12,7 @@ import pytest
 from recipes.corpus.corpus import OpenCorpus, kind_of, seconds_of
 from recipes.corpus.forbidden import Forbidden, spoken_words
 from recipes.corpus.natural import sentences
-from recipes.corpus.sources import GENERATED, SHARES, held_out
+from recipes.corpus.sources import GENERATED, SHARES, always_trained, held_out
 from recipes.corpus.voices import EspeakVoice
 from wand.data.sources.source import SPLITS, Utterance
 from wand.demo.corpus import VOICES, EspeakCorpus
@@ -82,7 +82,9 @@ def test_held_out_words_are_in_half_of_the_test_only(made: OpenCorpus) -> None:
     kinds = {kind: [u for u in test if kind_of(u) == kind] for kind in ("seen", "unseen")}
     assert [*map(len, kinds.values())] == [40, 40]
     assert all(unknown & {*spoken_words(utterance.text)} for utterance in kinds["unseen"])
-    trained = {word for utterance in made.utterances("train") for word in spoken_words(utterance.text)}
+    trained = {
+        word for utterance in made.utterances("train") for word in spoken_words(utterance.text)
+    } | always_trained()
     assert all(trained.issuperset(spoken_words(utterance.text)) for utterance in kinds["seen"])
     assert 3000 < len(unknown) < 4500  # 3 % of 120,000
 
