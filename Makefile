@@ -20,7 +20,7 @@ test: develop
 
 test-integrations: develop
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear]"
-	$(BIN)/pytest -m integration
+	$(BIN)/pytest -m integration -rs
 
 install: $(VENV)/.installed
 develop: $(VENV)/.developed

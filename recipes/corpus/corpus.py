@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from recipes.corpus.forbidden import Forbidden, read_sentences, spelled
-from recipes.corpus.sources import SEEN, SHARES, UNSEEN, seen_stream, stream, unseen_stream
+from recipes.corpus.forbidden import Forbidden, read_sentences, spelled, spoken_words
+from recipes.corpus.sources import SEEN, SHARES, UNSEEN, always_trained, seen_stream, stream, unseen_stream
 from recipes.corpus.voices import UNSEEN_VOICE, VOICES, CorpusVoice, Spoken
 from wand.checks import check_number, check_whole_number
 from wand.data.sources.source import SPLITS, Utterance
@@ -35,8 +35,8 @@ def seconds_of(text: str) -> float:
 class OpenCorpus:
     """Sentences of an open vocabulary. Voices are balanced over every kind of sentence and every length.
 
-    More hours go on where fewer end: the first utterances are the same. Half of the test sentences consist of trained
-    words, the other half have words that are never trained.
+    More hours go on where fewer end: the first training utterances are the same. Half of the test sentences consist of
+    trained words, the other half have words that are never trained.
 
     Args:
         hours: Approximate hours of speech in the training split.
@@ -149,8 +149,11 @@ class OpenCorpus:
 
     def _test(self) -> Iterator[tuple[str, str, str]]:
         turns = Turns(list(self.voices))
-        streams = {SEEN: seen_stream, UNSEEN: unseen_stream}
-        sentences = {kind: make(self.seed, self.forbidden) for kind, make in streams.items()}
+        trained = {word for utterance in self.utterances("train") for word in spoken_words(utterance.text)}
+        sentences = {
+            SEEN: seen_stream(self.seed, self.forbidden, trained | always_trained()),
+            UNSEEN: unseen_stream(self.seed, self.forbidden),
+        }
         for i in range(self.test_sentences + max(1, self.test_sentences // 4)):
             kind = (SEEN, UNSEEN)[i % 2]
             text = next(sentences[kind])

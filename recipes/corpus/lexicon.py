@@ -95,6 +95,8 @@ def _classes(word: str) -> tuple[str, ...]:
             found.append("NOUNS" if plural else "NOUN")
         elif part == "VERB":
             forms = [name for name, tag in _VERBS.items() for lemma in lemmas if word in _forms_of(lemma, tag)]
+            if not all(_forms_of(word, tag) for tag in _FORMS.values()):
+                forms = [name for name in forms if name != "VERB"]  # such as `beware`, which frames cannot inflect
             found.extend(dict.fromkeys(forms))
     return tuple(found)
 

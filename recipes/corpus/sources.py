@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 
 from recipes.corpus.forbidden import Forbidden, spelled, spoken_words
 from recipes.corpus.grammar import Grammar, frame_words
-from recipes.corpus.lexicon import Lexicon, frequent_words, held_out_words
+from recipes.corpus.lexicon import Lexicon, held_out_words
 from recipes.corpus.natural import NATURAL, natural_sentences
 from wand.demo import sentences as demo
 from wand.demo.corpus import split_of
@@ -36,8 +36,6 @@ SEEN, UNSEEN = "seen", "unseen"
 _SPEAKABLE = re.compile(r"[A-Za-z',.?!;: -]+")
 # Letters of the longest sentence, which takes about 20 seconds.
 LONGEST = 280
-# The test sentences of seen words have the most frequent words only, because each of them surely occurs in training.
-_SURELY_TRAINED = 10_000
 
 
 @cache
@@ -53,12 +51,6 @@ def always_trained() -> frozenset[str]:
 def held_out() -> frozenset[str]:
     """The words that are never trained."""
     return held_out_words(always_trained())
-
-
-@cache
-def surely_trained() -> frozenset[str]:
-    """Words that every corpus of several hours contains."""
-    return (frozenset(frequent_words()[:_SURELY_TRAINED]) | always_trained()) - held_out()
 
 
 def stream(kind: str, split: str, seed: int, forbidden: Forbidden) -> Iterator[str]:
@@ -80,12 +72,18 @@ def stream(kind: str, split: str, seed: int, forbidden: Forbidden) -> Iterator[s
             yield text
 
 
-def seen_stream(seed: int, forbidden: Forbidden) -> Iterator[str]:
-    """Test sentences of all generated kinds whose words are all trained."""
+def seen_stream(seed: int, forbidden: Forbidden, trained: Collection[str]) -> Iterator[str]:
+    """Test sentences of all generated kinds whose words are all trained.
+
+    Args:
+        seed: Seed of the draws.
+        forbidden: Test sentences of other lists, which are left out.
+        trained: The words of the training sentences and of the frames.
+    """
     streams = [stream(kind, "test", seed, forbidden) for kind in GENERATED]
     while True:
         for one in streams:
-            yield next(text for text in one if surely_trained().issuperset(spoken_words(text)))
+            yield next(text for text in one if all(word in trained for word in spoken_words(text)))
 
 
 def unseen_stream(seed: int, forbidden: Forbidden) -> Iterator[str]:
