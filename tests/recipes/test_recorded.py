@@ -27,29 +27,6 @@ from wand.demo.corpus import VOICES
 from wand.text.espeak import phone_times, synthesize
 
 
-def small(folder: Path, hours: float = 0.01) -> OpenCorpus:
-    for name in ("everyday", "demo"):
-        (folder / f"{name}.txt").write_text("A sentence for the test only.\n")
-    return OpenCorpus(
-        hours,
-        0,
-        4,
-        4,
-        shares={"demo": 0.5, "names": 0.5},
-        voices=[EspeakVoice(VOICES[0]), EspeakVoice(VOICES[1])],
-        unseen_voice=EspeakVoice(VOICES[2]),
-        everyday=folder / "everyday.txt",
-        demo=folder / "demo.txt",
-    )
-
-
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenCorpus, Path]:
-    corpus, folder = small(tmp_path_factory.mktemp("lists")), tmp_path_factory.mktemp("speech")
-    speak(corpus, folder, processes=0)
-    return corpus, folder
-
-
 @pytest.fixture(scope="module")
 def encoded(spoken: tuple[OpenCorpus, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("codes")
