@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,9 +12,9 @@ from recipes.codec.speech import PHONES, SAMPLE_RATE
 
 
 def codec_config() -> EncodecConfig:
-    """16 kHz mono, 50 frames a second, four codebooks of 256 entries (1.6 kbit/s), everything causal."""
+    """16 kHz mono, 50 frames a second, eight codebooks of 256 entries (3.2 kbit/s), everything causal."""
     return EncodecConfig(
-        target_bandwidths=[1.6],
+        target_bandwidths=[3.2],
         sampling_rate=SAMPLE_RATE,
         audio_channels=1,
         num_filters=20,
@@ -52,21 +50,6 @@ def unit_variance_init(model: EncodecModel, audio: Tensor) -> None:
     model.decoder(model.encoder(audio))
     for handle in handles:
         handle.remove()
-
-
-def use_plain_lstm(model: EncodecModel) -> None:
-    """Run LSTMs without oneDNN. Its threads wait for each other at every frame and are very slow on a busy machine."""
-
-    def plain(forward: Callable[..., object]) -> Callable[..., object]:
-        def run(*inputs: object) -> object:
-            with torch.backends.mkldnn.flags(enabled=False):
-                return forward(*inputs)
-
-        return run
-
-    for module in model.modules():
-        if isinstance(module, nn.LSTM):
-            module.forward = plain(module.forward)  # type: ignore[assignment]
 
 
 class PhoneReader(nn.Module):

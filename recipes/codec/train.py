@@ -17,8 +17,9 @@ from transformers import EncodecModel
 
 from recipes.codec.discriminator import Discriminator, discriminator_loss, generator_losses
 from recipes.codec.evaluate import evaluate, load, write_card
+from recipes.codec.listener import Listener, listening_loss
 from recipes.codec.losses import SpectralLoss
-from recipes.codec.network import PhoneReader, codec_config, unit_variance_init, use_plain_lstm
+from recipes.codec.network import PhoneReader, codec_config, unit_variance_init
 from recipes.codec.quantizer import kmeans_init, quantize, whiteness
 from recipes.codec.speech import SAMPLE_RATE, Batch, Speech
 
@@ -34,10 +35,11 @@ ADVERSARIAL_WEIGHT, FEATURE_WEIGHT = 0.1, 1.0
 
 @dataclass
 class Parts:
-    """The modules of a training: the codec, and two that only help to train it."""
+    """The modules of a training: the codec, and three that only help to train it."""
 
     codec: EncodecModel
     reader: PhoneReader
+    listener: Listener
     discriminator: Discriminator
     optimizer: torch.optim.Optimizer
     judge_optimizer: torch.optim.Optimizer
@@ -46,12 +48,13 @@ class Parts:
     def new(cls, lr: float) -> Parts:
         """Modules with random weights."""
         config = codec_config()
-        codec, reader, discriminator = EncodecModel(config), PhoneReader(config.hidden_size), Discriminator()
-        use_plain_lstm(codec)
-        weights = [*codec.parameters(), *reader.parameters()]
+        codec, reader = EncodecModel(config), PhoneReader(config.hidden_size)
+        listener, discriminator = Listener(), Discriminator()
+        weights = [*codec.parameters(), *reader.parameters(), *listener.parameters()]
         return cls(
             codec,
             reader,
+            listener,
             discriminator,
             torch.optim.AdamW(weights, lr, betas=(0.8, 0.99), weight_decay=1e-4),
             torch.optim.AdamW(discriminator.parameters(), lr, betas=(0.5, 0.9)),
@@ -79,7 +82,9 @@ def codec_loss(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The codec's loss of one step, its output ``[B, N]``, and figures for the log."""
     generator = torch.Generator().manual_seed(arguments.seed + step)
-    latents = parts.codec.encoder(batch.audio)
+    with torch.autocast("cpu", torch.bfloat16, arguments.bf16):
+        latents = parts.codec.encoder(batch.audio)
+    latents = latents.float()
     first, commitment = latents, latents.new_zeros(())
     if step < arguments.warm_steps:
         regulariser = WARM_WHITENESS * whiteness(latents)
@@ -88,10 +93,14 @@ def codec_loss(
         regulariser = WHITENESS * whiteness(latents)
         latents, first, commitment = quantize(parts.codec.quantizer, latents, generator)
     phones = functional.cross_entropy(parts.reader(first), batch.phones)
-    output = parts.codec.decoder(latents)[:, 0]
+    with torch.autocast("cpu", torch.bfloat16, arguments.bf16):
+        output = parts.codec.decoder(latents)[:, 0]
+    output = output.float()
     spectral = criterion(output, batch.audio[:, 0], float(step >= arguments.envelope_from))
-    loss = spectral + COMMITMENT_WEIGHT * commitment + regulariser + PHONE_WEIGHT * phones
-    return loss, output, {"spectral": spectral, "commitment": commitment, "phones": phones}
+    own, listening = listening_loss(parts.listener, output, batch.audio[:, 0], batch.phones)
+    loss = spectral + COMMITMENT_WEIGHT * commitment + regulariser + PHONE_WEIGHT * phones + own + listening
+    figures = {"spectral": spectral, "commitment": commitment, "phones": phones, "own": own, "listening": listening}
+    return loss, output, figures
 
 
 def judge(step: int, output: Tensor, batch: Batch, parts: Parts) -> tuple[Tensor, dict[str, Tensor]]:
@@ -213,6 +222,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     result.add_argument("--sentences", type=int, default=48, help="validation sentences of the evaluation")
     result.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
+    result.add_argument("--bf16", action="store_true", help="run the codec in bfloat16, where the CPU has it")
     result.add_argument("--threads", type=int, default=2, help="CPU threads")
     return result
 
