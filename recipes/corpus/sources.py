@@ -53,7 +53,9 @@ def held_out() -> frozenset[str]:
     return held_out_words(always_trained())
 
 
-def stream(kind: str, split: str, seed: int, forbidden: Forbidden) -> Iterator[str]:
+def stream(
+    kind: str, split: str, seed: int, forbidden: Forbidden, trained: Collection[str] | None = None
+) -> Iterator[str]:
     """Distinct sentences of one kind and split, without held-out words. Natural ones come to an end.
 
     Args:
@@ -61,9 +63,10 @@ def stream(kind: str, split: str, seed: int, forbidden: Forbidden) -> Iterator[s
         split: Every sentence is in the same split for every seed.
         seed: Seed of the order and of the draws.
         forbidden: Test sentences, which are left out.
+        trained: The words to fill open slots with; None fills them with all words that are not held out.
     """
     seen: set[str] = set()
-    for text in _sentences(kind, random.Random(f"{seed} {split} {kind}"), Lexicon(without=held_out())):
+    for text in _sentences(kind, random.Random(f"{seed} {split} {kind}"), Lexicon(trained, held_out())):
         said = spoken_words(text)
         if text in seen or not is_speakable(text) or not held_out().isdisjoint(said):
             continue
@@ -80,7 +83,7 @@ def seen_stream(seed: int, forbidden: Forbidden, trained: Collection[str]) -> It
         forbidden: Test sentences of other lists, which are left out.
         trained: The words of the training sentences and of the frames.
     """
-    streams = [stream(kind, "test", seed, forbidden) for kind in GENERATED]
+    streams = [stream(kind, "test", seed, forbidden, trained) for kind in GENERATED]
     while True:
         for one in streams:
             yield next(text for text in one if all(word in trained for word in spoken_words(text)))
