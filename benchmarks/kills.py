@@ -1,9 +1,11 @@
 """Kills and interrupts small fits at random moments, resumes them, and compares with an undisturbed fit.
 
     python -m benchmarks.kills --kills 30 --signals 10
+    python -m benchmarks.kills --processes 2 --kills 0 --signals 0 --terminations 10
 
-Every second case has its temporary files on another file system, if there is one. The fit accumulates gradients and
-validates in the middle of an accumulation. Exits with 1 if a run differs, or does not end as it should.
+With several processes (DDP on one machine), a case sends its signal to one of them, or to all. Every second case has
+its temporary files on another file system, if there is one. The fit accumulates gradients and validates in the middle
+of an accumulation. Exits with 1 if a run differs, or does not end as it should.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -19,7 +22,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from rich.console import Console
@@ -33,8 +36,6 @@ from wand.console.interrupt import SIGNALS
 SHAPE = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_key_value_heads": 1, "intermediate_size": 48}
 SOURCE = "--data.source.init_args"
 OTHER_DISK = Path("/dev/shm")
-# The longest time, in seconds, from a signal to the end of the process.
-PATIENCE = 30.0
 
 
 def fit_options(name: str, pretrained: Path) -> list[str]:
@@ -66,11 +67,12 @@ def fit_options(name: str, pretrained: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Case:
-    """One disturbed fit: a signal after some seconds, and the folder of temporary files."""
+    """One disturbed fit: a signal after some seconds, the folder of temporary files, and the ranks to send it to."""
 
     number: int
     seconds: float
     temporary: Path
+    ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,32 @@ class Outcome:
     fault: str
 
 
-def start(arguments: list[str], folder: Path, temporary: Path) -> int:
-    """Run a command of wand in a fork, with its output in ``log.txt``. Returns the process."""
-    process = os.fork()
-    if process:
-        return process
+def start(arguments: list[str], folder: Path, temporary: Path, processes: int = 1) -> list[int]:
+    """Run a command of wand in forks, with their output in ``log.txt``. Returns the processes, by rank."""
+    (folder / "log.txt").write_text("")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"] if processes > 1 else []
+    started = []
+    for rank in range(processes):
+        ranked = {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(processes), **meeting} if several else {}
+        process = os.fork()
+        if not process:
+            _run([*arguments, *several], folder, temporary, ranked)
+        started.append(process)
+    return started
+
+
+def _run(arguments: list[str], folder: Path, temporary: Path, ranked: dict[str, str]) -> NoReturn:
     status = 1
     try:
         for number in SIGNALS:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         os.chdir(folder)
-        os.environ |= {"WAND_CACHE": str(folder / "cache"), "TMPDIR": str(temporary)}
+        os.environ |= {"WAND_CACHE": str(folder / "cache"), "TMPDIR": str(temporary), **ranked}
         tempfile.tempdir = None
-        log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        log = os.open("log.txt", os.O_WRONLY | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         status = wand(arguments)
@@ -107,16 +122,20 @@ def start(arguments: list[str], folder: Path, temporary: Path) -> int:
         os._exit(status)
 
 
-def end(process: int, patience: float = 600.0) -> int:
-    """Wait for the end of a process. Returns its exit status, negative if a signal ended it."""
+def end(processes: list[int], patience: float = 600.0) -> list[int]:
+    """Wait for the end of processes. Returns their exit statuses, negative if a signal ended one."""
     latest = time.monotonic() + patience
-    while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > latest:
-            os.kill(process, signal.SIGKILL)
+    statuses: dict[int, int] = {}
+    while len(statuses) < len(processes):
+        for process in processes:
+            if process not in statuses:
+                found, status = os.waitpid(process, os.WNOHANG)
+                if found:
+                    statuses[process] = os.waitstatus_to_exitcode(status)
+                elif time.monotonic() > latest:
+                    os.kill(process, signal.SIGKILL)
         time.sleep(0.005)
+    return [statuses[process] for process in processes]
 
 
 class Workshop:
@@ -124,46 +143,55 @@ class Workshop:
 
     Args:
         folder: An empty folder.
+        processes: Number of processes of a fit.
+        patience: The longest time, in seconds, from a signal to the end of the processes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, processes: int = 1, patience: float = 30.0) -> None:
         self.folder = folder
+        self.patience = patience
+        self.processes = processes
         self.pretrained = folder / "pretrained"
         torch.manual_seed(0)
         EncodecLM(architecture=EncodecLMArchitecture(**SHAPE)).save_pretrained(self.pretrained)
         # The first fit makes the data, the second shows how long a fit takes.
         for name in ("first", "undisturbed"):
             begin = time.monotonic()
-            status = end(start(fit_options(name, self.pretrained), folder, folder))
-            assert status == 0, (folder / "log.txt").read_text()
+            statuses = end(self._start(fit_options(name, self.pretrained), folder))
+            assert not any(statuses), (folder / "log.txt").read_text()
             self.seconds = time.monotonic() - begin
         self.expected = [self._checkpoint("undisturbed", kind) for kind in ("last", "best")]
+
+    def _start(self, options: list[str], temporary: Path) -> list[int]:
+        return start(options, self.folder, temporary, self.processes)
 
     def disturb(self, name: str, case: Case) -> Outcome:
         """Run a fit, send it the signal, resume it, and compare."""
         options = fit_options(name, self.pretrained)
-        process = start(options, self.folder, case.temporary)
+        processes = self._start(options, case.temporary)
         time.sleep(case.seconds)
-        os.kill(process, case.number)  # an ended process waits for `end`, so the number is still its own
+        for rank in case.ranks:
+            os.kill(processes[rank], case.number)  # an ended process waits for `end`, so the number is still its own
         begin = time.monotonic()
-        status = end(process, PATIENCE)
+        statuses = end(processes, self.patience)
         waited = time.monotonic() - begin
         had_checkpoint = any((self.folder / "runs" / name).glob("checkpoints/[!.]*.ckpt"))
-        return Outcome(case, had_checkpoint, waited, self._fault(name, case, options, status, had_checkpoint))
+        return Outcome(case, had_checkpoint, waited, self._fault(name, case, options, statuses, had_checkpoint))
 
-    def _fault(self, name: str, case: Case, options: list[str], status: int, had_checkpoint: bool) -> str:
+    def _fault(self, name: str, case: Case, options: list[str], statuses: list[int], had_checkpoint: bool) -> str:
         right = -signal.SIGKILL if case.number == signal.SIGKILL else 128 + case.number
         # Before the command has begun to handle signals, a signal has its default action, and there is no run.
-        early = not (self.folder / "runs" / name).exists() and status == -case.number
-        if status not in (0, right) and not early:  # 0: it was finished before the signal
-            return f"ended with {status}: {self._log()}"
-        resumed = end(start([*options, f"--ckpt_path=runs/{name}"], self.folder, case.temporary))
+        early = not (self.folder / "runs" / name).exists() and -case.number in statuses
+        # 0: it was finished before the signal
+        if statuses not in ([0] * self.processes, [right] * self.processes) and not early:
+            return f"ended with {statuses}: {self._log()}"
+        resumed = end(self._start([*options, f"--ckpt_path=runs/{name}"], case.temporary))
         if had_checkpoint:
-            return self._difference(name) if resumed == 0 else f"not resumed: {self._log()}"
-        if resumed != 2 or "Traceback" in self._log() or "wand: error: " not in self._log():
+            return f"not resumed: {self._log()}" if any(resumed) else self._difference(name)
+        if set(resumed) != {2} or "Traceback" in self._log() or "wand: error: " not in self._log():
             return f"no checkpoint, but the resumed run ended with {resumed}: {self._log()}"
         before = set((self.folder / "runs").iterdir())
-        if end(start(options, self.folder, case.temporary)) != 0:
+        if any(end(self._start(options, case.temporary))):
             return f"the same command does not start again: {self._log()}"
         (again,) = set((self.folder / "runs").iterdir()) - before or {self.folder / "runs" / name}
         return self._difference(again.name)
@@ -200,13 +228,17 @@ def leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, content
 
 
-def plan(kills: int, signals: int, seconds: float, seed: int, folder: Path) -> list[Case]:
-    """Cases at random moments of a fit that takes some seconds; every second one has another disk."""
+def plan(counts: dict[int, int], seconds: float, seed: int, folder: Path, processes: int = 1) -> list[Case]:
+    """Cases at random moments of a fit that takes some seconds; every second one has another disk.
+
+    With several processes, the signal goes to the first, to the last, or to all, in turn.
+    """
     chance = random.Random(seed)
-    numbers = [signal.SIGKILL] * kills + [number for number in SIGNALS for _ in range(signals)]
+    numbers = [number for number, count in counts.items() for _ in range(count)]
     other = OTHER_DISK.is_dir() and OTHER_DISK.stat().st_dev != folder.stat().st_dev
     disks = [folder, OTHER_DISK if other else folder]
-    return [Case(number, chance.uniform(0, seconds), disks[i % 2]) for i, number in enumerate(numbers)]
+    targets = [(0,), (processes - 1,), tuple(range(processes))]
+    return [Case(number, chance.uniform(0, seconds), disks[i % 2], targets[i % 3]) for i, number in enumerate(numbers)]
 
 
 def show(outcomes: list[Outcome]) -> None:
@@ -227,13 +259,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="number of SIGKILLs (default: 30)")
     parser.add_argument("--signals", type=int, default=10, help="number of cases of each other signal (default: 10)")
+    parser.add_argument(
+        "--terminations", type=int, help="number of SIGTERMs (default: as many as of the other signals)"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="number of processes of a fit (default: 1)")
+    parser.add_argument(
+        "--patience", type=float, default=30.0, help="longest time from a signal to the end, in seconds (default: 30)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    counts = {signal.SIGKILL: arguments.kills, **dict.fromkeys(SIGNALS, arguments.signals)}
+    if arguments.terminations is not None:
+        counts[signal.SIGTERM] = arguments.terminations
     outcomes = []
     with tempfile.TemporaryDirectory() as temporary:
-        workshop = Workshop(Path(temporary).resolve())
-        cases = plan(arguments.kills, arguments.signals, workshop.seconds, arguments.seed, workshop.folder)
+        workshop = Workshop(Path(temporary).resolve(), arguments.processes, arguments.patience)
+        cases = plan(counts, workshop.seconds, arguments.seed, workshop.folder, arguments.processes)
         for i, case in enumerate(cases):
             outcome = workshop.disturb(f"case-{i}", case)
             outcomes.append(outcome)

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from wand.attention import AttentionContext, Windows
 from wand.callbacks.window_curriculum import WindowCurriculum
 from wand.checks import check_whole_number
+from wand.ranks import apart
 from wand.training.loggers import tensorboard
 from wand.training.module import WandModule
 
@@ -48,6 +49,10 @@ class AttentionPictures(Callback):
         self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, schedule: bool = False) -> None:
+        with apart("drawing"):
+            self._draw_own(trainer, pl_module, schedule)
+
+    def _draw_own(self, trainer: Trainer, pl_module: LightningModule, schedule: bool) -> None:
         board = tensorboard(trainer)
         assert isinstance(pl_module, WandModule)
         if board is None or not trainer.is_global_zero or pl_module.final_window.is_full:

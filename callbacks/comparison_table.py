@@ -19,6 +19,7 @@ from wand.evaluation.result_table import show
 from wand.evaluation.systems import compared_systems
 from wand.evaluation.test import CLOSING, FULL, ComparisonTest, Takes, TestSize
 from wand.evaluation.voices import ReferenceVoices
+from wand.ranks import apart
 from wand.recognition import open_recogniser
 from wand.training.module import WandModule
 
@@ -134,10 +135,11 @@ class ComparisonTable(Callback):
             if (unfinished / TABLE).is_file():
                 stopped.report = f"what was measured so far is in {os.path.relpath(unfinished)}"
             raise
-        if trainer.is_global_zero:
-            show(result)
-        if writes:
-            write_result(result, folder)
-            if speeches is not None:
-                write_speeches(speeches, self.size, folder)
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with apart("writing the table"):
+            if trainer.is_global_zero:
+                show(result)
+            if writes:
+                write_result(result, folder)
+                if speeches is not None:
+                    write_speeches(speeches, self.size, folder)
+                shutil.rmtree(unfinished, ignore_errors=True)

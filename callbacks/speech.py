@@ -21,6 +21,7 @@ from wand.evaluation.takes import speak_examples, speak_takes, speakable, spread
 from wand.evaluation.voices import ReferenceVoices
 from wand.files.audio import write_audio
 from wand.model.backbone import Backbone
+from wand.ranks import apart
 from wand.recognition import open_recogniser
 from wand.speech.speaking import sounds_of
 from wand.training.loggers import tensorboard
@@ -98,7 +99,8 @@ class SpeechLogger(Callback):
             self._said_once = True
             recorded, full = [example.codes for example in kept], AttentionWindow()
             with pl_module.teacher.weights() as original:
-                self._log_sounds(trainer, voices, original, codec, full, "reference", kept, recorded)
+                with apart("writing audio"):
+                    self._log_sounds(trainer, voices, original, codec, full, "reference", kept, recorded)
                 if pl_module.settings.teacher is not None:
                     self._speak("teacher", trainer, pl_module, voices, original, codec, full, chosen, kept)
             self._log_texts(trainer, kept)
@@ -121,8 +123,9 @@ class SpeechLogger(Callback):
         kept: list[Example],
     ) -> None:
         if self.recogniser is None:
-            if trainer.is_global_zero:
-                spoken = speak_examples(Decoder(backbone, window), codec, kept, rows=self.rows)
+            own = kept if trainer.is_global_zero else []
+            with apart("speaking"):
+                spoken = speak_examples(Decoder(backbone, window), codec, own, rows=self.rows)
                 codes = [one.codes for one in spoken]
                 self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
             return
@@ -134,7 +137,8 @@ class SpeechLogger(Callback):
         name = "val/cer" if system == "student" else f"val/{system}_cer"
         module.log(name, cer, prog_bar=system == "student", sync_dist=True)
         codes = [takes[example.id][1] for example in kept]
-        self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
+        with apart("writing audio"):
+            self._log_sounds(trainer, voice, backbone, codec, window, system, kept, codes)
 
     def _language_of(self, backbone: Backbone) -> str:
         return self.language or backbone.language or "en"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,17 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from wand.console.interrupt import Interrupted, stop_only_together, stop_requested
-from wand.runs.trust import flag_for
+from wand.console.interrupt import Interrupted, stop_requested
+from wand.runs.trust import command_for
+from wand.training.module import WandModule
 
 
 class StopAtSignal(Checkpoint):
     """Stops training after a step of the optimizer, and validation and test after a batch, when a signal has arrived.
 
-    A fit then saves ``checkpoints/last.ckpt``. Several processes agree once per step, so that all stop at the same one.
-    It is a `Checkpoint` because Lightning calls these after all other callbacks.
+    A fit then saves ``checkpoints/last.ckpt``. Several processes stop at the same step: they agree in the reduction
+    that also says whether the step is finite. It is a `Checkpoint` because Lightning calls these after all other
+    callbacks.
 
     Args:
         folder: Folder of the run; None saves nothing.
@@ -31,7 +31,6 @@ class StopAtSignal(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop here if a signal came while data were prepared."""
-        stop_only_together(trainer.world_size > 1)
         self._stop_if_asked(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,8 +46,9 @@ class StopAtSignal(Checkpoint):
         ends_epoch = loop.epoch_loop.batch_progress.is_last_batch
         if ends_epoch and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
             return  # what is saved at the end of an epoch belongs to it: `on_train_epoch_end` stops
-        if not loop._should_accumulate():
-            self._stop_if_asked(trainer)
+        assert isinstance(pl_module, WandModule)
+        if not loop._should_accumulate() and pl_module.stop_signal:
+            raise Interrupted(pl_module.stop_signal)
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop here; a resumed fit repeats the validation."""
@@ -69,17 +69,11 @@ class StopAtSignal(Checkpoint):
         if trainer.global_step == 0:
             return  # nothing was trained yet
         trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
-        run = shlex.quote(os.path.relpath(self.folder))
-        again = f"wand fit --ckpt_path {run}{flag_for(self.folder)}"
+        again = command_for("fit", self.folder)
         exception.report = f"saved at step {trainer.global_step}; go on with: {again}"
 
     @staticmethod
     def _stop_if_asked(trainer: Trainer) -> None:
-        number = stop_requested()
-        if trainer.world_size > 1:
-            asked = torch.tensor(number, device=trainer.strategy.root_device)
-            if torch.distributed.is_initialized():
-                torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-            number = int(asked)
-        if number:
-            raise Interrupted(number)
+        number = torch.tensor(stop_requested(), device=trainer.strategy.root_device)
+        if agreed := int(trainer.strategy.reduce(number, reduce_op="max")):
+            raise Interrupted(agreed)

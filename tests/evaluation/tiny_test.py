@@ -18,9 +18,9 @@ from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.codecs.reference import Reference
 from wand.data.shards import Example
 from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
-from wand.evaluation.takes import rank_and_world
 from wand.evaluation.test import ComparisonTest, TestSize
 from wand.model.batch import ConditionedBatch, make_batch
+from wand.ranks import rank_and_world
 from wand.recognition import EmbeddedRecogniser
 
 FRAMES = (12, 31, 20, 7, 16)

@@ -10,7 +10,6 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from wand.callbacks import ComparisonTable, SpeechLogger, WindowCurriculum
@@ -62,7 +61,9 @@ def find_config(name: str) -> str:
     raise ValueError(f"there is no config {name!r}: give a YAML file, or one of {', '.join(shipped)}")
 
 
-def settle_arguments(arguments: list[str], without: Sequence[str] = ()) -> tuple[list[str], Path | None]:
+def settle_arguments(
+    arguments: list[str], without: Sequence[str] = (), goes_on: Path | None = None
+) -> tuple[list[str], Path | None]:
     """Replace names by file paths in the arguments, and find the checkpoint.
 
     With ``--ckpt_path`` and no ``--config``, the config of the checkpoint's run is added, as text. It is checked here,
@@ -73,6 +74,7 @@ def settle_arguments(arguments: list[str], without: Sequence[str] = ()) -> tuple
         arguments: The arguments.
         without: Settings to leave out of configs. The config of a run has those of ``wand fit``, which not every
             command knows.
+        goes_on: The run folder that takes the place of ``--ckpt_path``.
 
     Returns:
         The new arguments, and the checkpoint file (None without ``--ckpt_path``).
@@ -82,7 +84,7 @@ def settle_arguments(arguments: list[str], without: Sequence[str] = ()) -> tuple
             the run names code that it may not start (`wand.runs.trust`).
     """
     settled: list[str] = []
-    checkpoint: Path | None = None
+    checkpoint = None if goes_on is None else find_checkpoint(goes_on).absolute()
     has_config = names_class = False
     waiting = iter(arguments)
     for argument in waiting:
@@ -94,8 +96,7 @@ def settle_arguments(arguments: list[str], without: Sequence[str] = ()) -> tuple
             if not equals:
                 value = next(waiting, "")
             if option == "--ckpt_path":
-                checkpoint = find_checkpoint(value).absolute()
-                settled += [option, str(checkpoint)]
+                checkpoint = checkpoint or find_checkpoint(value).absolute()
             else:
                 has_config = True
                 settled += ["--config", _in_current_names(find_config(value), without)]
@@ -108,6 +109,8 @@ def settle_arguments(arguments: list[str], without: Sequence[str] = ()) -> tuple
         if config is None or not config.is_file():
             raise ValueError(f"{checkpoint} is not in a run folder with a config.yaml: give --config as well")
         settled = ["--config", _config_of_run(config, without), *settled]
+    if checkpoint is not None:
+        settled += ["--ckpt_path", str(checkpoint)]
     if has_config or names_class:  # only what the user typed may be imported from the current folder
         search_current_folder()
     return settled, checkpoint
@@ -137,10 +140,8 @@ def _refuse_old_option(option: str) -> None:
 
 
 def new_run_folder(name: str, runs: Path = RUNS) -> Path:
-    """``runs/<name>``, or ``runs/<name>-2`` ... so that no run overwrites another. Only rank 0 makes and writes it."""
+    """Make ``runs/<name>``, or ``runs/<name>-2`` ... so that no run overwrites another."""
     folder = (runs / name).absolute()
-    if getattr(rank_zero_only, "rank", 0) != 0:
-        return folder
     number = 1
     while True:
         try:

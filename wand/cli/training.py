@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
@@ -38,16 +38,19 @@ from wand.checks import check_whole_number
 from wand.cli.configs import new_run_folder, settle_arguments
 from wand.cli.help import HelpParser
 from wand.cli.run_config import RunConfig
+from wand.cli.together import agree_on_checkpoint, agree_on_folder, start_processes
 from wand.console.interrupt import Interrupted
 from wand.console.progress import has_terminal
 from wand.data.datamodule import SpeechDataModule
 from wand.files.writing import remove_partial_files
 from wand.model.adapters import find_backbone, known_backbones
+from wand.ranks import RankLost, first_decides, is_first, naming_lost_ranks
 from wand.recognition import open_recogniser
 from wand.runs.checkpoint_io import WholeCheckpoints
 from wand.runs.checkpoints import read_checkpoint, run_folder
 from wand.runs.finite_checkpoints import FiniteCheckpoints
-from wand.runs.trust import flag_for
+from wand.runs.jobs import record_job, run_of_job
+from wand.runs.trust import command_for, flag_for
 from wand.text.characters import base_language
 from wand.training.module import WandModule
 from wand.training.teacher import COPY, SELF
@@ -65,7 +68,9 @@ class WandCLI(LightningCLI):
     """LightningCLI with a curriculum in every run, run folders, and options that override a checkpoint's settings."""
 
     preparing = False
+    command_line: Sequence[str] = ()
     checkpoint_file: Path | None = None
+    goes_on: Path | None = None
     folder: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -133,19 +138,16 @@ class WandCLI(LightningCLI):
         """Do nothing: a checkpoint never overrides what the user typed. Its run's config is read before the options."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the trainer its run folder, TensorBoard logger and precision, unless the user has set them."""
+        """Give the trainer its precision and its progress, unless the user has set them."""
         settings = self._get(self.config_init, "trainer")
         self._check_settings()
-        self.folder = self._choose_folder(bool(settings["fast_dev_run"]))
-        if self.folder is not None:
-            kwargs["default_root_dir"] = str(self.folder)
         if self.subcommand != "fit":
             kwargs["logger"] = False
             self.save_config_callback = None  # the run folder keeps the config.yaml of its fit
-        elif settings["logger"] is None and self.folder is not None:
+        elif self._logs_to_board:
             if find_spec("tensorboard") is None:
                 raise ValueError("tensorboard is not installed: pip install tensorboard, or --trainer.logger false")
-            kwargs["logger"] = TensorBoardLogger(str(self.folder.parent), name=self.folder.name, version="")
+            kwargs["logger"] = False  # until there is a folder
         if settings["precision"] is None:
             kwargs["precision"] = default_precision(settings["accelerator"])
             rank_zero_info(f"precision: {kwargs['precision']}")
@@ -158,12 +160,47 @@ class WandCLI(LightningCLI):
             if isinstance(value, float) and isnan(value):
                 raise ValueError(f"trainer.{name} {value} is not a number")
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ImportError) as error:  # how Lightning refuses
             raise ValueError(f"trainer: {error}") from error
-        return self._make_resumable(trainer)
 
-    def _make_resumable(self, trainer: Trainer) -> Trainer:
+    @property
+    def _logs_to_board(self) -> bool:
+        settings = self._get(self.config_init, "trainer")
+        return self.subcommand == "fit" and settings["logger"] is None and not settings["fast_dev_run"]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command. If other processes are lost, say how to go on."""
+        try:
+            with naming_lost_ranks():
+                super()._run_subcommand(subcommand)
+        except RankLost as lost:
+            saved = self.folder is not None and any(self.folder.glob("checkpoints/*.ckpt"))
+            remedy = f"go on with: {command_for('fit', self.folder)}" if saved else "the same command starts again"
+            raise ConnectionError(f"{lost}; {remedy}") from lost
+        except Interrupted as stopped:
+            stopped.shown = is_first()
+            raise
+
+    def before_fit(self) -> None:
+        """Start the processes of the run, and agree on its folder before anything is written into it."""
+        trainer = self.trainer
+        start_processes(trainer, self.model)
+        agree_on_checkpoint(self.checkpoint_file)
+        self.folder = agree_on_folder(self._choose_folder() if is_first() else None)
+        if self.folder is not None:
+            trainer._default_root_dir = str(self.folder)
+            if self._logs_to_board:
+                trainer.logger = TensorBoardLogger(str(self.folder.parent), name=self.folder.name, version="")
+            if is_first():
+                remove_partial_files(self.folder)
+                if self.subcommand == "fit":
+                    record_job(self.folder, self.command_line)
+        self._make_resumable(trainer)
+
+    before_validate = before_test = before_fit
+
+    def _make_resumable(self, trainer: Trainer) -> None:
         """Let the trainer write whole, finite checkpoints and stop at signals, in place of Lightning's own handlers."""
         trainer._signal_connector = _NoSignals(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -172,9 +209,6 @@ class WandCLI(LightningCLI):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         first = next((i for i, one in enumerate(callbacks) if isinstance(one, Checkpoint)), len(callbacks))
         callbacks[first:] = [ResumePoint(), *callbacks[first:], StopAtSignal(self.folder)]
-        if self.folder is not None and trainer.is_global_zero:
-            remove_partial_files(self.folder)
-        return trainer
 
     def _check_settings(self) -> None:
         """Raise the errors that need no data, before data and a run folder are made."""
@@ -199,12 +233,12 @@ class WandCLI(LightningCLI):
                 f"val/ce and checkpoint.mode min"
             )
 
-    def _choose_folder(self, trial: bool) -> Path | None:
+    def _choose_folder(self) -> Path | None:
         """The folder of the checkpoint's run, or a new folder for a fit. A trial run (fast_dev_run) gets none."""
         folder = None if self.checkpoint_file is None else run_folder(self.checkpoint_file)
-        if self.subcommand != "fit" or trial:
+        if self.subcommand != "fit" or self._get(self.config_init, "trainer")["fast_dev_run"]:
             return folder
-        return folder or new_run_folder(self._get(self.config, "name"))
+        return folder or self.goes_on or new_run_folder(self._get(self.config, "name"))
 
     def fit(self, **kwargs: Any) -> None:
         """Train. Checkpoints contain only tensors and plain values."""
@@ -229,10 +263,11 @@ class WandCLI(LightningCLI):
         self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
         self._get(self.config_init, "table").after_fit = True
         best = self.folder / "checkpoints" / "best.ckpt"
+        tested = first_decides(str(best) if best.is_file() else None)
         try:
-            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None)
+            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=tested)
         except Interrupted as stopped:
-            again = f"wand test --ckpt_path {shlex.quote(os.path.relpath(self.folder))}{flag_for(self.folder)}"
+            again = command_for("test", self.folder)
             stopped.report = f"the fit is finished, only its closing test is not; go on with: {again}"
             raise
         if self.trainer.is_global_zero:
@@ -300,7 +335,9 @@ def main(command: str, arguments: list[str]) -> WandCLI:
         arguments: Options of the command.
     """
     runs = command != "prepare"
-    settled, checkpoint = settle_arguments(arguments, () if runs else ("ckpt_path", "weights_only"))
+    begun = run_of_job(arguments) if command == "fit" else None
+    saved = begun if begun is not None and any(begun.glob("checkpoints/*.ckpt")) else None
+    settled, checkpoint = settle_arguments(arguments, () if runs else ("ckpt_path", "weights_only"), saved)
     if checkpoint is not None:
         read_checkpoint(checkpoint)  # a damaged or foreign file is refused before any work
     _quiet()
@@ -310,6 +347,8 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     class Bound(WandCLI):
         preparing = not runs
         checkpoint_file = checkpoint
+        goes_on = begun
+        command_line = arguments
 
     subparsers = {name: {"exit_on_error": False, "description": DESCRIPTIONS[name]} for name in WandCLI.subcommands()}
     try:

@@ -26,11 +26,15 @@ class Interrupted(BaseException):
     Args:
         number: The signal.
         report: What is kept, and how to go on.
+
+    Attributes:
+        shown: Whether this process prints the report. Of several processes, the first does.
     """
 
     def __init__(self, number: int, report: str = "") -> None:
         self.number = signal.Signals(number)
         self.report = report
+        self.shown = True
         super().__init__(f"stopped by {self.number.name}")
 
     @property
@@ -40,12 +44,14 @@ class Interrupted(BaseException):
 
 
 class _Received:
-    """The signal that was received, if any."""
+    """The signal that was received, if any, and what other processes of the run ask for."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.when = 0.0
-        self.several_processes = False
+        self.asked: int | None = None
+        self.error: Exception | None = None
+        self.only_together = False
         self.terminals: tuple[int, ...] = ()
 
 
@@ -78,8 +84,8 @@ def handling_signals() -> Iterator[None]:
 
 
 def stop_requested() -> int:
-    """The signal that this process has received; 0 if none."""
-    return _received.number or 0
+    """The signal that asks for the end: of this process, or else of another process of the run; 0 if none."""
+    return _received.number or _received.asked or 0
 
 
 def raise_if_stopped() -> None:
@@ -90,13 +96,37 @@ def raise_if_stopped() -> None:
     Raises:
         Interrupted: If a signal was received.
     """
-    if _received.number is not None and not _received.several_processes:
-        raise Interrupted(_received.number)
+    if _received.only_together:
+        return
+    if _received.error is not None:
+        raise _received.error
+    if number := stop_requested():
+        raise Interrupted(number)
 
 
 def stop_only_together(several_processes: bool) -> None:
     """Say whether several processes work together. They agree on `stop_requested` at steps that all of them reach."""
-    _received.several_processes = several_processes
+    _received.only_together = several_processes
+
+
+@contextlib.contextmanager
+def stopping_alone() -> Iterator[None]:
+    """Let `raise_if_stopped` stop one of several processes inside the ``with`` block."""
+    before, _received.only_together = _received.only_together, False
+    try:
+        yield
+    finally:
+        _received.only_together = before
+
+
+def ask_to_stop(number: int) -> None:
+    """Pass on the signal of another process. It does not count as the first of two signals."""
+    _received.asked = number
+
+
+def end_with(error: Exception) -> None:
+    """Raise an error at the next call of `raise_if_stopped`."""
+    _received.error = error
 
 
 @contextlib.contextmanager
@@ -147,6 +177,8 @@ def _is_terminal(fd: int) -> bool:
 
 
 def report(stopped: Interrupted) -> None:
-    """Print what is kept and how to go on, on standard error."""
+    """Print what is kept and how to go on, on standard error, unless another process does."""
+    if not stopped.shown:
+        return
     with contextlib.suppress(OSError):
         print(f"wand: {stopped}: {stopped.report or 'the same command starts again'}", file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ from wand.data.sources.source import SpeechSource
 from wand.data.sources.teacher_samples import TeacherSamples
 from wand.files.contents import default_cache_dir
 from wand.model.backbone import Backbone
+from wand.ranks import apart, first_decides
 
 
 @runtime_checkable
@@ -99,10 +100,6 @@ class SpeechDataModule(LightningDataModule):
         assert isinstance(module, ConditionedModule), "batches need a module with a backbone and a final window"
         return module
 
-    def prepare_data(self) -> None:
-        """Make the shards that are not in the cache (one process per node)."""
-        self._cache = self.prepare_for(self._module.backbone)
-
     def prepare_for(self, backbone: Backbone, thorough: bool = False) -> ShardCache:
         """Make the shards of a backbone that are not in the cache.
 
@@ -133,16 +130,21 @@ class SpeechDataModule(LightningDataModule):
             backbone.codec = self.codec
 
     def setup(self, stage: str) -> None:
-        """Open the shards of the splits that a stage needs. No row is read yet."""
+        """Make the shards that are not in the cache, and open those of the splits that a stage needs.
+
+        One process per machine makes them, because each machine may have its own cache. No row is read yet.
+        """
         assert self.trainer is not None
+        with apart("preparing data"):
+            if self.trainer.local_rank == 0:
+                self._cache = self.prepare_for(self._module.backbone)
         self._give_codec(self._module.backbone)
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         missing = [split for split in needed.get(stage, ()) if split not in self.examples]
         if missing:
             # The fingerprint depends on the whole corpus, so one process computes it for all.
-            own = None if self._cache is None else self._cache.fingerprint
-            fingerprint = self.trainer.strategy.broadcast(own)
-            assert fingerprint is not None, "prepare_data comes before setup"
+            fingerprint = first_decides(None if self._cache is None else self._cache.fingerprint)
+            assert fingerprint is not None, "rank 0 has prepared the data"
             cache = ShardCache(self.cache_dir / fingerprint, fingerprint)
             for split in missing:
                 self.examples[split] = ShardedExamples(cache.files(split), fingerprint)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TypeVar
 from zlib import crc32
 
-import torch.distributed
 from torch import Tensor
 
 from wand.codecs import Codec
@@ -22,6 +21,7 @@ from wand.evaluation.metric import SpokenSentence, TestMetric, measure_all
 from wand.evaluation.quality import Take, judge
 from wand.metrics.words import errors
 from wand.model.sampling import Sampling
+from wand.ranks import apart, gather, is_first, rank_and_world
 from wand.recognition import Recogniser
 from wand.speech.speaking import sounds_of, stop_rules
 
@@ -112,8 +112,29 @@ def speak_takes(
     Returns:
         The take and the codes ``[K, F]`` of every example, by its id.
     """
-    _, world = rank_and_world()
+    with apart("speaking"):
+        own = _own_takes(
+            decoder, codec, recogniser, examples, voice, metrics, recorded or {}, seed=seed, rows=rows, on_done=on_done
+        )
+    return {name: take for part in gather(own) for name, take in part.items()}
+
+
+def _own_takes(
+    decoder: Decoder,
+    codec: Codec,
+    recogniser: Recogniser,
+    examples: Sequence[Example],
+    voice: Callable[[Example], Reference | None] | None,
+    metrics: Sequence[TestMetric],
+    recorded: Mapping[str, Tensor],
+    *,
+    seed: int,
+    rows: int,
+    on_done: Callable[[int], object] | None,
+) -> dict[str, tuple[Take, Tensor]]:
+    """The takes of this process."""
     share = share_of(examples)
+    _, world = rank_and_world()
     tell = None if on_done is None else lambda done: on_done(min(len(examples), done * world))
     spoken = speak_examples(decoder, codec, share, seed=seed, rows=rows, on_done=tell)
     voices = [None if voice is None else voice(example) for example in share]
@@ -125,7 +146,6 @@ def speak_takes(
         for example, one, text in zip(share, spoken, heard, strict=True)
     ]
     if metrics:
-        assert recorded is not None, "metrics compare with recorded sounds"
         sentences = [
             SpokenSentence(example, take, one, sound, recorded[example.id], codec.sample_rate)
             for example, take, one, sound in zip(share, takes, codes, sounds, strict=True)
@@ -133,12 +153,7 @@ def speak_takes(
         takes = [
             replace(take, metrics=values) for take, values in zip(takes, measure_all(metrics, sentences), strict=True)
         ]
-    own = {example.id: (take, one) for example, take, one in zip(share, takes, codes, strict=True)}
-    if world == 1:
-        return own
-    parts: list[dict[str, tuple[Take, Tensor]]] = [{} for _ in range(world)]
-    torch.distributed.all_gather_object(parts, own)
-    return {name: take for part in parts for name, take in part.items()}
+    return {example.id: (take, one) for example, take, one in zip(share, takes, codes, strict=True)}
 
 
 def speakable(
@@ -164,7 +179,7 @@ def speakable(
             raise
         except ValueError as error:
             skipped.append(f"{example.id!r}: {error}")
-    if skipped and rank_and_world()[0] == 0:
+    if skipped and is_first():
         warnings.warn(
             f"{len(skipped)} of {len(examples)} sentences are not spoken; the first is {skipped[0]}", stacklevel=2
         )
@@ -175,13 +190,6 @@ def share_of(examples: Sequence[Example]) -> list[Example]:
     """The examples that this process speaks."""
     rank, world = rank_and_world()
     return sorted(examples, key=lambda example: example.codes.shape[1])[rank::world]
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Rank of this process, and the number of processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def spread(examples: Sequence[T], count: int | None) -> list[T]:

@@ -23,9 +23,10 @@ from wand.evaluation.prediction import PredictionTest
 from wand.evaluation.quality import Take, summarise, won_back
 from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
 from wand.evaluation.systems import ComparedSystem, Weights
-from wand.evaluation.takes import rank_and_world, share_of, speak_takes, speakable, spread
+from wand.evaluation.takes import share_of, speak_takes, speakable, spread
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
+from wand.ranks import apart, is_first
 from wand.recognition import Recogniser
 from wand.speech.speaking import sounds_of
 
@@ -156,7 +157,7 @@ class ComparisonTest:
             The result, and the speech (None without a codec, a recogniser, or a sentence that can be judged).
         """
         prediction = PredictionTest(self.systems)
-        with progress("labels of the test split", None, "batches", shown=_is_first()) as shown:
+        with progress("labels of the test split", None, "batches", shown=is_first()) as shown:
             for batch in batches:
                 prediction.update(batch.to(self._device))
                 shown.advance()
@@ -177,8 +178,6 @@ class ComparisonTest:
         """
         rows = self._measure_cost(means)
         result = TestResult(rows, won_back_codes(rows), tuple(MetricColumn.of(metric) for metric in self.metrics))
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # no process may speak while steps are timed
         if self.codec is None or self.recogniser is None:
             return result, None
         chosen = speakable(spread(self.examples, self.size.sentences), self.voice, self.recogniser.language)
@@ -203,10 +202,11 @@ class ComparisonTest:
         prefix = lengths[len(lengths) // 2]
         windows = list(dict.fromkeys(system.window for system in self.systems))
         bound = model.max_speech_tokens or math.inf
-        timed = [count for count in self.columns if count < bound] if _is_first() else []
+        timed = [count for count in self.columns if count < bound] if is_first() else []
         seconds = [length for length in self.seconds if seconds_to_columns(model, length) <= bound]
         times: dict[int, dict[Windows, float]] = {}
-        with progress("timing steps", len(timed), "lengths", shown=_is_first()) as shown:
+        # No process may speak while the first one times steps.
+        with apart("timing steps"), progress("timing steps", len(timed), "lengths", shown=is_first()) as shown:
             for count in timed:
                 times[count] = dict(zip(windows, step_milliseconds(model, prefix, count, windows), strict=True))
                 shown.advance()
@@ -237,7 +237,7 @@ class ComparisonTest:
         sounds = {RECORDED: [recorded[example.id] for example in kept]}
         takes: dict[str, list[Take]] = {}
         seeds = {s: self.size.seeds if s.name == s.kind else 1 for s in self.systems}
-        with progress("speaking", sum(seeds.values()) * len(chosen), "sentences", shown=_is_first()) as shown:
+        with progress("speaking", sum(seeds.values()) * len(chosen), "sentences", shown=is_first()) as shown:
             for system, weights in self.systems.items():
                 takes[system.name] = []
                 for seed in range(seeds[system]):
@@ -300,7 +300,3 @@ def won_back_codes(rows: Sequence[Row]) -> dict[str, WonBack]:
 
 def _show(shown: Progress, before: int, name: str, done: int) -> None:
     shown.update(before + done, name)
-
-
-def _is_first() -> bool:
-    return rank_and_world()[0] == 0

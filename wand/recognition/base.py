@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-import torch.distributed
 from torch import Tensor
 
 from wand.console.progress import Progress, progress
+from wand.ranks import is_first
 
 
 class Recogniser(Protocol):
@@ -34,6 +34,4 @@ def transcribing(sounds: int) -> AbstractContextManager[Progress]:
     Args:
         sounds: Number of sounds.
     """
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    first = not several or torch.distributed.get_rank() == 0
-    return progress("transcribing", sounds, "sounds", shown=first, bar=False)
+    return progress("transcribing", sounds, "sounds", shown=is_first(), bar=False)

@@ -7,6 +7,8 @@ that this user's own ``wand fit`` wrote. `check` decides; the functions that ope
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,6 +127,11 @@ def flag_for(run: Path) -> str:
     """What a printed command for a run of this fit needs: nothing, or `` --trust`` if the run could not be recorded."""
     config = run / "config.yaml"
     return "" if config.is_file() and is_recorded(run, config.read_bytes()) else " --trust"
+
+
+def command_for(command: str, run: Path) -> str:
+    """A command for a run of this fit, as the user types it."""
+    return f"wand {command} --ckpt_path {shlex.quote(os.path.relpath(run))}{flag_for(run)}"
 
 
 def search_current_folder() -> None:

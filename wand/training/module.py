@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from wand.attention import WindowPolicy, Windows
+from wand.console.interrupt import SIGNALS, stop_requested
 from wand.distillation.chunked import LossSums
 from wand.distillation.divergences import DIVERGENCES, find_divergence
 from wand.distillation.losses import IGNORE
@@ -27,6 +28,7 @@ from wand.metrics.tokens import TokenMetrics
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
+from wand.ranks import gather
 from wand.runs.checkpoints import load_backbone_and_settings
 from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
 from wand.runs.trust import trusting
@@ -94,6 +96,8 @@ class WandModule(LightningModule):
         self._original_loaded = False
         self._accumulation = Accumulation()
         self.skipped_steps = SkippedSteps()
+        # The signal that some rank had received before the last step of the optimizer; 0 if none. `StopAtSignal` acts.
+        self.stop_signal = 0
         self.window: Windows = self.final_window
         self.strict_loading = False  # checkpoints do not contain the teacher; on_load_checkpoint checks the rest
         self.validation_metrics = TokenMetrics(with_teacher=teacher is not None)
@@ -264,7 +268,8 @@ class WandModule(LightningModule):
         grads = [p.grad for p in self.backbone.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        if self._on_all_ranks(gradients_and_losses_finite(norm, self._accumulation.parts)):
+        finite = self._agree(gradients_and_losses_finite(norm, self._accumulation.parts))
+        if finite:
             self.skipped_steps.taken()
         else:
             # Without gradients, the optimizer changes neither parameters nor moments. The step still counts.
@@ -283,12 +288,12 @@ class WandModule(LightningModule):
         """
         self._check_own_weights()
         parts = self._accumulation.parts
-        ranks = self._gather((non_finite_parts(parts), [name for part in parts for name in part.ids]))
+        ranks = gather((non_finite_parts(parts), [name for part in parts for name in part.ids]))
         return blame([found for found, _ in ranks], [name for _, own in ranks for name in own], len(parts))
 
     def _check_own_weights(self) -> None:
         weights = ((n, p.to_local() if isinstance(p, DTensor) else p) for n, p in self.backbone.named_parameters())
-        broken = [name for name in self._gather(find_non_finite(weights)) if name is not None]
+        broken = [name for name in gather(find_non_finite(weights)) if name is not None]
         if broken:
             raise ValueError(
                 f"after {self.trainer.global_step} steps the weights are not finite, first {broken[0]!r}: {REMEDY}"
@@ -332,17 +337,12 @@ class WandModule(LightningModule):
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value.clone().float(), reduce_op="sum")
 
-    def _on_all_ranks(self, flag: Tensor) -> bool:
-        """Whether a flag is true on every rank. Waits for the device."""
-        return bool(self._sum_over_ranks(~flag) == 0)
-
-    def _gather(self, own: Any) -> list[Any]:
-        """The values of all ranks."""
-        if self.trainer.world_size == 1:
-            return [own]
-        values: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(values, own)
-        return values
+    def _agree(self, finite: Tensor) -> bool:
+        """Whether a step is finite on every rank; also sets `stop_signal`. Waits for the device."""
+        asked = torch.tensor([float(stop_requested() == number) for number in SIGNALS], device=finite.device)
+        broken, *stopped = self._sum_over_ranks(torch.cat([(~finite).float()[None], asked])).tolist()
+        self.stop_signal = next((number for number, ranks in zip(SIGNALS, stopped, strict=True) if ranks), 0)
+        return broken == 0
 
 
 def masked_share(lengths: Tensor, window: Windows) -> Tensor:

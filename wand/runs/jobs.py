@@ -1,0 +1,51 @@
+"""Jobs of a scheduler: a job that was queued again goes on with the run that it began."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from wand.files.writing import write_text
+from wand.runs.checkpoints import RUNS
+
+JOB = "job.json"
+
+
+def job_of(arguments: Sequence[str]) -> dict[str, object] | None:
+    """What identifies a command in a SLURM job; None outside of SLURM. It is the same when the job is queued again.
+
+    Args:
+        arguments: The arguments of the command. One job may run several commands.
+    """
+    number = os.environ.get("SLURM_JOB_ID")
+    return None if number is None else {"job": number, "arguments": list(arguments)}
+
+
+def record_job(folder: Path, arguments: Sequence[str]) -> None:
+    """Write the job into the folder of its run."""
+    if (job := job_of(arguments)) is not None:
+        write_text(folder / JOB, json.dumps(job) + "\n")
+
+
+def run_of_job(arguments: Sequence[str], runs: Path = RUNS) -> Path | None:
+    """The folder of the run that this command began before its job was queued again; None if there is none.
+
+    Args:
+        arguments: The arguments of the command.
+        runs: Folder that contains the run folders.
+    """
+    if int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0:
+        return None
+    job = job_of(arguments)
+    found = [file for file in runs.glob(f"*/{JOB}") if _read(file) == job]
+    newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
+    return None if newest is None else newest.parent.absolute()
+
+
+def _read(file: Path) -> object:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):  # another job's, and not our concern
+        return None
