@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, TypeVar
 
@@ -109,7 +109,10 @@ def apart(doing: str) -> Iterator[None]:
                 yield
             except Interrupted as own:
                 stopped = own
-        number = block.wait()
+        try:
+            number = block.wait()
+        except RuntimeError as error:  # the store is in the process of rank 0, or of a launcher
+            raise RankLost([0]) from error
     except Exception as error:
         block.fail(error)
         raise
@@ -165,15 +168,16 @@ class _Block(threading.Thread):
 
     def fail(self, error: Exception) -> None:
         """Tell the others about an error of this process, and leave them the time to read it."""
-        if error is self._error:
-            return
-        self._store.set("fault", f"process {self.rank}: {error}")
-        time.sleep(5 * self._pause)
+        if error is not self._error:
+            with suppress(RuntimeError):  # the store is gone
+                self._store.set("fault", f"process {self.rank}: {error}")
+                time.sleep(5 * self._pause)
 
     def end(self) -> None:
         """Stop the thread."""
         self._over.set()
         self.join()
+        end_with(None)
 
     def run(self) -> None:
         """Give signs of life, and pass on what the other processes have written."""
@@ -188,7 +192,7 @@ class _Block(threading.Thread):
                     if self.rank == 0 and (lost := self._silent(seen, now)) is not None:
                         self._store.set("lost", str(lost))
                 self._listen()
-        except RuntimeError:  # the store is in the process of rank 0, or of a launcher
+        except RuntimeError:  # as in `apart`
             self._raise(RankLost([0]))
 
     def _listen(self) -> None:

@@ -187,3 +187,25 @@ def test_a_stopped_closing_test_says_that_the_fit_is_finished(
         assert main([*options("tested", fits), "--trainer.max_steps=1"]) == 128 + signal.SIGINT
     command = "the fit is finished, only its closing test is not; go on with: wand test --ckpt_path runs/tested"
     assert command in capsys.readouterr().err
+
+
+def test_a_job_that_is_queued_again_goes_on_with_its_run(fits: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fits.folder)
+    for variable, value in SLURM.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.MonkeyPatch.context() as patched:
+        disturbed = SignalAtCall(WandModule.training_step, signal.SIGUSR1, 5)
+        patched.setattr(WandModule, "training_step", lambda *args: disturbed(*args))
+        assert main(options("job", fits)) == 128 + signal.SIGUSR1
+    assert not list(Path("runs").rglob("hpc_ckpt*"))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    resumed_from = []
+    with pytest.MonkeyPatch.context() as patched:
+        load = WandModule.on_load_checkpoint
+        patched.setattr(
+            WandModule, "on_load_checkpoint", lambda *args: resumed_from.append(args[1]["global_step"]) or load(*args)
+        )
+        assert main(options("job", fits)) == 0
+    assert resumed_from[0] == 3
+    assert [path.name for path in Path("runs").glob("job*")] == ["job"]
+    assert_equal_runs("job")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from tests.conftest import TINY, random_codes, sharpened
+from tests.processes import as_torchrun, end, start
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
 from wand.model.batch import ConditionedBatch, make_batch
@@ -82,27 +80,14 @@ def fit(groups: Groups, module: WandModule | None = None, **trainer: Any) -> Rec
     return record
 
 
-def _rank(rank: int, port: int, folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": "2"}
-    os.environ |= {"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"TORCHELASTIC_RUN_ID": "test"}
+def _save(rank: int, folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.save(work(rank, *arguments), folder / f"{rank}.pt")
 
 
 def on_two_ranks(folder: Path, work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What ``work(rank, *arguments)`` returns in two processes, as torchrun would start them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")  # imports once for both
-    context.set_forkserver_preload([__name__])
-    ranks = [context.Process(target=_rank, args=(rank, port, folder, work, arguments)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join()
-    assert [process.exitcode for process in ranks] == [0, 0]
+    statuses = end(start(_save, (folder, work, arguments), as_torchrun(), folder))
+    assert statuses == [0, 0], [(folder / f"{rank}.txt").read_text() for rank in range(2)]
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

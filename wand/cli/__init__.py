@@ -89,6 +89,7 @@ def _in_words(error: ValueError | OSError) -> str:
 
 def _run(command: str, rest: list[str]) -> int:
     if command in TRAINING:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch reports a lost connection with its C++ stack
         from wand.cli.training import main as run_training
 
         run_training(command, rest)

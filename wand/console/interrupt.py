@@ -124,8 +124,8 @@ def ask_to_stop(number: int) -> None:
     _received.asked = number
 
 
-def end_with(error: Exception) -> None:
-    """Raise an error at the next call of `raise_if_stopped`."""
+def end_with(error: Exception | None) -> None:
+    """Let `raise_if_stopped` raise an error from now on, or no more."""
     _received.error = error
 
 

@@ -1,0 +1,153 @@
+"""Two processes of one run: one run folder, one step at which all stop, one line when one of them is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.kills import fit_options, leaves
+from tests.processes import as_nodes, as_torchrun, end, start
+from tests.workplace import Workplace
+from wand import ranks
+from wand.callbacks import speech
+from wand.cli import main, together
+from wand.training.module import WandModule
+
+RUN = "undisturbed"
+SPEAKING = "speak_examples"
+
+
+def options(name: str, pretrained: Path) -> list[str]:
+    return [*fit_options(name, pretrained), "--trainer.max_epochs=1", "--trainer.strategy=ddp"]
+
+
+def disturbed(rank: int, arguments: list[str], number: int, senders: tuple[int, ...], place: str, call: int) -> int:
+    """A command; some ranks get a signal at one call of a function of the fit."""
+    ranks.ANSWER = 1.0
+    owner: Any = speech if place == SPEAKING else WandModule
+    whole, calls = getattr(owner, place), 0
+
+    def counted(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and rank in senders:
+            os.kill(os.getpid(), number)
+        return whole(*given, **named)
+
+    setattr(owner, place, counted)
+    return main(arguments)
+
+
+def undisturbed(rank: int, arguments: list[str]) -> int:
+    return main(arguments)
+
+
+def blind(rank: int, arguments: list[str]) -> int:
+    """A command on two machines without a common file system: the second does not see what the first writes."""
+    together.VISIBLE_AFTER = 0.0
+    if rank == 1:
+        together.Path.exists = lambda self: False  # type: ignore[method-assign]
+    return main(arguments)
+
+
+def run(
+    work: Callable[..., int], arguments: list[str], *more: Any, variables: list[dict[str, str]] | None = None
+) -> tuple[list[int | None], list[str]]:
+    """Exit statuses and outputs of two processes."""
+    found = as_torchrun() if variables is None else variables
+    devices = "--trainer.devices=1" if "NODE_RANK" in found[0] else "--trainer.devices=2"
+    statuses = end(start(work, ([*arguments, devices], *more), found, Path("logs")))
+    return statuses, [Path(f"logs/{rank}.txt").read_text() for rank in range(2)]
+
+
+def checkpoint(name: str, kind: str = "last") -> Mapping[str, Any]:
+    content = torch.load(f"runs/{name}/checkpoints/{kind}.ckpt", weights_only=True)
+    return dict(leaves({part: content[part] for part in ("state_dict", "optimizer_states", "global_step", "wand")}))
+
+
+def assert_equal_runs(name: str, other: str = RUN) -> None:
+    for kind in ("last", "best"):
+        expected, found = checkpoint(other, kind), checkpoint(name, kind)
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            same = torch.equal(value, found[key]) if isinstance(value, torch.Tensor) else value == found[key]
+            assert same, f"{kind}.ckpt: {key}"
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory: pytest.TempPathFactory, enter: Callable[..., Workplace]) -> Workplace:
+    """A folder with one undisturbed fit of two processes on one machine."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        workplace = enter(tmp_path_factory.mktemp("ranks"), monkeypatch)
+        statuses, outputs = run(undisturbed, options(RUN, workplace.pretrained))
+        assert statuses == [0, 0], outputs
+    return workplace
+
+
+@pytest.fixture(autouse=True)
+def _in_its_folder(fits: Workplace, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.chdir(fits.folder)
+    monkeypatch.setenv("WAND_CACHE", str(cache))
+
+
+def test_two_machines_make_one_run_folder_although_its_name_is_taken(fits: Workplace) -> None:
+    taken = Path("runs/nodes/checkpoints")
+    taken.mkdir(parents=True)
+    (taken / "best.ckpt").write_text("of an older run")
+    arguments = [*options("nodes", fits.pretrained), "--trainer.num_nodes=2"]
+    statuses, outputs = run(undisturbed, arguments, variables=as_nodes())
+    assert statuses == [0, 0], outputs
+    assert [path.name for path in sorted(Path("runs").glob("nodes*"))] == ["nodes", "nodes-2"]
+    assert [path.name for path in taken.parent.rglob("*")] == ["checkpoints", "best.ckpt"]
+    assert_equal_runs("nodes-2")
+    assert (Path("runs/nodes-2/closing/table.json")).is_file()
+
+
+@pytest.mark.parametrize(
+    ("senders", "place", "call", "step"),
+    [
+        pytest.param((1,), "training_step", 3, 2, id="one, inside an accumulation"),
+        pytest.param((0, 1), "validation_step", 1, 1, id="both, in a validation"),
+        pytest.param((0,), SPEAKING, 1, 1, id="the one that speaks"),
+        pytest.param((1,), SPEAKING, 1, 1, id="the one that waits for it"),
+    ],
+)
+def test_all_stop_at_one_step_and_resume_to_the_same_bits(
+    fits: Workplace, senders: tuple[int, ...], place: str, call: int, step: int
+) -> None:
+    name = f"{place}-{len(senders)}-{senders[0]}"
+    statuses, outputs = run(disturbed, options(name, fits.pretrained), signal.SIGTERM, senders, place, call)
+    assert statuses == [128 + signal.SIGTERM] * 2, outputs
+    command = re.search(r"stopped by SIGTERM: saved at step (\d+); go on with: wand (.*)", "".join(outputs))
+    assert command is not None, outputs
+    assert "stopped by SIGTERM" not in outputs[1]
+    assert int(command[1]) == checkpoint(name)["global_step"] == step
+    statuses, outputs = run(undisturbed, shlex.split(command[2]))
+    assert statuses == [0, 0], outputs
+    assert_equal_runs(name)
+
+
+def test_a_lost_process_is_named_in_one_line(fits: Workplace) -> None:
+    arguments = options("lost", fits.pretrained)
+    statuses, outputs = run(disturbed, arguments, signal.SIGKILL, (1,), "training_step", 3)
+    assert statuses == [2, -signal.SIGKILL], outputs
+    assert "Traceback" not in outputs[0]
+    expected = "wand: error: process 1 of 2 (counted from 0) was lost: its own output says why; go on with: wand fit"
+    assert expected in outputs[0]
+
+
+def test_a_machine_that_does_not_see_the_run_folder_stops_the_run(fits: Workplace) -> None:
+    arguments = [*options("apart", fits.pretrained), "--trainer.num_nodes=2"]
+    statuses, outputs = run(blind, arguments, variables=as_nodes())
+    assert statuses == [2, 2], outputs
+    for output in outputs:
+        assert re.search(r"wand: error: process 1 on \S+ cannot see the run folder .*/runs/apart: ", output), output
+    assert not Path("runs/apart").exists()
