@@ -6,6 +6,9 @@ import os
 import re
 import shlex
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +17,21 @@ import pytest
 import torch
 
 from benchmarks.kills import fit_options, leaves
+from tests import processes
 from tests.processes import as_nodes, as_torchrun, end, start
 from tests.workplace import Workplace
 from wand import ranks
-from wand.callbacks import speech
+from wand.callbacks import attention_pictures, comparison_table, speech
 from wand.cli import main, together
+from wand.data.datamodule import SpeechDataModule
+from wand.evaluation import test as evaluation
 from wand.training.module import WandModule
 
-RUN = "undisturbed"
+RUN = "nodes-2"
 SPEAKING = "speak_examples"
+# Seconds: the time-out of a collective, and a longer time in which one process works alone.
+TIME_OUT, LATE = 20, 25
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def options(name: str, pretrained: Path) -> list[str]:
@@ -84,10 +93,14 @@ def assert_equal_runs(name: str, other: str = RUN) -> None:
 
 @pytest.fixture(scope="module")
 def fits(tmp_path_factory: pytest.TempPathFactory, enter: Callable[..., Workplace]) -> Workplace:
-    """A folder with one undisturbed fit of two processes on one machine."""
+    """A folder with one undisturbed fit of two processes on two machines; the name of its run was taken."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         workplace = enter(tmp_path_factory.mktemp("ranks"), monkeypatch)
-        statuses, outputs = run(undisturbed, options(RUN, workplace.pretrained))
+        taken = Path("runs/nodes/checkpoints")
+        taken.mkdir(parents=True)
+        (taken / "best.ckpt").write_text("of an older run")
+        arguments = [*options("nodes", workplace.pretrained), "--trainer.num_nodes=2"]
+        statuses, outputs = run(undisturbed, arguments, variables=as_nodes())
         assert statuses == [0, 0], outputs
     return workplace
 
@@ -99,28 +112,20 @@ def _in_its_folder(fits: Workplace, monkeypatch: pytest.MonkeyPatch, cache: Path
 
 
 def test_two_machines_make_one_run_folder_although_its_name_is_taken(fits: Workplace) -> None:
-    taken = Path("runs/nodes/checkpoints")
-    taken.mkdir(parents=True)
-    (taken / "best.ckpt").write_text("of an older run")
-    arguments = [*options("nodes", fits.pretrained), "--trainer.num_nodes=2"]
-    statuses, outputs = run(undisturbed, arguments, variables=as_nodes())
-    assert statuses == [0, 0], outputs
-    assert [path.name for path in sorted(Path("runs").glob("nodes*"))] == ["nodes", "nodes-2"]
-    assert [path.name for path in taken.parent.rglob("*")] == ["checkpoints", "best.ckpt"]
-    assert_equal_runs("nodes-2")
-    assert (Path("runs/nodes-2/closing/table.json")).is_file()
+    assert [path.name for path in sorted(Path("runs").glob("nodes*"))] == ["nodes", RUN]
+    assert [path.name for path in Path("runs/nodes").rglob("*")] == ["checkpoints", "best.ckpt"]
+    assert Path(f"runs/{RUN}/closing/table.json").is_file()
 
 
 @pytest.mark.parametrize(
     ("senders", "place", "call", "step"),
     [
-        pytest.param((1,), "training_step", 3, 2, id="one, inside an accumulation"),
-        pytest.param((0, 1), "validation_step", 1, 1, id="both, in a validation"),
-        pytest.param((0,), SPEAKING, 1, 1, id="the one that speaks"),
-        pytest.param((1,), SPEAKING, 1, 1, id="the one that waits for it"),
+        pytest.param((1,), "training_step", 4, 2, id="one, inside an accumulation"),
+        pytest.param((0, 1), SPEAKING, 1, 1, id="both, while the first speaks"),
+        pytest.param((1,), SPEAKING, 1, 1, id="the one that waits while the other speaks"),
     ],
 )
-def test_all_stop_at_one_step_and_resume_to_the_same_bits(
+def test_all_stop_at_one_step_and_one_machine_resumes_to_the_same_bits(
     fits: Workplace, senders: tuple[int, ...], place: str, call: int, step: int
 ) -> None:
     name = f"{place}-{len(senders)}-{senders[0]}"
@@ -137,7 +142,7 @@ def test_all_stop_at_one_step_and_resume_to_the_same_bits(
 
 def test_a_lost_process_is_named_in_one_line(fits: Workplace) -> None:
     arguments = options("lost", fits.pretrained)
-    statuses, outputs = run(disturbed, arguments, signal.SIGKILL, (1,), "training_step", 3)
+    statuses, outputs = run(disturbed, arguments, signal.SIGKILL, (1,), "training_step", 5)
     assert statuses == [2, -signal.SIGKILL], outputs
     assert "Traceback" not in outputs[0]
     expected = "wand: error: process 1 of 2 (counted from 0) was lost: its own output says why; go on with: wand fit"
@@ -151,3 +156,49 @@ def test_a_machine_that_does_not_see_the_run_folder_stops_the_run(fits: Workplac
     for output in outputs:
         assert re.search(r"wand: error: process 1 on \S+ cannot see the run folder .*/runs/apart: ", output), output
     assert not Path("runs/apart").exists()
+
+
+def slow(rank: int, arguments: list[str]) -> int:
+    """A command whose first process takes longer than a collective may, wherever it works alone."""
+
+    def slowed(owner: Any, name: str) -> None:
+        whole = getattr(owner, name)
+
+        def late(*given: Any, **named: Any) -> Any:
+            time.sleep(LATE if rank == 0 else 0)
+            return whole(*given, **named)
+
+        setattr(owner, name, late)
+
+    slowed(speech.SpeechLogger, "_log_sounds")
+    slowed(attention_pictures.AttentionPictures, "_draw_own")
+    slowed(evaluation, "step_milliseconds")
+    slowed(comparison_table, "show")
+    slowed(SpeechDataModule, "prepare_for")
+    return main(arguments)
+
+
+@pytest.mark.integration
+def test_what_one_process_does_may_take_longer_than_a_collective(
+    fits: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LIMIT", 600.0)
+    arguments = [one for one in options("slow", fits.pretrained) if "strategy" not in one]
+    limited = ["--trainer.strategy=DDPStrategy", f"--trainer.strategy.timeout=0:00:{TIME_OUT:02}"]
+    statuses, outputs = run(slow, [*arguments, *limited])
+    assert statuses == [0, 0], outputs
+    assert_equal_runs("slow")
+
+
+@pytest.mark.integration
+def test_torchrun_on_two_machines(fits: Workplace) -> None:
+    arguments = [*options("torchrun", fits.pretrained), "--trainer.num_nodes=2", "--trainer.devices=1"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    meeting = ["--master-addr=127.0.0.1", f"--master-port={processes.free_port()}", "-m", "wand.cli"]
+    nodes = [
+        subprocess.Popen([*launcher, f"--node-rank={rank}", *meeting, *arguments], env={**os.environ, **ONE_THREAD})
+        for rank in range(2)
+    ]
+    assert [node.wait(600) for node in nodes] == [0, 0]
+    assert [path.name for path in Path("runs").glob("torchrun*")] == ["torchrun"]
+    assert_equal_runs("torchrun")
