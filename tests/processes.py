@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 # Seconds after which processes that wait for each other for ever are ended.
-LIMIT = 60.0
+LIMIT = 120.0
 # What every process needs, so that the fork server imports it once.
 PRELOAD = ["wand.cli.training", "wand.backbones.encodec_lm", "tests.training.accumulated", __name__]
 

@@ -7,6 +7,7 @@ limit. Nothing else that only one process does comes between two collectives.
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ def apart(doing: str) -> Iterator[None]:
         block.end()
     if number:
         stopped = stopped or Interrupted(number)
-        stopped.number = number
+        stopped.number = signal.Signals(number)
         raise stopped
 
 

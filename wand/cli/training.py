@@ -175,8 +175,9 @@ class WandCLI(LightningCLI):
             with naming_lost_ranks():
                 super()._run_subcommand(subcommand)
         except RankLost as lost:
-            saved = self.folder is not None and any(self.folder.glob("checkpoints/*.ckpt"))
-            remedy = f"go on with: {command_for('fit', self.folder)}" if saved else "the same command starts again"
+            remedy = "the same command starts again"
+            if self.folder is not None and any(self.folder.glob("checkpoints/*.ckpt")):
+                remedy = f"go on with: {command_for('fit', self.folder)}"
             raise ConnectionError(f"{lost}; {remedy}") from lost
         except Interrupted as stopped:
             stopped.shown = is_first()
@@ -189,7 +190,7 @@ class WandCLI(LightningCLI):
         agree_on_checkpoint(self.checkpoint_file)
         self.folder = agree_on_folder(self._choose_folder() if is_first() else None)
         if self.folder is not None:
-            trainer._default_root_dir = str(self.folder)
+            trainer._default_root_dir = str(self.folder)  # type: ignore[attr-defined]
             if self._logs_to_board:
                 trainer.logger = TensorBoardLogger(str(self.folder.parent), name=self.folder.name, version="")
             if is_first():
