@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import wand
 from tests.backbones.test_causal_lm import make_model, shipped_format, voice, write_model
 from tests.conftest import TINY, sharpened
 from tests.training.accumulated import fit, on_two_ranks, strategy_of, utterances
+from tests.training.test_memory import PeakBytes
 from wand.attention import AttentionWindow
 from wand.backbones.causal_lm import CausalSpeechLM
 from wand.backbones.encodec_lm import EncodecLM
@@ -31,6 +33,7 @@ from wand.model.sampling import Sampling
 from wand.runs.checkpoints import load_backbone_and_settings, load_original, read_checkpoint
 from wand.runs.export import export, export_adapter
 from wand.runs.settings import OptimizerSettings
+from wand.training.memory import step_memory
 from wand.training.module import WandModule
 from wand.training.teacher import COPY, SELF, FrozenTeacher
 
@@ -149,6 +152,40 @@ def test_two_processes_equal_one(original: str, tmp_path: Path, strategy: str) -
             assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
+def size(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+
+def test_the_estimate_counts_what_is_there(tmp_path: Path) -> None:
+    shape = dataclasses.replace(TINY, hidden_size=128, num_layers=6, intermediate_size=384)
+    EncodecLM(architecture=shape).save_pretrained(tmp_path / "larger")
+    module = module_of(str(tmp_path / "larger"))
+    module.setup("fit")
+    backbone, batch = module.backbone.train(), utterances(module.backbone, range(4))
+    counted = step_memory(
+        backbone,
+        len(batch),
+        batch.prefix_length + batch.columns.shape[1],
+        batch.labels.shape[1],
+        mixed=False,
+        with_teacher=not module.teacher.shares_weights,
+    )
+    optimizer = torch.optim.AdamW(parameter for parameter in backbone.parameters() if parameter.requires_grad)
+    with PeakBytes() as used:
+        for _ in range(2):
+            used.peak = 0
+            optimizer.zero_grad()
+            own, expected = backbone.head_input(batch, WINDOW), module.teacher.head_input(batch)
+            own.loss(batch.labels, torch.ones(batch.labels.shape), wand.LossTerms(), expected).loss.backward()
+            optimizer.step()
+    assert counted.weights == size(backbone.parameters())
+    assert counted.gradients == size(p.grad for p in backbone.parameters() if p.grad is not None)
+    moments = size(x for state in optimizer.state.values() for x in state.values() if x.ndim)
+    assert counted.optimiser == moments
+    assert counted.teacher == 0
+    assert counted.total == pytest.approx(counted.weights + used.peak, rel=0.2)
+
+
 # -- checkpoints ---------------------------------------------------------------------------------------------------
 
 
@@ -245,7 +282,7 @@ def causal_run(folder: Path, name: str) -> tuple[WandModule, Path]:
     module.setup("fit")
     with torch.no_grad():
         for parameter in filter(lambda parameter: parameter.requires_grad, backbone.parameters()):
-            parameter.normal_(std=0.05)
+            parameter.normal_(std=0.5)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
     trainer.strategy.connect(module)
     trainer.save_checkpoint(folder / "run" / "checkpoints" / "best.ckpt")
@@ -285,7 +322,7 @@ def test_peft_opens_an_exported_adapter_on_the_original(tmp_path: Path, name: st
             inputs_embeds=embeds, use_cache=False, attention_context=wand.AttentionContext(FULL, 9)
         ).last_hidden_state
         close(adapted, module.backbone.full_logits(hidden))
-    assert not torch.allclose(before, adapted, atol=0.01)
+    assert (adapted - before).abs().max() > 1e-3 * before.abs().max()
 
 
 def test_peft_opens_an_exported_adapter_on_a_body(trained: tuple[WandModule, Path], tmp_path: Path) -> None:
