@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, LlamaModel
 
 import wand
-from tests.backbones.test_causal_lm import make_model, shipped_format, voice, write_model
+from tests.backbones.test_causal_lm import shipped_format, voice, write_model
 from tests.conftest import TINY, sharpened
 from tests.training.accumulated import fit, on_two_ranks, strategy_of, utterances
 from tests.training.test_memory import PeakBytes

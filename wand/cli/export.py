@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> None:
         "--ckpt_path", required=True, help="run folder (its best checkpoint), checkpoint file, or `last` (newest run)"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it must be new or empty")
-    parser.add_argument("--dtype", choices=DTYPES, help="dtype of the weights (default: the original's, float32 for an adapter)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="dtype of the weights (default: the original's, float32 for an adapter)"
+    )
     parser.add_argument(
         "--adapter",
         action="store_true",

@@ -19,7 +19,7 @@ class StepMemory:
     """Bytes of one training step on one device.
 
     Args:
-        weights: The student's float32 weights with its adapters (LoRA), and their bfloat16 copies under mixed precision.
+        weights: The student's float32 weights and adapters (LoRA), and their bfloat16 copies under mixed precision.
         gradients: Gradients of the trained parameters.
         optimiser: The two moments of AdamW.
         teacher: The teacher's weights and their copies.
