@@ -25,6 +25,7 @@ from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
 from wand.finite import check_weights, find_non_finite, tensors_in
 from wand.lora import LoraSettings, inject
 from wand.metrics.tokens import TokenMetrics
+from wand.model.adapters import describe_difference, describes
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
@@ -167,7 +168,7 @@ class WandModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint belongs to this model and that only the teacher is missing."""
         saved, own = checkpoint["hyper_parameters"]["backbone"], self.backbone.spec()
-        if not _describes(saved, own):
+        if not describes(saved, own):
             raise ValueError(f"the checkpoint holds another backbone: {describe_difference(saved, own)}")
         before = RunSettings.from_plain(checkpoint["hyper_parameters"])
         if before.lora != self.settings.lora:
@@ -372,23 +373,6 @@ def masked_share(lengths: Tensor, window: Windows) -> Tensor:
     if window.smallest is None:
         return torch.zeros((), device=lengths.device)
     return (lengths - window.smallest).clamp(min=0).sum() / (lengths + 1).sum()
-
-
-def _describes(saved: Any, own: Any) -> bool:
-    """Whether a stored spec describes a model. Settings that were added since then are missing in it."""
-    if isinstance(saved, dict) and isinstance(own, dict):
-        return saved.keys() <= own.keys() and all(_describes(value, own[name]) for name, value in saved.items())
-    return bool(saved == own)
-
-
-def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
-    """Name the first difference between two backbone specs."""
-    if saved["class_path"] != own["class_path"]:
-        return f"{saved['class_path']}, not {own['class_path']}"
-    for key, value in saved["architecture"].items():
-        if own["architecture"].get(key) != value:
-            return f"its {key} is {value}, not {own['architecture'].get(key)}"
-    return "its architecture has other settings"
 
 
 def _check_layout(settings: RunSettings, layout: ColumnLayout) -> None:
