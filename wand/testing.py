@@ -27,6 +27,7 @@ from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Body, Decoder
 from wand.distillation.losses import IGNORE, cross_entropy, masked_sum, skew_kl
 from wand.distillation.terms import LossTerms
+from wand.lora import LoraSettings, inject, merge
 from wand.model.adapters import build_backbone
 from wand.model.backbone import DROPOUT_SETTINGS, Backbone
 from wand.model.batch import ConditionedBatch, Conditioning, make_batch
@@ -332,6 +333,27 @@ class BackboneContract:
         trained = [p for p in backbone.parameters() if p.requires_grad]
         for mine, other in zip(*(torch.autograd.grad(loss, trained) for loss in (own, expected)), strict=True):
             assert (mine - other).norm() <= 10 * self.tolerance * other.norm()
+
+    @torch.no_grad()
+    def test_adapters_make_a_second_model_of_the_same_weights(
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
+    ) -> None:
+        """With LoRA switched off the model is exactly the original one; merged, it is the adapted one."""
+        pytest.importorskip("peft")
+        names, original = backbone.state_dict().keys(), backbone(batch, window)
+        inject(backbone, backbone.decoder, LoraSettings(rank=4, alpha=8))
+        assert torch.equal(backbone(batch, window), original), "adapters change nothing before they are trained"
+        trained = {name: parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+        assert trained.keys() == backbone.state_dict().keys()
+        for parameter in trained.values():
+            parameter.normal_(std=0.05)
+        adapted = backbone(batch, window)
+        assert not torch.allclose(adapted, original, atol=100 * self.tolerance)
+        with backbone.without_adapters():
+            assert torch.equal(backbone(batch, window), original)
+        merge(backbone.decoder)
+        assert backbone.state_dict().keys() == names
+        self.close(backbone(batch, window), adapted)
 
     def close(self, own: Tensor, expected: Tensor) -> None:
         """Assert that two results agree within `tolerance`."""

@@ -87,6 +87,7 @@ class CausalSpeechLM(Backbone):
         self.stop_ids = tuple(range(self.layout.stop_id, self.speech_vocab_size))
         self.sampling = self.format.sampling
         self.decoder = AutoModel.from_config(config, dtype=torch.float32)
+        self.body = self._causal_class().base_model_prefix
         self.tied = bool(getattr(config, "tie_word_embeddings", False))
         if not self.tied:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -182,7 +183,7 @@ class CausalSpeechLM(Backbone):
         return MODEL_FOR_CAUSAL_LM_MAPPING[type(self.decoder.config)]
 
     def _body_prefix(self) -> str:
-        return f"{self._causal_class().base_model_prefix}."
+        return f"{self.body}."
 
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
         """``[B, P, D]``."""

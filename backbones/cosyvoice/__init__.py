@@ -76,6 +76,7 @@ class CosyVoice2(Backbone):
     frame_rate = 25.0
     sample_rate = 24_000
     num_codebooks = 1
+    body = "model"  # in upstream's `llm.model`, a Qwen2ForCausalLM
 
     def __init__(
         self,

@@ -127,11 +127,12 @@ OVERLAYS = {
     "no-kd": lambda module, curriculum: module.settings.loss.kd_weight == 0,
     "no-ce": lambda module, curriculum: module.settings.loss.ce_weight == 0,
     "no-curriculum": lambda module, curriculum: curriculum.schedule is None,
+    "lora": lambda module, curriculum: module.settings.lora is not None and module.teacher.shares_weights,
 }
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_ablations_change_one_thing(workplace: Workplace, overlay: str) -> None:
+def test_overlays_change_one_thing(workplace: Workplace, overlay: str) -> None:
     from wand.cli.training import main as run_training
 
     options = ["--trainer.max_steps=1", *QUIET]

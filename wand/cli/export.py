@@ -10,7 +10,7 @@ from rich.console import Console
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
 from wand.files.writing import check_folder
-from wand.runs.export import export
+from wand.runs.export import export, export_adapter
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -26,11 +26,19 @@ def main(arguments: list[str]) -> None:
         "--ckpt_path", required=True, help="run folder (its best checkpoint), checkpoint file, or `last` (newest run)"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it must be new or empty")
-    parser.add_argument("--dtype", choices=DTYPES, help="dtype of the weights (default: the original's)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="dtype of the weights (default: the original's, float32 for an adapter)"
+    )
+    parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="write only the adapter of a run with LoRA, in the format of peft (default: the whole, merged model)",
+    )
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
     check_folder(options.out)
-    export(options.ckpt_path, options.out, None if options.dtype is None else getattr(torch, options.dtype))
+    write = export_adapter if options.adapter else export
+    write(options.ckpt_path, options.out, None if options.dtype is None else getattr(torch, options.dtype))
     console = Console()
     for path in sorted(file for file in options.out.rglob("*") if file.is_file()):
         console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", highlight=False)

@@ -84,7 +84,7 @@ def check_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load a state dict that must have exactly the tensors of the module. Errors name `path`."""
     check_fit(module.state_dict(), state, path)
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=False)  # of a model with LoRA, the state dict has only what is trained
 
 
 def file_digest(path: Path) -> str:

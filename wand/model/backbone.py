@@ -28,6 +28,7 @@ from wand.attention import (
 )
 from wand.attention.interface import Attends
 from wand.codecs.base import Codec
+from wand.lora import has_adapters, switched_off
 from wand.model.batch import ConditionedBatch, Conditioner
 from wand.model.columns import ColumnLayout
 from wand.model.heads import Head, HeadInput
@@ -56,6 +57,8 @@ class Backbone(nn.Module, ABC):
         conditioner: Turns text and reference into tensors.
         sampling: The sampling settings recommended for the model.
         decoder: The transformers body, including its final norm.
+        body: Name of the decoder inside the transformers model of the original, for adapters in peft's format; empty if
+            it is that model.
         pretrained: Where `load_pretrained` reads the original weights; None if there are none.
         files: Small files of the original model that the conditioner needs, by name. Checkpoints contain them.
         stored_dtype: The dtype of the original weights; `save_pretrained` writes it by default.
@@ -83,6 +86,7 @@ class Backbone(nn.Module, ABC):
     conditioner: Conditioner
     sampling: Sampling = Sampling()
     decoder: PreTrainedModel
+    body: str = ""
     pretrained: str | None = None
     files: Files = {}  # noqa: RUF012 - replaced as a whole, never changed
     stored_dtype: torch.dtype = torch.float32
@@ -193,12 +197,17 @@ class Backbone(nn.Module, ABC):
         return None
 
     def without_adapters(self) -> AbstractContextManager[None]:
-        """Switch off additions to the original weights, such as LoRA, inside the ``with`` block.
+        """Switch off additions to the original weights inside the ``with`` block. Default: LoRA in the decoder.
 
         Raises:
-            ValueError: If the model has none. This is the default.
+            ValueError: If the model has none.
         """
-        raise ValueError(f"{type(self).__name__} has no adapters to switch off: set model.teacher to `copy`")
+        if not has_adapters(self.decoder):
+            raise ValueError(
+                f"{type(self).__name__} has no adapters to switch off, so teacher and student would be the same: set "
+                f"model.lora, or set model.teacher to `copy`"
+            )
+        return switched_off(self.decoder)
 
     # -- all adapters share these --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from wand.codecs import Codec
 from wand.files.typed import reading, require
 from wand.files.weights import load_exactly
 from wand.finite import check_weights
+from wand.lora import inject, merge
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.runs.named_code import known_class
@@ -121,8 +123,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]:
-    """Load the student of a run, in eval mode, and the settings of the run.
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedRun:
+    """A checkpoint, and the model that it describes.
+
+    Args:
+        file: The file.
+        checkpoint: Its content.
+        settings: The settings of the run.
+        backbone: The model, with random weights.
+        trained: The tensors of the model that the checkpoint holds: all, or with LoRA those of the adapters.
+    """
+
+    file: Path
+    checkpoint: dict[str, Any]
+    settings: RunSettings
+    backbone: Backbone
+    trained: dict[str, Tensor]
+
+
+def open_run(path: str | Path) -> OpenedRun:
+    """Open a checkpoint.
 
     Raises:
         ValueError: If the file is no such checkpoint, or names code that it may not start (`wand.runs.trust`).
@@ -131,35 +152,65 @@ def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]
     with reading(file):
         settings = RunSettings.from_plain(checkpoint["hyper_parameters"])
         backbone = _build(checkpoint)
-        weights = {
+        trained = {
             key.removeprefix("backbone."): value
             for key, value in checkpoint["state_dict"].items()
             if key.startswith("backbone.")
         }
-        check_weights(weights, file)
-        load_exactly(backbone, weights, file)
+        check_weights(trained, file)
         backbone.windows(settings.window)  # refuses sizes that do not fit the model
-    return backbone.eval(), settings
+    return OpenedRun(file, checkpoint, settings, backbone, trained)
+
+
+def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]:
+    """Load the student of a run, in eval mode, and the settings of the run.
+
+    The checkpoint of a run with LoRA holds only the adapters. They are merged into the original weights.
+
+    Raises:
+        ValueError: If the file is no such checkpoint, names code that it may not start (`wand.runs.trust`), or needs
+            original weights that are missing or have changed.
+    """
+    run = open_run(path)
+    backbone, lora = run.backbone, run.settings.lora
+    with reading(run.file):
+        if lora is not None:
+            _load_original_weights(backbone, run.checkpoint, path)
+            inject(backbone, backbone.decoder, lora)
+        load_exactly(backbone, run.trained, run.file)
+        if lora is not None:
+            merge(backbone.decoder)
+            backbone.pretrained = None
+    return backbone.eval(), run.settings
 
 
 def load_original(path: str | Path) -> Backbone:
     """Load the model that a run started from, with its original weights, in eval mode.
 
     Raises:
-        ValueError: If the run started from random weights, the original weights have changed since, or the checkpoint
-            names code that it may not start (`wand.runs.trust`).
+        ValueError: If the run started from random weights, the original weights are missing or have changed since, or
+            the checkpoint names code that it may not start (`wand.runs.trust`).
     """
     file, checkpoint = _open(path)
+    with reading(file):
+        backbone = _build(checkpoint)
+    _load_original_weights(backbone, checkpoint, path)
+    return backbone.eval()
+
+
+def _load_original_weights(backbone: Backbone, checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Read the weights that a run started from."""
     original = checkpoint["hyper_parameters"]["pretrained"]
     if original is None:
         raise ValueError(f"the run {path} started from random weights: there is no original model")
-    with reading(file):
-        backbone = _build(checkpoint)
     backbone.pretrained = original
-    if backbone.pretrained_digest() != checkpoint["wand"]["pretrained_digest"]:
+    try:
+        digest = backbone.pretrained_digest()
+    except ValueError as error:
+        raise ValueError(f"the run {path} needs the original weights at {original!r}: {error}") from error
+    if digest != checkpoint["wand"]["pretrained_digest"]:
         raise ValueError(f"the original weights at {original!r} have changed since the run {path} started")
     backbone.load_pretrained()
-    return backbone.eval()
 
 
 def codec_of_run(path: str | Path) -> Codec | None:

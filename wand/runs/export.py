@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from wand.files.writing import write_text
+from wand.lora import write_adapter
 from wand.model.backbone import Backbone
-from wand.runs.checkpoints import ABOUT, load_backbone_and_settings, read_checkpoint, run_folder
+from wand.runs.checkpoints import ABOUT, load_backbone_and_settings, open_run, read_checkpoint, run_folder
 from wand.runs.named_code import named_by_checkpoint
 from wand.runs.settings import RunSettings, flat_settings
 from wand.version import __version__
@@ -46,6 +47,16 @@ runs in a way that it was not trained for, and saves no memory or time.
 Licence: {licence}
 {table}"""
 
+_ADAPTER_CARD = """# An adapter (LoRA) of {name} for windowed attention
+
+Made by [WAND](https://arxiv.org/abs/2604.08558) for the original weights `{original}`, whose digest is `{digest}`.
+It was trained for a window of **{window}**, and needs it:
+
+{rule}
+
+Licence: {licence}
+"""
+
 
 def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) -> Backbone:
     """Write the student of a run in the format of its original model, with ``wand.json`` and a model card.
@@ -58,10 +69,7 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
     Raises:
         ValueError: If the folder is not empty, or the run has no window.
     """
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty: give a new folder")
-    best = Path(checkpoint) / "checkpoints" / "best.ckpt"
-    chosen = best if best.is_file() else checkpoint
+    chosen = _chosen(checkpoint, out)
     backbone, settings = load_backbone_and_settings(chosen)
     window = settings.window
     if window is None:
@@ -82,6 +90,45 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
     write_text(out / CARD, _card(backbone, about, out, run_folder(Path(chosen))))
     write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")  # last: a folder with it is complete
     return backbone
+
+
+def export_adapter(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) -> None:
+    """Write the adapters (LoRA) of a run in peft's format, with a model card. The original weights are not needed.
+
+    Args:
+        checkpoint: As for `export`.
+        out: Folder to write; must be new or empty.
+        dtype: The dtype of the adapters; float32 by default.
+
+    Raises:
+        ValueError: If the folder is not empty, or the run has no adapters or no window.
+    """
+    run = open_run(_chosen(checkpoint, out))
+    backbone, window, lora = run.backbone, run.settings.window, run.settings.lora
+    if lora is None:
+        raise ValueError(f"the run {checkpoint} has no adapter (model.lora null): export it without --adapter")
+    if window is None:
+        raise ValueError(f"the run {checkpoint} has no window (model.window null): there is nothing to export")
+    original = run.checkpoint["hyper_parameters"]["pretrained"]
+    adapter = {name.removeprefix("decoder."): tensor for name, tensor in run.trained.items()}
+    write_adapter(adapter, backbone.decoder, lora, out, body=backbone.body, original=original, dtype=dtype)
+    card = _ADAPTER_CARD.format(
+        name=type(backbone).__name__,
+        original=Path(original).name,
+        digest=run.checkpoint["wand"]["pretrained_digest"],
+        window=_window_in_words(window, backbone.columns_per_second),
+        rule=PREFIX_RULE,
+        licence=backbone.licence,
+    )
+    write_text(out / CARD, card)
+
+
+def _chosen(checkpoint: str | Path, out: Path) -> str | Path:
+    """The checkpoint to export to a new or empty folder."""
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty: give a new folder")
+    best = Path(checkpoint) / "checkpoints" / "best.ckpt"
+    return best if best.is_file() else checkpoint
 
 
 def _training(checkpoint: dict[str, Any], settings: RunSettings) -> dict[str, Any]:

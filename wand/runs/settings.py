@@ -9,6 +9,7 @@ from typing import Any, Self
 from wand.checks import check_number
 from wand.distillation.terms import LossTerms
 from wand.files.typed import build
+from wand.lora import LoraSettings
 
 # Float32 must hold the product of learning rate and weight decay.
 LARGEST = 1e18
@@ -44,10 +45,11 @@ class RunSettings:
 
     Args:
         window: Final window W in speech columns: one for all layers, or one for each. None is full attention.
-        teacher: ``copy``, a run folder or checkpoint, or None.
+        teacher: ``copy``, ``self``, a run folder or checkpoint, or None.
         gradient_checkpointing: Whether layers store only their inputs and are recomputed in the backward pass.
         loss: Settings of the training loss.
         optimizer: Settings of the optimizer and the learning rate schedule.
+        lora: The adapters that are trained; None trains the weights themselves.
 
     Raises:
         ValueError: If there is no teacher and the weight of the cross-entropy is 0.
@@ -58,6 +60,7 @@ class RunSettings:
     gradient_checkpointing: bool = False
     loss: LossTerms = field(default_factory=LossTerms)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    lora: LoraSettings | None = None
 
     def __post_init__(self) -> None:
         if self.teacher is None and self.loss.ce_weight == 0:

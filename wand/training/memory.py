@@ -19,7 +19,7 @@ class StepMemory:
     """Bytes of one training step on one device.
 
     Args:
-        weights: The student's float32 weights, and their bfloat16 copies under mixed precision.
+        weights: The student's float32 weights and adapters (LoRA), and their bfloat16 copies under mixed precision.
         gradients: Gradients of the trained parameters.
         optimiser: The two moments of AdamW.
         teacher: The teacher's weights and their copies.
@@ -83,12 +83,17 @@ def step_memory(
         teacher=(4 + copies) * count if with_teacher else 0,
         activations=kept * rows * columns,
         losses=loss_bytes(
-            backbone.num_codebooks * backbone.speech_vocab_size, config.hidden_size, rows * labels, mixed, device
+            backbone.num_codebooks * backbone.speech_vocab_size,
+            config.hidden_size,
+            rows * labels,
+            mixed,
+            device,
+            trained=any(weight.requires_grad for weight in backbone.speech_head().weights),
         ),
     )
 
 
-def loss_bytes(logits: int, width: int, rows: int, mixed: bool, device: str) -> int:
+def loss_bytes(logits: int, width: int, rows: int, mixed: bool, device: str, trained: bool = True) -> int:
     """Peak memory of the fused losses (`wand.distillation.chunked`), in bytes.
 
     Args:
@@ -97,9 +102,10 @@ def loss_bytes(logits: int, width: int, rows: int, mixed: bool, device: str) -> 
         rows: Number of rows with labels.
         mixed: Whether the heads are multiplied in bfloat16.
         device: Type of the device.
+        trained: Whether the head is trained.
     """
     chunk = min(rows, chunk_rows(logits, device))
-    gradients = 4 * width * (rows + logits)
+    gradients = 4 * width * (rows + logits if trained else rows)
     heads = 4 * width * logits if mixed else 0  # both of them in bfloat16
     # The backward pass makes a second, scaled copy of the gradients.
     return gradients + max(heads + 4 * CHUNK_TENSORS * chunk * logits, gradients)

@@ -24,7 +24,9 @@ from wand.distillation.terms import LossTerms
 from wand.evaluation.prediction import PredictionTest
 from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
 from wand.finite import check_weights, find_non_finite, tensors_in
+from wand.lora import LoraSettings, inject
 from wand.metrics.tokens import TokenMetrics
+from wand.model.adapters import describe_difference, describes
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
@@ -64,6 +66,7 @@ class WandModule(LightningModule):
             This takes about a third more time and a fraction of the memory.
         loss: Settings of the training loss.
         optimizer: Settings of the optimizer and the learning rate schedule.
+        lora: Train adapters (LoRA) in place of the weights, see `LoraSettings`; null trains the weights.
 
     Raises:
         ValueError: If a setting is out of range or does not fit the backbone.
@@ -77,23 +80,26 @@ class WandModule(LightningModule):
         gradient_checkpointing: bool = False,
         loss: LossTerms = DEFAULT_LOSS,
         optimizer: OptimizerSettings = DEFAULT_OPTIMIZER,
+        lora: LoraSettings | None = None,
     ) -> None:
         super().__init__()
         self.final_window = backbone.windows(window)
         if isinstance(window, int) and self.final_window.plain != window:
             whole = self.final_window.plain
             rank_zero_warn(f"model.window {window} is raised to {whole}, a whole number of this model's frames")
-        self.settings = RunSettings(self.final_window.plain, teacher, gradient_checkpointing, loss, optimizer)
+        self.settings = RunSettings(self.final_window.plain, teacher, gradient_checkpointing, loss, optimizer, lora)
         _check_layout(self.settings, backbone.layout)
         _check_divergence(loss)
+        if lora is not None:
+            lora.check(backbone.decoder)
         # Plain values only, so that the checkpoint can rebuild the module without the original weights.
         self._set_hparams({"backbone": backbone.spec(), "pretrained": backbone.pretrained, **self.settings.to_plain()})
         self.backbone = backbone
         if gradient_checkpointing:
             backbone.decoder.activation_checkpointing_enable({"use_reentrant": False})
-        # All but `self` need the original weights; see `setup`.
-        self.teacher: Teacher = SelfTeacher(backbone) if teacher == SELF else NoTeacher(backbone)
-        self._original_loaded = False
+        # A copy and LoRA need the original weights; see `setup`.
+        self.teacher: Teacher = SelfTeacher(backbone) if teacher == SELF and lora is None else NoTeacher(backbone)
+        self._is_set_up = False
         self._accumulation = Accumulation()
         self.skipped_steps = SkippedSteps()
         # The signal that some rank had received before the last step of the optimizer; 0 if none. `StopAtSignal` acts.
@@ -113,17 +119,29 @@ class WandModule(LightningModule):
     # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Load the original weights and build the teacher from them, before any checkpoint is loaded."""
-        if self.backbone.pretrained is not None and not self._original_loaded:
+        """Load the original weights, then build the teacher and add the adapters, before any checkpoint is loaded."""
+        if self._is_set_up:
+            return  # a test after a fit must not overwrite the trained weights
+        pretrained, teacher, lora = self.backbone.pretrained, self.settings.teacher, self.settings.lora
+        if pretrained is not None:
             self.backbone.load_pretrained()
-            self._original_loaded = True  # a test after a fit must not overwrite the trained weights
-        if self.settings.teacher is not None and isinstance(self.teacher, NoTeacher):
-            if self.backbone.pretrained is None and self.settings.teacher == COPY:
+        if isinstance(self.teacher, NoTeacher) and teacher != SELF:
+            if pretrained is None and teacher == COPY:
                 raise ValueError(
                     "model.teacher is `copy`, but the backbone has no pretrained weights to copy: set "
                     "backbone.pretrained, or set model.teacher to null"
                 )
-            self.teacher = build_teacher(self.settings.teacher, self.backbone)
+            self.teacher = build_teacher(teacher, self.backbone)
+        if lora is not None:
+            if pretrained is None:  # the checkpoints would lack the weights that the adapters belong to
+                raise ValueError(
+                    "model.lora is set, but the backbone has no pretrained weights to adapt: set backbone.pretrained, "
+                    "or set model.lora to null"
+                )
+            inject(self.backbone, self.backbone.decoder, lora)
+            if teacher == SELF:
+                self.teacher = SelfTeacher(self.backbone)
+        self._is_set_up = True
 
     def configure_model(self) -> None:
         """Shard student and teacher over the ranks, if the strategy is `ModelParallelStrategy` (FSDP2)."""
@@ -154,8 +172,14 @@ class WandModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint belongs to this model and that only the teacher is missing."""
         saved, own = checkpoint["hyper_parameters"]["backbone"], self.backbone.spec()
-        if not _describes(saved, own):
+        if not describes(saved, own):
             raise ValueError(f"the checkpoint holds another backbone: {describe_difference(saved, own)}")
+        before = RunSettings.from_plain(checkpoint["hyper_parameters"])
+        if before.lora != self.settings.lora:
+            raise ValueError(
+                f"model.lora is {self.settings.lora}, but the checkpoint was trained with {before.lora}: leave it as "
+                f"it was, or start a new run"
+            )
         keys = set(self.state_dict())
         if keys != set(checkpoint["state_dict"]):
             difference = sorted(keys ^ set(checkpoint["state_dict"]))
@@ -170,15 +194,14 @@ class WandModule(LightningModule):
         check_weights(checkpoint["state_dict"], "the checkpoint")
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             check_weights(dict(tensors_in(checkpoint["optimizer_states"], "optimizer")), "the checkpoint")
-        stored = checkpoint["hyper_parameters"]
-        before = flat_settings(RunSettings.from_plain(stored).to_plain())
-        before["backbone.init_args.pretrained"] = stored["pretrained"]
+        stored = flat_settings(before.to_plain())
+        stored["backbone.init_args.pretrained"] = checkpoint["hyper_parameters"]["pretrained"]
         present = flat_settings(self.settings.to_plain())
         present["backbone.init_args.pretrained"] = self.backbone.pretrained
         for name, now in present.items():
-            if before[name] != now:
+            if stored[name] != now:
                 rank_zero_warn(
-                    f"model.{name} was {before[name]} in the checkpoint and is {now} now: the new value is used"
+                    f"model.{name} was {stored[name]} in the checkpoint and is {now} now: the new value is used"
                 )
         extra = checkpoint.get("wand", {})
         digest = extra.get("pretrained_digest")
@@ -350,23 +373,6 @@ def masked_share(lengths: Tensor, window: Windows) -> Tensor:
     if window.smallest is None:
         return torch.zeros((), device=lengths.device)
     return (lengths - window.smallest).clamp(min=0).sum() / (lengths + 1).sum()
-
-
-def _describes(saved: Any, own: Any) -> bool:
-    """Whether a stored spec describes a model. Settings that were added since then are missing in it."""
-    if isinstance(saved, dict) and isinstance(own, dict):
-        return saved.keys() <= own.keys() and all(_describes(value, own[name]) for name, value in saved.items())
-    return bool(saved == own)
-
-
-def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
-    """Name the first difference between two backbone specs."""
-    if saved["class_path"] != own["class_path"]:
-        return f"{saved['class_path']}, not {own['class_path']}"
-    for key, value in saved["architecture"].items():
-        if own["architecture"].get(key) != value:
-            return f"its {key} is {value}, not {own['architecture'].get(key)}"
-    return "its architecture has other settings"
 
 
 def _check_layout(settings: RunSettings, layout: ColumnLayout) -> None:
