@@ -50,6 +50,7 @@ from wand.runs.finite_checkpoints import FiniteCheckpoints
 from wand.runs.trust import flag_for
 from wand.text.characters import base_language
 from wand.training.module import WandModule
+from wand.training.sharding import ShardedStrategy
 from wand.training.teacher import COPY, SELF
 from wand.version import __version__
 
@@ -157,6 +158,7 @@ class WandCLI(LightningCLI):
         for name, value in settings.items():
             if isinstance(value, float) and isnan(value):
                 raise ValueError(f"trainer.{name} {value} is not a number")
+        kwargs |= _strategy_settings(settings["strategy"])
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ImportError) as error:  # how Lightning refuses
@@ -230,7 +232,7 @@ class WandCLI(LightningCLI):
         self._get(self.config_init, "table").after_fit = True
         best = self.folder / "checkpoints" / "best.ckpt"
         try:
-            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.is_file() else None)
+            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=str(best) if best.exists() else None)
         except Interrupted as stopped:
             again = f"wand test --ckpt_path {shlex.quote(os.path.relpath(self.folder))}{flag_for(self.folder)}"
             stopped.report = f"the fit is finished, only its closing test is not; go on with: {again}"
@@ -244,6 +246,22 @@ class _NoSignals(_SignalConnector):
 
     def register_signal_handlers(self) -> None:
         """Do nothing."""
+
+
+def _strategy_settings(strategy: Any) -> dict[str, Any]:
+    """Settings of the trainer that a strategy needs.
+
+    Raises:
+        ValueError: If another strategy than `ShardedStrategy` would shard the model.
+    """
+    if isinstance(strategy, ShardedStrategy):
+        return {"inference_mode": False}  # what FSDP2 keeps of a validation is used by the next training step
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    if name.lower().startswith(("fsdp", "modelparallel")):
+        raise ValueError(
+            f"trainer.strategy {name} is not supported: add `--config strategy/fsdp`, which shards by FSDP2"
+        )
+    return {}
 
 
 def default_precision(accelerator: str) -> str:

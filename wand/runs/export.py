@@ -61,7 +61,7 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) 
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty: give a new folder")
     best = Path(checkpoint) / "checkpoints" / "best.ckpt"
-    chosen = best if best.is_file() else checkpoint
+    chosen = best if best.exists() else checkpoint
     backbone, settings = load_backbone_and_settings(chosen)
     window = settings.window
     if window is None:
