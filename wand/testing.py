@@ -14,12 +14,15 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from wand.attention import AttentionContext, AttentionWindow
 from wand.codecs.reference import Reference
@@ -333,6 +336,27 @@ class BackboneContract:
         for mine, other in zip(*(torch.autograd.grad(loss, trained) for loss in (own, expected)), strict=True):
             assert (mine - other).norm() <= 10 * self.tolerance * other.norm()
 
+    def test_it_can_be_sharded(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
+        """Under FSDP2 it takes the same step and predicts the same, and a gathered copy can speak."""
+        whole, ones = copy.deepcopy(backbone), torch.ones(batch.labels.shape)
+        predict = torch.no_grad()(lambda model: model(batch, window))  # as in validation
+        before = predict(whole)
+        with one_process() as mesh:
+            backbone.parallelize(mesh)
+            assert backbone.spec() == whole.spec()
+            optimizers = {model: torch.optim.SGD(model.parameters(), lr=0.1) for model in (backbone, whole)}
+            self.close(predict(backbone), before)
+            for model, optimizer in optimizers.items():
+                model.head_input(batch, window).loss(batch.labels, ones, LossTerms()).loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+            self.close(predict(backbone), predict(whole))
+            assert (predict(whole) - before).abs().max() > 10 * self.tolerance
+            with backbone.gathered() as gathered:
+                self.close(predict(gathered), predict(whole))
+                self.close(*(Decoder(model, window).prefill(batch)[0] for model in (gathered, whole)))
+            assert all(parameter.is_meta for parameter in gathered.parameters())
+
     def close(self, own: Tensor, expected: Tensor) -> None:
         """Assert that two results agree within `tolerance`."""
         torch.testing.assert_close(own, expected, atol=self.tolerance, rtol=self.tolerance)
@@ -342,6 +366,16 @@ def batch_of(backbone: Backbone, examples: Examples) -> ConditionedBatch:
     """Utterances as a batch."""
     conditionings, codes = zip(*examples, strict=True)
     return make_batch(backbone.conditioner, backbone.layout, conditionings, codes)
+
+
+@contextmanager
+def one_process() -> Iterator[DeviceMesh]:
+    """A mesh of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield init_device_mesh("cpu", (1,))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def shapes(backbone: Backbone) -> dict[str, torch.Size]:

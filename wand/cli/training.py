@@ -303,6 +303,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # the teacher, on purpose
     warnings.filterwarnings("ignore", message=".*is not supported by the model summary")  # its size in MB is a guess
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # it is not changed in place
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
     said = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     said.addFilter(
@@ -320,7 +321,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     runs = command != "prepare"
     settled, checkpoint = settle_arguments(arguments, () if runs else ("ckpt_path", "weights_only"))
     if checkpoint is not None:
-        read_checkpoint(checkpoint)  # a damaged or foreign file is refused before any work
+        read_checkpoint(checkpoint, whole=False)  # a damaged or foreign file is refused before any work
     _quiet()
     for name in known_backbones():
         find_backbone(name)  # after the import, an adapter can be named without its module

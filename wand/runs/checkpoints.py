@@ -102,15 +102,19 @@ def run_folder(checkpoint: Path) -> Path | None:
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, whole: bool = True) -> dict[str, Any]:
     """Read a checkpoint.
+
+    Args:
+        path: See `find_checkpoint`.
+        whole: Whether to read the tensors of a sharded checkpoint, which need not fit into the memory of one process.
 
     Raises:
         ValueError: If the file is damaged, contains code, or is not a checkpoint of wand.
     """
     file = find_checkpoint(path)
     try:
-        checkpoint = read_parts(file) if is_sharded(file) else _read_file(file)
+        checkpoint = read_parts(file, whole) if is_sharded(file) else _read_file(file)
     except Exception as error:  # of the readers of zip files and pickles, which may raise anything for a damaged file
         reason = first_line(error)
         raise ValueError(f"{file} is damaged, or not a checkpoint of wand: {reason}") from error

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,23 @@ def stored_shapes(folder: Path) -> dict[str, torch.Size]:
     return {name: about.size for name, about in _tensors(folder).items()}
 
 
-def read_parts(folder: Path) -> dict[str, Any]:
+def read_parts(folder: Path, whole: bool = True) -> dict[str, Any]:
     """Read a sharded checkpoint in this process alone, as a checkpoint of one file has it.
+
+    Args:
+        folder: The sharded checkpoint.
+        whole: Whether to read its tensors. Without, they are on the meta device.
 
     Raises:
         ValueError: As in `stored_shapes`.
     """
-    tensors = {name: torch.empty(about.size, dtype=about.properties.dtype) for name, about in _tensors(folder).items()}
-    dcp.load(tensors, storage_reader=_Reader(folder), no_dist=True)
+    device = "cpu" if whole else "meta"
+    found = _tensors(folder).items()
+    tensors = {name: torch.empty(about.size, dtype=about.properties.dtype, device=device) for name, about in found}
+    if whole:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # on purpose
+            dcp.load(tensors, storage_reader=_Reader(folder), no_dist=True)
     return _replace_tensors(read_meta(folder), tensors)
 
 
