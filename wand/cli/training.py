@@ -136,6 +136,7 @@ class WandCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, TensorBoard logger and precision, unless the user has set them."""
         settings = self._get(self.config_init, "trainer")
+        kwargs |= _strategy_settings(settings["strategy"])
         self._check_settings()
         self.folder = self._choose_folder(bool(settings["fast_dev_run"]))
         if self.folder is not None:
@@ -158,7 +159,6 @@ class WandCLI(LightningCLI):
         for name, value in settings.items():
             if isinstance(value, float) and isnan(value):
                 raise ValueError(f"trainer.{name} {value} is not a number")
-        kwargs |= _strategy_settings(settings["strategy"])
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ImportError) as error:  # how Lightning refuses
