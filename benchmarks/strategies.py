@@ -34,11 +34,11 @@ Weights = dict[str, Tensor]
 RANKS = 2
 EPOCHS = 2  # the runs are resumed between them
 SHAPE = EncodecLMArchitecture(
-    hidden_size=128,
-    num_layers=4,
+    hidden_size=64,
+    num_layers=2,
     num_heads=4,
     num_key_value_heads=2,
-    intermediate_size=256,
+    intermediate_size=96,
     num_codebooks=4,
     codebook_size=64,
     reference_seconds=0.1,
@@ -254,6 +254,17 @@ def with_rank(work: Callable[..., dict[str, float]], *arguments: Any) -> dict[st
     return work(int(os.environ["RANK"]), *arguments)
 
 
+def everything(rank: int, names: Sequence[str], steps: int, folder: Path) -> dict[str, float]:
+    """Print the comparisons of some cases, in each of two processes, and return `resumed`."""
+    for number, name in enumerate(names):
+        values = compare(rank, CASES[name], steps)
+        if rank == 0:
+            if number == 0:
+                print(f"\n| | {' | '.join(values)} |\n| --- |{' --- |' * len(values)}")
+            print(f"| {name} | {' | '.join(f'{value:.2g}' for value in values.values())} |", flush=True)
+    return resumed(rank, steps, folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run everything and print the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -261,15 +272,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES, help="cases to run (default: all)")
     options = parser.parse_args(arguments)
     steps = options.steps // EPOCHS
-    compared = {name: on_ranks(compare, CASES[name], steps) for name in options.cases}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         train(RESUMED, "auto", steps, 1, 0, save=folder / "one.ckpt")
-        again = on_ranks(resumed, steps, folder) | resumed_on_one(steps, folder)
-    columns = list(next(iter(compared.values()), {}))
-    print(f"\n| | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
-    for name, values in compared.items():
-        print(f"| {name} | {' | '.join(f'{values[column]:.2g}' for column in columns)} |")
+        again = on_ranks(everything, options.cases, steps, folder) | resumed_on_one(steps, folder)
     print("\n| resumed | weights |\n| --- | --- |")
     for name, value in again.items():
         print(f"| {name} | {value:.2g} |")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,11 @@ def test_overlays_are_found_by_name(workplace: Workplace, capsys: pytest.Capture
 
 def test_an_installed_package_has_all_configs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    distribution = Distribution()
-    distribution.parse_config_files(["pyproject.toml"])
+    package_data = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    distribution = Distribution({"packages": ["wand"], "package_data": package_data, "include_package_data": False})
     build = distribution.get_command_obj("build_py")
     build.ensure_finalized()
-    (packed,) = (files for package, _, _, files in build.data_files if package == "wand")
+    ((_, _, _, packed),) = build.data_files
     assert {f"configs/{name}.yaml" for name in shipped_configs()} <= set(packed)
 
 

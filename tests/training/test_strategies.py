@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.strategies import CASES, RESUMED, compare, resumed, resumed_on_one, train
+from benchmarks.strategies import CASES, RESUMED, Case, compare, distance, norm, resumed, resumed_on_one, train
 from tests.training.accumulated import on_two_ranks
+from wand.training.sharding import ShardedStrategy
 
 STEPS = 2  # of each of two epochs
 
@@ -28,3 +30,15 @@ def test_fsdp2_equals_ddp_and_its_runs_are_resumed(tmp_path: Path) -> None:
             assert again.pop(f"{kind}, FSDP2 on 2 to FSDP2 on 2") == 0, "bit by bit"
         assert max(again.values()) <= 1e-4
     assert max(resumed_on_one(STEPS, tmp_path).values()) <= 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_layers_gathered_in_bfloat16_are_those_of_autocast() -> None:
+    half = Case(trainer={"precision": "bf16-mixed"})
+    full, whole = (train(case, "auto", 1, 1, 0).gradients for case in (RESUMED, half))
+    try:
+        sharded = train(half, ShardedStrategy(), 1, 1, 0).gradients
+    finally:
+        torch.distributed.destroy_process_group()
+    assert 0 < distance(sharded, whole) < 0.05 * distance(full, whole)
+    assert distance(sharded, whole) < 1e-3 * norm(whole)

@@ -258,9 +258,7 @@ def _strategy_settings(strategy: Any) -> dict[str, Any]:
         return {"inference_mode": False}  # what FSDP2 keeps of a validation is used by the next training step
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     if name.lower().startswith(("fsdp", "modelparallel")):
-        raise ValueError(
-            f"trainer.strategy {name} is not supported: add `--config strategy/fsdp`, which shards by FSDP2"
-        )
+        raise ValueError(f"trainer.strategy {name} is not supported: use `--config strategy/fsdp` (FSDP2) instead")
     return {}
 
 
