@@ -107,7 +107,7 @@ class ComparisonTable(Callback):
         if self.recogniser is not None:
             listener = open_recogniser(self.recogniser, str(pl_module.device), language)
         test = ComparisonTest(
-            {system: pl_module.weights_of(system) for system in pl_module.systems},
+            {system: pl_module.weights_of(system, gathered=True) for system in pl_module.systems},
             data.examples["test"],
             self.size,
             codec=None if codec is None else codec.to(pl_module.device),

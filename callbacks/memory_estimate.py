@@ -33,6 +33,7 @@ class MemoryEstimate(Callback):
             mixed="mixed" in str(trainer.precision),
             with_teacher=not pl_module.teacher.shares_weights,
             checkpointing=pl_module.settings.gradient_checkpointing,
+            shards=trainer.world_size if pl_module.backbone.is_sharded else None,
         )
         rank_zero_info(
             f"memory of a step, {rows} rows of {prefix} + {speech} columns: {counted}\n"

@@ -98,14 +98,15 @@ class SpeechLogger(Callback):
         if not self._said_once:
             self._said_once = True
             recorded, full = [example.codes for example in kept], AttentionWindow()
-            with pl_module.teacher.weights() as original:
+            with pl_module.teacher.weights(gathered=True) as original:
                 with apart("writing audio"):
                     self._log_sounds(trainer, voices, original, codec, full, "reference", kept, recorded)
                 if pl_module.settings.teacher is not None:
                     self._speak("teacher", trainer, pl_module, voices, original, codec, full, chosen, kept)
             self._log_texts(trainer, kept)
-        student, window = pl_module.backbone, pl_module.final_window
-        self._speak("student", trainer, pl_module, voices, student, codec, window, chosen, kept)
+        with pl_module.backbone.gathered() as student:
+            window = pl_module.final_window
+            self._speak("student", trainer, pl_module, voices, student, codec, window, chosen, kept)
         self._speaking += time.monotonic() - begin
         share = self._speaking / max(1e-9, time.monotonic() - self._began)
         pl_module.log("val/speaking_share", share, sync_dist=True)

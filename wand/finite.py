@@ -47,10 +47,15 @@ def check_weights(tensors: Mapping[str, Tensor], place: object) -> None:
         ValueError: If a tensor holds NaN or an infinite value. The message names it.
     """
     if (name := find_non_finite(tensors.items())) is not None:
-        raise ValueError(
-            f"{place} holds values that are not finite (NaN or infinite) in tensor {name!r}: use weights from before "
-            f"this happened"
-        )
+        raise non_finite_error(place, name)
+
+
+def non_finite_error(place: object, name: str) -> ValueError:
+    """The error that a file, folder or model holds a tensor that is not finite."""
+    return ValueError(
+        f"{place} holds values that are not finite (NaN or infinite) in tensor {name!r}: use weights from before "
+        f"this happened"
+    )
 
 
 def tensors_in(values: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

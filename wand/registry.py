@@ -47,6 +47,7 @@ PARTS = {
     "MemoryEstimate": "wand.callbacks.memory_estimate",
     "OptimizerSettings": "wand.runs.settings",
     "PlainProgress": "wand.callbacks.plain_progress",
+    "ShardedStrategy": "wand.training.sharding",
     "ThroughputLogger": "wand.callbacks.throughput",
     "WindowSchedule": "wand.training.curriculum",
 }

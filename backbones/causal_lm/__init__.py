@@ -205,7 +205,8 @@ class CausalSpeechLM(Backbone):
     def speech_head(self) -> LinearHead:
         """A head of ``[1, V, D]`` without bias. The rows are gathered once for as long as the weights do not change."""
         weight = self._head_weight()
-        if weight.requires_grad and torch.is_grad_enabled():
+        # FSDP2 writes the gathered weights of every step to the same address and counts no version.
+        if self.is_sharded or (weight.requires_grad and torch.is_grad_enabled()):
             return LinearHead(weight[self.speech_ids][None])
         version = -1 if weight.is_inference() else weight._version
         state = (weight.data_ptr(), version, weight.dtype)
@@ -214,6 +215,10 @@ class CausalSpeechLM(Backbone):
             with torch.inference_mode(False):  # the model may be trained later
                 gathered = self._allowed = state, weight.detach()[self.speech_ids][None]
         return LinearHead(gathered[1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy gathers the rows of its own weights."""
+        return {**self.__dict__, "_allowed": None}
 
     @torch.no_grad()
     def _check_head(self) -> None:

@@ -118,3 +118,17 @@ def test_the_step_of_a_released_model_is_counted_from_its_shapes() -> None:
     assert step_memory(model, 8, 500, 300, mixed=True, with_teacher=False).total == plain.total - plain.teacher
     assert step_memory(model, 16, 500, 300, mixed=True).losses < 1.2 * plain.losses, "a chunk is a chunk"
     assert str(plain).startswith(f"about {plain.total / 2**30:.2f} GiB: weights ")
+
+
+def test_shards_divide_what_is_kept_between_layers() -> None:
+    with torch.device("meta"):
+        model = CosyVoice2(architecture=CosyVoiceArchitecture())
+    whole, sharded = (step_memory(model, 8, 500, 300, mixed=False, shards=shards) for shards in (None, 8))
+    for part in ("weights", "gradients", "optimiser", "teacher"):
+        assert getattr(sharded, part) == getattr(whole, part) // 8
+    assert sharded.activations == whole.activations
+    layer = sum(parameter.numel() for parameter in model.decoder.layers[0].parameters())
+    rest = sum(parameter.numel() for parameter in model.parameters()) - 24 * layer
+    # Two layers, the gradient of one and what it is reduced from; outside of layers, the weights of both models too.
+    assert sharded.gathered == 4 * 4 * layer + 12 * rest
+    assert whole.gathered == 0

@@ -42,9 +42,9 @@ CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Configs that come with wand, by name."""
+    """Configs that come with wand, by name: ``quickstart``, ``strategy/fsdp``."""
     folder = Path(str(files("wand") / "configs"))
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.glob("**/*.yaml"))}
 
 
 def find_config(name: str) -> str:

@@ -53,6 +53,7 @@ from wand.runs.jobs import record_job, run_of_job
 from wand.runs.trust import command_for, flag_for
 from wand.text.characters import base_language
 from wand.training.module import WandModule
+from wand.training.sharding import strategy_settings
 from wand.training.teacher import COPY, SELF
 from wand.version import __version__
 
@@ -140,6 +141,7 @@ class WandCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its precision and its progress, unless the user has set them."""
         settings = self._get(self.config_init, "trainer")
+        kwargs |= strategy_settings(settings["strategy"])
         self._check_settings()
         if self.subcommand != "fit":
             kwargs["logger"] = False
@@ -264,7 +266,7 @@ class WandCLI(LightningCLI):
         self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
         self._get(self.config_init, "table").after_fit = True
         best = self.folder / "checkpoints" / "best.ckpt"
-        tested = first_decides(str(best) if best.is_file() else None)
+        tested = first_decides(str(best) if best.exists() else None)
         try:
             self.test(model=self.model, datamodule=self.datamodule, ckpt_path=tested)
         except Interrupted as stopped:
@@ -321,6 +323,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # the teacher, on purpose
     warnings.filterwarnings("ignore", message=".*is not supported by the model summary")  # its size in MB is a guess
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # it is not changed in place
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
     said = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     said.addFilter(
@@ -340,7 +343,7 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     saved = begun if begun is not None and any(begun.glob("checkpoints/*.ckpt")) else None
     settled, checkpoint = settle_arguments(arguments, () if runs else ("ckpt_path", "weights_only"), saved)
     if checkpoint is not None:
-        read_checkpoint(checkpoint)  # a damaged or foreign file is refused before any work
+        read_checkpoint(checkpoint, whole=False)  # a damaged or foreign file is refused before any work
     _quiet()
     for name in known_backbones():
         find_backbone(name)  # after the import, an adapter can be named without its module

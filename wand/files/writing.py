@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,9 +37,7 @@ def replacing(path: str | Path, remedy: str = "free some space or choose another
     if target.exists() and not target.is_file() and not target.is_dir():
         yield target
         return
-    # A name may already have the largest length, so only a part of it is used.
-    short = f"{target.name[:20]}.{crc32(target.name.encode('utf-8', 'surrogateescape')):08x}"
-    partial = target.with_name(f".{short}.{_host()}@{os.getpid()}{PARTIAL}")
+    partial = partial_of(target)
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
@@ -59,6 +58,35 @@ def replacing(path: str | Path, remedy: str = "free some space or choose another
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def partial_of(target: Path) -> Path:
+    """The name under which this process writes a file or folder before it takes the place of `target`."""
+    # A name may already have the largest length, so only a part of it is used.
+    short = f"{target.name[:20]}.{crc32(target.name.encode('utf-8', 'surrogateescape')):08x}"
+    return target.with_name(f".{short}.{_host()}@{os.getpid()}{PARTIAL}")
+
+
+def put_in_place(made: Path, target: Path) -> None:
+    """Give a finished file or folder the name of another one, which is removed. One of them may be a folder.
+
+    A folder cannot be replaced in one step. If this process ends between the two renames, the old one is whole, under
+    the name ``STEM.before.SUFFIX``.
+    """
+    before = target.with_name(f"{target.stem}.before{target.suffix}")
+    _remove(before)
+    if target.exists():
+        os.rename(target, before)
+    os.rename(made, target)
+    flush(target.parent)
+    _remove(before)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -85,11 +113,11 @@ def flush(path: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove the unfinished files, anywhere in a folder, of processes of this machine that have ended."""
-    for path in folder.rglob(f".*{PARTIAL}"):
+    """Remove the unfinished files and folders, anywhere in a folder, of processes of this machine that have ended."""
+    for path in list(folder.rglob(f".*{PARTIAL}")):
         host, _, process = path.name.removesuffix(PARTIAL).rpartition("@")
         if host.endswith(f".{_host()}") and process.isdigit() and not _runs(int(process)):
-            path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def _host() -> str:

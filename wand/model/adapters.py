@@ -47,20 +47,3 @@ def build_backbone(spec: dict[str, Any], files: Files | None = None) -> Backbone
     if files:
         made.use_files(files)
     return made
-
-
-def describes(saved: Any, own: Any) -> bool:
-    """Whether a stored spec describes a model. Settings that were added since then are missing in it."""
-    if isinstance(saved, dict) and isinstance(own, dict):
-        return saved.keys() <= own.keys() and all(describes(value, own[name]) for name, value in saved.items())
-    return bool(saved == own)
-
-
-def describe_difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
-    """Name the first difference between two backbone specs."""
-    if saved["class_path"] != own["class_path"]:
-        return f"{saved['class_path']}, not {own['class_path']}"
-    for key, value in saved["architecture"].items():
-        if own["architecture"].get(key) != value:
-            return f"its {key} is {value}, not {own['architecture'].get(key)}"
-    return "its architecture has other settings"

@@ -5,16 +5,18 @@ Shapes: B rows, P prefix columns, T speech columns, S = P + T, K codebooks, V ro
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -98,6 +100,7 @@ class Backbone(nn.Module, ABC):
     language: str | None = None
     silent_codes: tuple[int, ...] = ()
     longest_silence: int = 5
+    _blueprint: tuple[Backbone, ...] = ()  # in a tuple, because it is no submodule
     licence: str = "These weights are derived from the original weights, whose licence applies to them."
 
     # -- every adapter implements these --------------------------------------------------------------------------
@@ -278,21 +281,52 @@ class Backbone(nn.Module, ABC):
         )
         return output.last_hidden_state
 
-    def parallelize(self, mesh: DeviceMesh) -> None:
+    def sharded_units(self) -> list[nn.Module]:
+        """Modules whose parameters are gathered together under FSDP2, inner ones first. Default: the decoder layers."""
+        return [layer for layer in self.decoder.modules() if isinstance(layer, GradientCheckpointingLayer)]
+
+    def parallelize(self, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
         """Shard parameters, gradients and optimizer states over the ranks of a mesh (FSDP2).
 
-        The parameters of a decoder layer are gathered when the layer runs. All other parameters stay gathered from the
-        first forward pass of a step to its backward pass. From outside, call only `forward` and `head_input`, which
-        gather the parameters.
+        The parameters of a unit (see `sharded_units`) are gathered when it runs. All other parameters stay gathered
+        from the first forward pass of a step to its backward pass. From outside, call only `forward` and `head_input`,
+        which gather the parameters; for everything else see `gathered`.
 
         Args:
             mesh: A one-dimensional mesh.
+            dtype: The dtype in which the units are gathered and computed under autocast; that of the parameters by
+                default. Gradients are always reduced in the dtype of the parameters.
         """
-        for layer in self.decoder.modules():
-            if isinstance(layer, GradientCheckpointingLayer):
-                fully_shard(layer, mesh=mesh)
+        self._blueprint = (_without_weights(self),)
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=self.dtype, cast_forward_inputs=False)
+        for unit in self.sharded_units():
+            fully_shard(unit, mesh=mesh, mp_policy=policy)
         fully_shard(self, mesh=mesh)
         register_fsdp_forward_method(self, "head_input")
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether `parallelize` has sharded the parameters."""
+        return isinstance(self, FSDPModule)
+
+    @contextmanager
+    def gathered(self) -> Iterator[Backbone]:
+        """Give a model that this process can use alone: this one, or a copy with all parameters if they are sharded.
+
+        All ranks enter the ``with`` block together. At its end the memory of the copy is freed.
+        """
+        if not self.is_sharded:
+            yield self
+            return
+        whole = copy.deepcopy(self._blueprint[0])
+        parts = self.state_dict().items()
+        state = {name: part.full_tensor() if isinstance(part, DTensor) else part for name, part in parts}
+        whole.load_state_dict(state, assign=True)
+        del state
+        try:
+            yield whole.to(self.device).requires_grad_(False).train(self.training)
+        finally:
+            whole.to("meta")
 
     def logits(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
         """Logits ``[B, n, K, V]`` from decoder outputs ``[B, n, D]``; for `columns` see `Head.logits`."""
@@ -334,7 +368,11 @@ class Backbone(nn.Module, ABC):
 
     def spec(self) -> dict[str, Any]:
         """Class path and architecture as plain values; `build_backbone` builds the model from them."""
-        return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
-            "architecture": self.architecture(),
-        }
+        own = next(kind for kind in type(self).__mro__ if not issubclass(kind, FSDPModule))
+        return {"class_path": f"{own.__module__}.{own.__qualname__}", "architecture": self.architecture()}
+
+
+def _without_weights(backbone: Backbone) -> Backbone:
+    """A copy whose parameters are on the meta device."""
+    empty = ((id(p), nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)) for p in backbone.parameters())
+    return copy.deepcopy(backbone, dict(empty))

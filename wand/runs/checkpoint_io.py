@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from wand.files.weights import write_torch
+from wand.files.writing import partial_of, put_in_place
+from wand.runs.sharded import is_sharded, read_parts
 
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its target, flushes and renames it. A killed run leaves the old checkpoint whole.
+
+    It also reads sharded checkpoints, so that a run can go on without sharding.
 
     Lightning's own writer copies the file from the folder of temporary files, which may be another file system.
     """
@@ -19,5 +24,13 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint. Lightning writes those with a URL (``s3://...``)."""
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
+        elif is_sharded(path):
+            made = partial_of(Path(path))
+            write_torch(checkpoint, made)
+            put_in_place(made, Path(path))
         else:
             write_torch(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint of either kind."""
+        return read_parts(Path(path)) if is_sharded(path) else super().load_checkpoint(path, *args, **kwargs)

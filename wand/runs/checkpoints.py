@@ -27,6 +27,7 @@ from wand.model.backbone import Backbone
 from wand.runs.named_code import known_class
 from wand.runs.old_names import parse_config, read_config_bytes
 from wand.runs.settings import RunSettings
+from wand.runs.sharded import is_sharded, read_parts, stored_shapes
 from wand.runs.trust import check_checkpoint, check_setting
 
 RUNS = Path("runs")
@@ -48,8 +49,8 @@ def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
     """Find the checkpoint file for a path. In a folder, files that are not complete are skipped, with a warning.
 
     Args:
-        path: A checkpoint file, a run folder (its ``checkpoints/last.ckpt``, or else its newest checkpoint), or
-            ``last`` (the newest checkpoint of all runs).
+        path: A checkpoint (a file, or a folder if it is sharded), a run folder (its ``checkpoints/last.ckpt``, or else
+            its newest checkpoint), or ``last`` (the newest checkpoint of all runs).
         runs: Folder that contains the run folders.
 
     Raises:
@@ -61,7 +62,7 @@ def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
             raise ValueError(f"no checkpoint in any run under {runs}/: start with `wand fit --config quickstart`")
         return found
     path = Path(path)
-    if path.is_file():
+    if path.is_file() or is_sharded(path):
         return path
     if path.is_dir():
         last = path / "checkpoints" / "last.ckpt"
@@ -76,13 +77,21 @@ def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
 
 def newest_complete(files: Iterable[Path]) -> Path | None:
     """The newest checkpoint that is complete. Newer ones that were cut off, or are empty, are named in a warning."""
-    for file in sorted(filter(Path.is_file, files), key=lambda file: file.stat().st_mtime, reverse=True):
+    for file in sorted(filter(Path.exists, files), key=lambda file: file.stat().st_mtime, reverse=True):
         try:
-            with ZipFile(file):  # reads the directory, which is the last part of the file
-                return file
-        except (BadZipFile, OSError):
+            _check_complete(file)
+            return file
+        except (ValueError, BadZipFile, OSError):
             _warn_of_damage(file)
     return None
+
+
+def _check_complete(file: Path) -> None:
+    if is_sharded(file):
+        stored_shapes(file)
+    else:
+        with ZipFile(file):  # reads the directory, which is the last part of the file
+            return
 
 
 @cache
@@ -95,18 +104,19 @@ def run_folder(checkpoint: Path) -> Path | None:
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, whole: bool = True) -> dict[str, Any]:
     """Read a checkpoint.
+
+    Args:
+        path: See `find_checkpoint`.
+        whole: Whether to read the tensors of a sharded checkpoint, which need not fit into the memory of one process.
 
     Raises:
         ValueError: If the file is damaged, contains code, or is not a checkpoint of wand.
     """
     file = find_checkpoint(path)
     try:
-        with ZipFile(file) as content:
-            if (broken := content.testzip()) is not None:  # torch.load compares no checksums
-                raise BadZipFile(f"{broken} has changed")
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = read_parts(file, whole) if is_sharded(file) else _read_file(file)
     except Exception as error:  # of the readers of zip files and pickles, which may raise anything for a damaged file
         reason = first_line(error)
         raise ValueError(f"{file} is damaged, or not a checkpoint of wand: {reason}") from error
@@ -121,6 +131,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             value = value[name]
         require(value, hint, f"{file}: {place}")
     return checkpoint
+
+
+def _read_file(file: Path) -> Any:
+    with ZipFile(file) as content:
+        if (broken := content.testzip()) is not None:  # torch.load compares no checksums
+            raise BadZipFile(f"{broken} has changed")
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

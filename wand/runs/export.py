@@ -128,7 +128,7 @@ def _chosen(checkpoint: str | Path, out: Path) -> str | Path:
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty: give a new folder")
     best = Path(checkpoint) / "checkpoints" / "best.ckpt"
-    return best if best.is_file() else checkpoint
+    return best if best.exists() else checkpoint
 
 
 def _training(checkpoint: dict[str, Any], settings: RunSettings) -> dict[str, Any]:

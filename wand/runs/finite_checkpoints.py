@@ -8,7 +8,8 @@ from typing import Any
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
-from wand.finite import find_non_finite, tensors_in
+from wand.finite import find_non_finite
+from wand.runs.sharded import tensors_of
 
 
 class FiniteCheckpoints(_WrappingCheckpointIO):
@@ -20,9 +21,13 @@ class FiniteCheckpoints(_WrappingCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a finite checkpoint; warn of another one."""
-        parts = {name: checkpoint.get(name) for name in ("state_dict", "optimizer_states")}
-        if (name := find_non_finite(tensors_in(parts))) is None:
+        if (name := find_non_finite(tensors_of(checkpoint).items())) is None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        kept = "the older file is kept" if Path(path).exists() else "there is no older file"
-        rank_zero_warn(f"{path} is not written, because {name!r} is not finite (NaN or infinite); {kept}")
+        warn_of_non_finite(path, name)
+
+
+def warn_of_non_finite(path: Any, name: str) -> None:
+    """Warn that a checkpoint is not written, because a tensor is not finite."""
+    kept = "the older file is kept" if Path(path).exists() else "there is no older file"
+    rank_zero_warn(f"{path} is not written, because {name!r} is not finite (NaN or infinite); {kept}")

@@ -26,6 +26,8 @@ class StepMemory:
         activations: What the layers store for the backward pass.
         losses: The logits of both models for one chunk, the tensors computed from them, and the gradients of the head
             and its input.
+        gathered: Under FSDP2, the whole parameters of two units (one runs, one is fetched), the gradients of one, and
+            the parameters and gradients that belong to no unit.
     """
 
     weights: int
@@ -34,6 +36,7 @@ class StepMemory:
     teacher: int
     activations: int
     losses: int
+    gathered: int = 0
 
     @property
     def total(self) -> int:
@@ -41,7 +44,9 @@ class StepMemory:
         return sum(vars(self).values())
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in vars(self).items())
+        parts = ", ".join(
+            f"{name} {size / 2**30:.2f}" for name, size in vars(self).items() if size or name != "gathered"
+        )
         return f"about {self.total / 2**30:.2f} GiB: {parts}"
 
 
@@ -55,6 +60,7 @@ def step_memory(
     with_teacher: bool = True,
     checkpointing: bool = False,
     device: str = "cpu",
+    shards: int | None = None,
 ) -> StepMemory:
     """Estimate the memory of a training step. The real value may differ by a fifth.
 
@@ -67,20 +73,22 @@ def step_memory(
         with_teacher: Whether there is a teacher with its own weights.
         checkpointing: Whether layers store only their inputs.
         device: Type of the device.
+        shards: Number of processes over which FSDP2 shards the parameters; None without it.
     """
     count = sum(parameter.numel() for parameter in backbone.parameters())
     trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
-    copies = 2 if mixed else 0
+    copies = 2 if mixed and shards is None else 0
     layer = layer_bytes(backbone.decoder.config, mixed)
     config = backbone.decoder.config
     kept = layer * config.num_hidden_layers
     if checkpointing:
         kept = 4 * config.hidden_size * config.num_hidden_layers + layer
+    ranks = shards or 1
     return StepMemory(
-        weights=(4 + copies) * count,
-        gradients=4 * trained,
-        optimiser=8 * trained,
-        teacher=(4 + copies) * count if with_teacher else 0,
+        weights=(4 + copies) * count // ranks,
+        gradients=4 * trained // ranks,
+        optimiser=8 * trained // ranks,
+        teacher=(4 + copies) * count // ranks if with_teacher else 0,
         activations=kept * rows * columns,
         losses=loss_bytes(
             backbone.num_codebooks * backbone.speech_vocab_size,
@@ -90,7 +98,21 @@ def step_memory(
             device,
             trained=any(weight.requires_grad for weight in backbone.speech_head().weights),
         ),
+        gathered=0 if shards is None else gathered_bytes(backbone, mixed, with_teacher),
     )
+
+
+def gathered_bytes(backbone: Backbone, mixed: bool, with_teacher: bool) -> int:
+    """Bytes of whole parameters and gradients that exist at once under FSDP2 (`Backbone.parallelize`).
+
+    Args:
+        backbone: The student.
+        mixed: Whether units are gathered in bfloat16. Their gradients are reduced in float32.
+        with_teacher: Whether there is a teacher with its own weights.
+    """
+    units = [sum(parameter.numel() for parameter in unit.parameters()) for unit in backbone.sharded_units()]
+    rest = sum(parameter.numel() for parameter in backbone.parameters()) - sum(units)
+    return (3 * (2 if mixed else 4) + 4) * max(units, default=0) + (12 if with_teacher else 8) * rest
 
 
 def loss_bytes(logits: int, width: int, rows: int, mixed: bool, device: str, trained: bool = True) -> int:

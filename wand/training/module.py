@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -12,7 +13,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from wand.attention import WindowPolicy, Windows
@@ -26,7 +26,6 @@ from wand.evaluation.systems import ComparedSystem, Weights, compared_systems
 from wand.finite import check_weights, find_non_finite, tensors_in
 from wand.lora import LoraSettings, inject
 from wand.metrics.tokens import TokenMetrics
-from wand.model.adapters import describe_difference, describes
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
@@ -35,6 +34,7 @@ from wand.runs.checkpoints import load_backbone_and_settings
 from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
 from wand.runs.trust import trusting
 from wand.training.accumulation import Accumulation, MicroBatch
+from wand.training.fit import check_fit
 from wand.training.optimizer import make_optimizer
 from wand.training.random_state import random_state, restore_random_state
 from wand.training.skipping import (
@@ -44,7 +44,7 @@ from wand.training.skipping import (
     gradients_and_losses_finite,
     non_finite_parts,
 )
-from wand.training.teacher import COPY, SELF, NoTeacher, SelfTeacher, Teacher, build_teacher
+from wand.training.teacher import COPY, SELF, NoTeacher, SelfTeacher, Teacher, build_teacher, weights_of
 
 DEFAULT_LOSS = LossTerms()
 DEFAULT_OPTIMIZER = OptimizerSettings()
@@ -112,9 +112,16 @@ class WandModule(LightningModule):
         self.test_means: dict[str, dict[str, float]] = {}
         self._prediction: PredictionTest | None = None
 
-    def weights_of(self, system: ComparedSystem) -> Weights:
-        """Return the function that opens a ``with`` block and gives the model of a system."""
-        return (lambda: nullcontext(self.backbone)) if system.weights == "student" else self.teacher.weights
+    def weights_of(self, system: ComparedSystem, gathered: bool = False) -> Weights:
+        """Return the function that opens a ``with`` block and gives the model of a system.
+
+        Args:
+            system: The system.
+            gathered: Whether the model must have all its parameters on this rank; see `Backbone.gathered`.
+        """
+        if system.weights == "student":
+            return partial(weights_of, self.backbone, gathered)
+        return partial(self.teacher.weights, gathered)
 
     # -- weights: original, teacher, checkpoint ------------------------------------------------------------------
 
@@ -144,17 +151,19 @@ class WandModule(LightningModule):
         self._is_set_up = True
 
     def configure_model(self) -> None:
-        """Shard student and teacher over the ranks, if the strategy is `ModelParallelStrategy` (FSDP2)."""
+        """Shard student and teacher over the ranks, if the strategy shards (FSDP2)."""
         mesh = self.device_mesh
-        if mesh is None or isinstance(self.backbone, FSDPModule):
+        if mesh is None or self.backbone.is_sharded:
             return
         if mesh["tensor_parallel"].size() > 1:
             raise ValueError(
-                f"trainer.strategy.tensor_parallel_size {mesh['tensor_parallel'].size()} is not supported: set it to 1 "
-                f"and data_parallel_size to the number of processes"
+                f"trainer.strategy.tensor_parallel_size {mesh['tensor_parallel'].size()} is not supported: use wand's "
+                f"ShardedStrategy (`--config strategy/fsdp`), or set it to 1 and data_parallel_size to the number of "
+                f"processes"
             )
-        self.teacher.parallelize(mesh["data_parallel"])
-        self.backbone.parallelize(mesh["data_parallel"])
+        dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
+        self.teacher.parallelize(mesh["data_parallel"], dtype)
+        self.backbone.parallelize(mesh["data_parallel"], dtype)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what a resumed run needs besides the weights."""
@@ -169,39 +178,28 @@ class WandModule(LightningModule):
             **checkpoint.get("wand", {}),  # a callback may have given another random state
         }
 
+    def check_fit(self, hyper_parameters: dict[str, Any], shapes: Mapping[str, torch.Size]) -> None:
+        """Check that a checkpoint with these tensors belongs to this model; see `check_fit`."""
+        own = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        check_fit(hyper_parameters, shapes, self.backbone.spec(), self.settings.lora, own)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint belongs to this model and that only the teacher is missing."""
-        saved, own = checkpoint["hyper_parameters"]["backbone"], self.backbone.spec()
-        if not describes(saved, own):
-            raise ValueError(f"the checkpoint holds another backbone: {describe_difference(saved, own)}")
-        before = RunSettings.from_plain(checkpoint["hyper_parameters"])
-        if before.lora != self.settings.lora:
-            raise ValueError(
-                f"model.lora is {self.settings.lora}, but the checkpoint was trained with {before.lora}: leave it as "
-                f"it was, or start a new run"
-            )
-        keys = set(self.state_dict())
-        if keys != set(checkpoint["state_dict"]):
-            difference = sorted(keys ^ set(checkpoint["state_dict"]))
-            raise ValueError(f"the checkpoint does not fit the model: only one has the tensor {difference[0]!r}")
-        own_tensors = self.state_dict()
-        for name, tensor in checkpoint["state_dict"].items():
-            if tensor.shape != own_tensors[name].shape:
-                raise ValueError(
-                    f"the checkpoint does not fit the model: {name!r} is {[*tensor.shape]}, not "
-                    f"{[*own_tensors[name].shape]}"
-                )
-        check_weights(checkpoint["state_dict"], "the checkpoint")
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            check_weights(dict(tensors_in(checkpoint["optimizer_states"], "optimizer")), "the checkpoint")
-        stored = flat_settings(before.to_plain())
-        stored["backbone.init_args.pretrained"] = checkpoint["hyper_parameters"]["pretrained"]
+        """Check that the checkpoint fits, and restore what a resumed run needs besides the weights."""
+        stored = checkpoint["hyper_parameters"]
+        if "state_dict" in checkpoint:  # `ShardedStrategy` has checked and loaded the weights already
+            weights = checkpoint["state_dict"]
+            self.check_fit(stored, {name: tensor.shape for name, tensor in weights.items()})
+            check_weights(weights, "the checkpoint")
+            if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+                check_weights(dict(tensors_in(checkpoint["optimizer_states"], "optimizer")), "the checkpoint")
+        earlier = flat_settings(RunSettings.from_plain(stored).to_plain())
+        earlier["backbone.init_args.pretrained"] = stored["pretrained"]
         present = flat_settings(self.settings.to_plain())
         present["backbone.init_args.pretrained"] = self.backbone.pretrained
         for name, now in present.items():
-            if stored[name] != now:
+            if earlier[name] != now:
                 rank_zero_warn(
-                    f"model.{name} was {stored[name]} in the checkpoint and is {now} now: the new value is used"
+                    f"model.{name} was {earlier[name]} in the checkpoint and is {now} now: the new value is used"
                 )
         extra = checkpoint.get("wand", {})
         digest = extra.get("pretrained_digest")

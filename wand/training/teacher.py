@@ -36,10 +36,13 @@ class Teacher(ABC):
     shares_weights = True
 
     @abstractmethod
-    def weights(self) -> AbstractContextManager[Backbone]:
+    def weights(self, gathered: bool = False) -> AbstractContextManager[Backbone]:
         """Give the teacher's model, which may be run inside the ``with`` block.
 
         Without a teacher this is the student.
+
+        Args:
+            gathered: Whether the model must have all its parameters on this rank; see `Backbone.gathered`.
         """
 
     def head_input(self, batch: ConditionedBatch) -> HeadInput | None:
@@ -47,8 +50,8 @@ class Teacher(ABC):
         with torch.no_grad(), self.weights() as backbone:
             return backbone.head_input(batch, AttentionWindow())
 
-    def parallelize(self, mesh: DeviceMesh) -> None:
-        """Shard the teacher's own weights, if it has any, over the ranks of a mesh."""
+    def parallelize(self, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
+        """Shard the teacher's own weights, if it has any; see `Backbone.parallelize`."""
         return
 
 
@@ -62,9 +65,9 @@ class NoTeacher(Teacher):
     def __init__(self, student: Backbone) -> None:
         self.student = student
 
-    def weights(self) -> AbstractContextManager[Backbone]:
+    def weights(self, gathered: bool = False) -> AbstractContextManager[Backbone]:
         """The student."""
-        return nullcontext(self.student)
+        return weights_of(self.student, gathered)
 
     def head_input(self, batch: ConditionedBatch) -> HeadInput | None:
         """None."""
@@ -86,13 +89,13 @@ class FrozenTeacher(nn.Module, Teacher):
         self.register_state_dict_post_hook(_keep_nothing)
         self.train()
 
-    def weights(self) -> AbstractContextManager[Backbone]:
+    def weights(self, gathered: bool = False) -> AbstractContextManager[Backbone]:
         """The model."""
-        return nullcontext(self.backbone)
+        return weights_of(self.backbone, gathered)
 
-    def parallelize(self, mesh: DeviceMesh) -> None:
-        """Shard the model over the ranks of a mesh."""
-        self.backbone.parallelize(mesh)
+    def parallelize(self, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
+        """Shard the model."""
+        self.backbone.parallelize(mesh, dtype)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode."""
@@ -121,16 +124,22 @@ class SelfTeacher(Teacher):
             return
 
     @contextmanager
-    def weights(self) -> Iterator[Backbone]:
+    def weights(self, gathered: bool = False) -> Iterator[Backbone]:
         """The student in eval mode, without its adapters."""
-        modes = {module: module.training for module in self.student.modules()}
-        self.student.eval()
-        try:
-            with self.student.without_adapters():
-                yield self.student
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+        with weights_of(self.student, gathered) as student:
+            modes = {module: module.training for module in student.modules()}
+            student.eval()
+            try:
+                with student.without_adapters():
+                    yield student
+            finally:
+                for module, mode in modes.items():
+                    module.training = mode
+
+
+def weights_of(backbone: Backbone, gathered: bool) -> AbstractContextManager[Backbone]:
+    """Give a model as it is, or with all its parameters on this rank; see `Backbone.gathered`."""
+    return backbone.gathered() if gathered else nullcontext(backbone)
 
 
 def build_teacher(teacher: str | None, student: Backbone) -> Teacher:

@@ -30,10 +30,9 @@ from wand.distillation.terms import LossTerms
 from wand.lora import LoraSettings, inject, merge
 from wand.model.adapters import build_backbone
 from wand.model.backbone import DROPOUT_SETTINGS, Backbone
-from wand.model.batch import ConditionedBatch, Conditioning, make_batch
+from wand.model.batch import ConditionedBatch
+from wand.testing.tools import Examples, batch_of, explicit_mask, one_process, shapes
 from wand.training.teacher import COPY, build_teacher
-
-Examples = list[tuple[Conditioning, Tensor]]
 
 
 class BackboneContract:
@@ -355,32 +354,27 @@ class BackboneContract:
         assert backbone.state_dict().keys() == names
         self.close(backbone(batch, window), adapted)
 
+    def test_it_can_be_sharded(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
+        """Under FSDP2 it takes the same step and predicts the same, and a gathered copy can speak."""
+        whole, ones = copy.deepcopy(backbone), torch.ones(batch.labels.shape)
+        predict = torch.no_grad()(lambda model: model(batch, window))  # as in validation
+        before = predict(whole)
+        with one_process() as mesh:
+            backbone.parallelize(mesh)
+            assert backbone.spec() == whole.spec()
+            optimizers = {model: torch.optim.SGD(model.parameters(), lr=0.1) for model in (backbone, whole)}
+            self.close(predict(backbone), before)
+            for model, optimizer in optimizers.items():
+                model.head_input(batch, window).loss(batch.labels, ones, LossTerms()).loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+            self.close(predict(backbone), predict(whole))
+            assert (predict(whole) - before).abs().max() > 10 * self.tolerance
+            with backbone.gathered() as gathered:
+                self.close(predict(gathered), predict(whole))
+                self.close(*(Decoder(model, window).prefill(batch)[0] for model in (gathered, whole)))
+            assert all(parameter.is_meta for parameter in gathered.parameters())
+
     def close(self, own: Tensor, expected: Tensor) -> None:
         """Assert that two results agree within `tolerance`."""
         torch.testing.assert_close(own, expected, atol=self.tolerance, rtol=self.tolerance)
-
-
-def batch_of(backbone: Backbone, examples: Examples) -> ConditionedBatch:
-    """Utterances as a batch."""
-    conditionings, codes = zip(*examples, strict=True)
-    return make_batch(backbone.conditioner, backbone.layout, conditionings, codes)
-
-
-def shapes(backbone: Backbone) -> dict[str, torch.Size]:
-    """Shapes of all tensors by name."""
-    return {name: tensor.shape for name, tensor in backbone.state_dict().items()}
-
-
-def explicit_mask(batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
-    """The window as an additive float mask ``[B, 1, S, S]``, written entry by entry from the definition."""
-    assert window.size is not None
-    boundary = batch.prefix_length
-    columns = boundary + batch.columns.shape[1]
-    mask = torch.full((len(batch), 1, columns, columns), torch.finfo(torch.float32).min)
-    for row, start in enumerate(batch.starts.tolist()):
-        for query in range(columns):
-            for key in range(query + 1):
-                in_view = key < boundary or query - key < window.size
-                if key == query or (key >= start and in_view):
-                    mask[row, 0, query, key] = 0
-    return mask
