@@ -134,6 +134,7 @@ def test_memory_is_saved_and_precision_mixed_without_changing_the_step(original:
 
 
 def train_on(rank: int, original: str, strategy: str) -> Any:
+    torch.manual_seed(0)
     if rank:
         torch.rand(7)  # ranks may have drawn different numbers before the adapters are made
     module = module_of(original)
@@ -144,6 +145,7 @@ def train_on(rank: int, original: str, strategy: str) -> Any:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_processes_equal_one(original: str, tmp_path: Path, strategy: str) -> None:
+    torch.manual_seed(0)
     alone = fit([[0, 1, 2, 3]] * 3, module_of(original))
     for gradients, losses in on_two_ranks(tmp_path, train_on, original, strategy):
         assert losses == pytest.approx([logged["train/loss"] for logged in alone.logged], rel=1e-5)

@@ -165,7 +165,7 @@ def test_prepare_keeps_its_shards_and_goes_on(
 def test_a_stopped_test_keeps_the_tables_so_far(
     run: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree("runs/quickstart", tmp_path / "copy")
+    shutil.copytree("runs/quickstart", tmp_path / "copy", ignore=shutil.ignore_patterns("test"))
     small = ["--table.full.sentences=1", "--table.full.seeds=1", "--table.full.windows=[]", "--table.columns=[10]"]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(evaluation, "speak_takes", SignalAtCall(evaluation.speak_takes, signal.SIGTERM, 2))

@@ -22,7 +22,8 @@ QUIET = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoin
 
 
 def test_every_shipped_config_is_tested() -> None:
-    assert set(shipped_configs()) == {"quickstart", *SHAPES, *OVERLAYS}
+    strategies = {"strategy/ddp", "strategy/fsdp"}  # tests/cli/test_strategies.py
+    assert set(shipped_configs()) == {"quickstart", *SHAPES, *OVERLAYS, *strategies}
 
 
 def test_quickstart_leaves_table_sound_and_checkpoints(run: Workplace) -> None:
