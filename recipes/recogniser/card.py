@@ -22,7 +22,7 @@ def write_card(
         folder: Folder of the weights.
         training: The finished training.
         errors: Error rates on the test split.
-        arguments: The command line of the last session.
+        arguments: The command line of the last call.
     """
     speech = training.batches.speech
     kind = training.batches.augmentation
