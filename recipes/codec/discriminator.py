@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
+from recipes.codec.losses import feature_distance
+
 WIDTH = 16
 SIZES = (1024, 256)
 
@@ -68,9 +70,5 @@ def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Te
 def generator_losses(real: list[list[Tensor]], fake: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
     """The hinge loss of the codec, and the relative distance of the discriminator's features."""
     verdicts = torch.stack([functional.relu(1 - f[-1]).mean() for f in fake]).mean()
-    distances = [
-        (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp(min=1e-4)
-        for r, f in zip(real, fake, strict=True)
-        for a, b in zip(r[:-1], f[:-1], strict=True)
-    ]
-    return verdicts, torch.stack(distances).mean()
+    wanted, found = ([layer for part in parts for layer in part[:-1]] for parts in (real, fake))
+    return verdicts, feature_distance(wanted, found)

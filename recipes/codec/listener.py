@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recipes.codec.losses import FLOOR, mel_filters
+from recipes.codec.losses import FLOOR, feature_distance, mel_filters
 from recipes.codec.speech import HOP, PHONES, SAMPLE_RATE
 
 BANDS, WIDTH, SIZE = 64, 160, 1024
@@ -63,8 +63,5 @@ def listening_loss(listener: Listener, output: Tensor, original: Tensor, phones:
     listener.requires_grad_(False)
     heard, hidden = listener(output)
     listener.requires_grad_(True)
-    distances = [
-        (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp(min=1e-4)
-        for a, b in zip(features, hidden, strict=True)
-    ]
-    return own, 0.1 * functional.cross_entropy(heard, phones) + torch.stack(distances).mean()
+    distance = feature_distance((layer.detach() for layer in features), hidden)
+    return own, 0.1 * functional.cross_entropy(heard, phones) + distance

@@ -1,5 +1,7 @@
 """Spectral losses that train the tiny codec without a discriminator."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,12 @@ def mel_filters(bins: int, bands: int, sample_rate: int) -> Tensor:
 def relative_l1(output: Tensor, target: Tensor) -> Tensor:
     """L1 distance divided by the target's mean, so that it does not depend on loudness or FFT size."""
     return (output - target).abs().mean() / (target.abs().mean() + FLOOR)
+
+
+def feature_distance(wanted: Iterable[Tensor], found: Iterable[Tensor]) -> Tensor:
+    """Mean over the layers of a network of the L1 distance, divided by the mean of the wanted layer."""
+    pairs = zip(wanted, found, strict=True)
+    return torch.stack([(a - b).abs().mean() / a.abs().mean().clamp(min=1e-4) for a, b in pairs]).mean()
 
 
 def envelope_distance(output: Tensor, target: Tensor) -> Tensor:

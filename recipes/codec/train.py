@@ -105,15 +105,15 @@ def codec_loss(
 
 def judge(step: int, output: Tensor, batch: Batch, parts: Parts) -> tuple[Tensor, dict[str, Tensor]]:
     """Train the discriminator on every second step, and give the adversarial part of the codec's loss."""
-    real = parts.discriminator(batch.audio[:, 0])
+    original = batch.audio[:, 0]
     if step % 2 == 0:
-        verdict = discriminator_loss(real, parts.discriminator(output.detach()))
+        verdict = discriminator_loss(parts.discriminator(original), parts.discriminator(output.detach()))
         parts.judge_optimizer.zero_grad(set_to_none=True)
         verdict.backward()
         nn.utils.clip_grad_norm_(parts.discriminator.parameters(), 2.0)
         parts.judge_optimizer.step()
-        real = parts.discriminator(batch.audio[:, 0])
-    real = [[feature.detach() for feature in features] for features in real]
+    with torch.no_grad():
+        real = parts.discriminator(original)
     adversarial, features = generator_losses(real, parts.discriminator(output))
     loss = ADVERSARIAL_WEIGHT * adversarial + FEATURE_WEIGHT * features
     return loss, {"adversarial": adversarial, "features": features}
