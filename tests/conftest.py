@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import pytest
 import torch
@@ -86,6 +88,13 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Lightning sets variables (MASTER_PORT, PL_GLOBAL_SEED) that a later command would read."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(params=list(BODIES))

@@ -144,8 +144,7 @@ def train_on(rank: int, original: str, strategy: str) -> Any:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_equal_one(original: str, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # set by a command that ran in this process before
+def test_two_processes_equal_one(original: str, tmp_path: Path, strategy: str) -> None:
     torch.manual_seed(0)
     alone = fit([[0, 1, 2, 3]] * 3, module_of(original))
     for gradients, losses in on_two_ranks(tmp_path, train_on, original, strategy):
