@@ -19,6 +19,9 @@ from wand.attention.window import AttentionWindow
 
 # Columns of a tile, as in FlexAttention.
 TILE = 128
+# Most variants of the compiled kernel: soft and hard masks, with and without gradients, one row and several, dtypes and
+# models. After torch's own limit, which is 8, attention would run uncompiled and keep logits of columns by columns.
+MOST_VARIANTS = 64
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,11 @@ def flex_attention_under(
 
 
 @cache
-def _compiled() -> Callable[..., Any]:
+def _compiled(backend: Any = "inductor") -> Callable[..., Any]:
     # Dynamic, because the numbers of rows and columns differ between batches.
-    return torch.compile(flex_attention, dynamic=True)
+    compiled = torch.compile(flex_attention, dynamic=True, fullgraph=True, backend=backend)
+    limited: Callable[..., Any] = torch._dynamo.config.patch(recompile_limit=MOST_VARIANTS)(compiled)
+    return limited
 
 
 def _scalar(value: float, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from wand.distillation.divergences import find_divergence, value_and_gradient
+from wand.distillation.divergences import expectation, find_divergence, value_and_gradient
 from wand.distillation.losses import IGNORE, agreement, at_least_single, log_probabilities
 from wand.distillation.terms import LossTerms
 
@@ -163,7 +163,7 @@ def _score(
         agreed = agreement(student, teacher).to(ce.dtype)
         log_p = log_probabilities(teacher)
         p = log_p.exp()
-        kl = torch.linalg.vecdot(p, log_p - log_q)
+        kl = expectation(p, log_p - log_q)
         if terms.temperature != 1:
             log_q, log_p = (torch.log_softmax(x / terms.temperature, -1) for x in (log_q, log_p))
             q, p = log_q.exp(), log_p.exp()

@@ -28,9 +28,17 @@ IMPOSSIBLE = -1e30
 FORBIDDEN = IMPOSSIBLE * 1e-6
 
 
+def expectation(p: Tensor, values: Tensor) -> Tensor:
+    """The mean of values under probabilities, ``[..., V]`` to ``[...]``.
+
+    `torch.linalg.vecdot` computes the same, but in bfloat16 under CUDA's autocast.
+    """
+    return (p * values).sum(-1)
+
+
 def forward_kl(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
     """``KL(p || q)``, p the teacher, q the student: the student must cover all that the teacher would say."""
-    return torch.linalg.vecdot(teacher.exp(), teacher - student)
+    return expectation(teacher.exp(), teacher - student)
 
 
 def reverse_kl(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
@@ -129,7 +137,7 @@ def _skew_kl_and_part(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor, skew: 
     """
     if skew == 0:
         # Tokens that q forbids get no gradient.
-        return torch.linalg.vecdot(p, log_p - log_q), p.neg().masked_fill_(log_q < FORBIDDEN, 0)
+        return expectation(p, log_p - log_q), p.neg().masked_fill_(log_q < FORBIDDEN, 0)
     mixture = torch.lerp(q, p, skew).clamp_(min=torch.finfo(p.dtype).tiny)
-    value = torch.linalg.vecdot(p, log_p - mixture.log())
+    value = expectation(p, log_p - mixture.log())
     return value, mixture.reciprocal_().mul_(q).mul_(p).mul_(skew - 1)
