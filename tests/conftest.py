@@ -25,8 +25,8 @@ from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.codecs.reference import Reference
 from wand.model.batch import ConditionedBatch, make_batch
 
-pytest_plugins = ["tests.workplace"]
-pytest.register_assert_rewrite("wand.testing")
+pytest_plugins = ["tests.pretended_gpu", "tests.workplace"]
+pytest.register_assert_rewrite("wand.testing", "tests.backbones.contract")
 settings.register_profile("wand", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("wand")
 torch.set_num_threads(1)

@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
+from tests.backbones.contract import Contract
 from tests.backbones.tokenizers import write_tokenizer
 from wand.attention import AttentionContext, AttentionWindow
 from wand.backbones.causal_lm import CausalSpeechLM
@@ -20,7 +21,7 @@ from wand.decoding.generate import generate
 from wand.decoding.stopping import StopRules
 from wand.model.batch import make_batch
 from wand.model.prompts import SpeechFormat, SpeechTokens
-from wand.testing import BackboneContract, Examples
+from wand.testing import Examples
 from wand.text.front_end import SYMBOLS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -233,7 +234,7 @@ def test_a_pattern_has_one_place() -> None:
         SpeechTokens("<|s|>")
 
 
-class TestOrpheusContract(BackboneContract):
+class TestOrpheusContract(Contract):
     """The conformance suite, seven columns a frame, head and embedding apart."""
 
     name, tied = "orpheus", False

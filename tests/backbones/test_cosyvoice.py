@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.backbones.contract import Contract
 from tests.backbones.goldens import Golden, close, greedy
 from wand.attention import AttentionWindow
 from wand.backbones.cosyvoice import CosyVoice2
@@ -19,7 +20,7 @@ from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason, StopRules
 from wand.distillation.losses import IGNORE, cross_entropy, masked_sum
 from wand.model.batch import ConditionedBatch, Conditioning, make_batch
-from wand.testing import BackboneContract, Examples, explicit_mask
+from wand.testing import Examples, explicit_mask
 
 GOLDEN = Golden.read("cosyvoice2")
 # `bitrain_*` and `bistream_*` are not compared: text and speech by turns are refused, see `test_bistream_is_refused`.
@@ -216,7 +217,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_one_line(release: Path, 
     assert "\n" not in str(error.value)
 
 
-class TestContract(BackboneContract):
+class TestContract(Contract):
     """The conformance suite, from random weights, with the tokenizer of a release."""
 
     @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.backbones.contract import Contract
 from tests.conftest import TINY, random_codes, sharpened
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture, SymbolConditioner, TextEncoder
@@ -15,13 +16,13 @@ from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.model.batch import make_batch
 from wand.model.columns import ColumnLayout
-from wand.testing import BackboneContract, Examples
+from wand.testing import Examples
 from wand.text.front_end import SYMBOLS
 
 LETTERS = SYMBOLS["letters"]
 
 
-class TestEncodecLM(BackboneContract):
+class TestEncodecLM(Contract):
     def make_backbone(self) -> EncodecLM:
         return sharpened(EncodecLM(architecture=TINY))
 

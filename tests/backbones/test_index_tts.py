@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tests.backbones.contract import Contract
 from tests.backbones.goldens import Golden, close, greedy
 from tests.backbones.index_tts import CODES, GOLDEN, codes, conditioning, config, load, sound, write_release
 from wand.attention import AttentionContext, AttentionWindow
@@ -30,7 +31,7 @@ from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.adapters import build_backbone, find_backbone
 from wand.model.batch import ConditionedBatch, make_batch
-from wand.testing import BackboneContract, Examples, explicit_mask
+from wand.testing import Examples, explicit_mask
 
 FULL = AttentionWindow()
 START, STOP = 48, 49
@@ -361,7 +362,7 @@ def test_the_released_dimensions() -> None:
     assert round(kv_bytes(model.decoder.config, 79 + 32, 2) / 2**20, 2) == 13.01
 
 
-class TestContract(BackboneContract):
+class TestContract(Contract):
     """The conformance suite, on a release."""
 
     mel_positions: MelPositions = "training"

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
+from tests.backbones.contract import Contract
 from wand.codecs.reference import Reference
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch, Conditioning, left_pad
 from wand.model.columns import ColumnLayout
 from wand.model.heads import LinearHead
-from wand.testing import BackboneContract, Examples
+from wand.testing import Examples
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,13 @@ class TinyGPT(Backbone):
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
         text = self.bytes(batch.conditioning["bytes"])
         voice = self.voice(batch.conditioning["voice"].to(self.voice.weight.dtype))
-        first = torch.arange(batch.prefix_length) == batch.starts[:, None]
+        first = torch.arange(batch.prefix_length, device=text.device) == batch.starts[:, None]
         return torch.where(first[..., None], voice[:, None], nn.functional.pad(text, (0, 0, 1, 0)))
 
     def embed_speech(self, columns: Tensor, offset: Tensor) -> Tensor:
         assert offset.shape == columns.shape[:1]
-        return self.codes(columns[..., 0]) + self.speech_positions(offset[:, None] + torch.arange(columns.shape[1]))
+        positions = offset[:, None] + torch.arange(columns.shape[1], device=columns.device)
+        return self.codes(columns[..., 0]) + self.speech_positions(positions)
 
     def project(self, hidden: Tensor) -> Tensor:
         return self.norm(hidden)
@@ -117,7 +119,7 @@ class TinyGPT(Backbone):
         return LinearHead(self.head.weight[None], self.head.bias[None])
 
 
-class TestTinyGPT(BackboneContract):
+class TestTinyGPT(Contract):
     def make_backbone(self) -> TinyGPT:
         return TinyGPT()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from tests.backbones.contract import Contract
 from tests.backbones.goldens import Golden, close, greedy
 from tests.backbones.tokenizers import write_tokenizer
 from wand.attention import AttentionContext, AttentionWindow
@@ -19,7 +20,7 @@ from wand.backbones.spark_tts import GENDERS, LEVELS, SPEECH_BEGINS, SparkTTS
 from wand.codecs.reference import Reference
 from wand.distillation.losses import IGNORE
 from wand.model.batch import make_batch
-from wand.testing import BackboneContract, Examples, explicit_mask
+from wand.testing import Examples, explicit_mask
 
 GOLDEN = Golden.read("sparktts")
 IDS: dict[str, int] = GOLDEN.config["ids"]
@@ -265,7 +266,7 @@ def test_a_release_that_does_not_fit_is_refused_with_one_line(release: Path, kin
     assert "\n" not in str(error.value)
 
 
-class TestContract(BackboneContract):
+class TestContract(Contract):
     """The conformance suite."""
 
     @pytest.fixture(autouse=True)
