@@ -156,7 +156,6 @@ def train(
     start, record = weights(module), Record()
     callbacks: list[Callback] = [record] if save is None else [record, SaveAfterFirstEpoch(save)]
     trainer = Trainer(
-        accelerator="cpu",
         devices=ranks,
         strategy=strategy,
         max_epochs=EPOCHS,
@@ -167,7 +166,7 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **case.trainer,
+        **{"accelerator": "cpu", **case.trainer},
     )
     loader = DataLoader(batches(lm, case, steps, ranks, rank), batch_size=None)  # type: ignore[arg-type]
     trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
@@ -202,10 +201,10 @@ def weights_apart(one: Trained, other: Trained) -> float:
     return distance(one.end, other.end) / distance(other.end, other.start)
 
 
-def compare(rank: int, case: Case, steps: int) -> dict[str, float]:
-    """FSDP2 beside DDP, in each of two processes. All differences are relative."""
-    ddp = train(case, "ddp", steps, RANKS, rank)
-    sharded = train(case, ShardedStrategy(), steps, RANKS, rank)
+def compare(rank: int, case: Case, steps: int, ranks: int = RANKS) -> dict[str, float]:
+    """FSDP2 beside DDP, in each of some processes. All differences are relative."""
+    ddp = train(case, "ddp", steps, ranks, rank)
+    sharded = train(case, ShardedStrategy(), steps, ranks, rank)
     return {
         "first gradients": distance(sharded.gradients, ddp.gradients) / norm(ddp.gradients),
         "loss, largest": max(abs(a / b - 1) for a, b in zip(sharded.losses, ddp.losses, strict=True)),

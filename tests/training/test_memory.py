@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import GPT2Config, GPT2Model, PreTrainedModel, Qwen2Config, Qwen2Model
 
+from benchmarks.step_memory import PeakBytes
 from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
 from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
@@ -63,28 +58,6 @@ def test_a_layer_keeps_about_what_is_counted(kind: str, mixed: bool) -> None:
         config.num_hidden_layers = depth
         sizes.append(kept_bytes(Qwen2Model(config) if kind == "qwen2" else GPT2Model(config), mixed))
     assert layer_bytes(config, mixed) == pytest.approx((sizes[1] - sizes[0]) / COLUMNS, rel=0.2)
-
-
-class PeakBytes(TorchDispatchMode):
-    """The most bytes that tensors made inside hold at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.peak = 0
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
-        made = func(*args, **kwargs or {})
-        for tensor in tree_leaves(made):
-            # What is a view of something given was made before, or is known.
-            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in given:
-                self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-        self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
-        return made
 
 
 @pytest.mark.parametrize("trained", [True, False])

@@ -1,0 +1,132 @@
+"""The peak of the memory of a training step beside the estimate of `wand.training.memory`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from wand.attention import AttentionWindow
+from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
+from wand.codecs.reference import Reference
+from wand.distillation.losses import IGNORE
+from wand.distillation.terms import LossTerms
+from wand.model.batch import make_batch
+from wand.runs.settings import OptimizerSettings
+from wand.training.memory import StepMemory, step_memory
+from wand.training.optimizer import make_optimizer
+from wand.training.teacher import COPY, build_teacher
+
+STEPS = 4
+
+
+class Size(NamedTuple):
+    """The size of a model and of its batches."""
+
+    width: int
+    layers: int
+    rows: int
+    frames: int
+
+
+# On a GPU about 150 million parameters and a batch of usual size.
+SIZES = {"cuda": Size(1024, 12, 8, 600), "cpu": Size(128, 3, 2, 150)}
+
+
+class Measured(NamedTuple):
+    """A training step: milliseconds, the peak of the memory in bytes, and its estimate."""
+
+    milliseconds: float
+    peak: int
+    estimate: StepMemory
+
+
+class PeakBytes(TorchDispatchMode):
+    """The most bytes that tensors made inside hold at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, and count what it made."""
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        made = func(*args, **kwargs or {})
+        for tensor in tree_leaves(made):
+            # What is a view of something given was made before, or is known.
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in given:
+                self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return made
+
+
+def peak_bytes(device: torch.device, work: Callable[[], object]) -> int:
+    """The most bytes that a piece of work takes at once: of the allocator of a GPU, or of the tensors on a CPU."""
+    if device.type == "cpu":
+        with PeakBytes() as counted:
+            work()
+        return counted.peak
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def measure(device: torch.device, size: Size, mixed: bool, checkpointing: bool) -> Measured:
+    """Train a few steps with a teacher. The time is that of the last step."""
+    found: list[tuple[float, StepMemory]] = []
+    peak = peak_bytes(device, lambda: found.append(_train(device, size, mixed, checkpointing)))
+    return Measured(found[0][0], peak, found[0][1])
+
+
+def _train(device: torch.device, size: Size, mixed: bool, checkpointing: bool) -> tuple[float, StepMemory]:
+    shape = EncodecLMArchitecture(
+        hidden_size=size.width,
+        num_layers=size.layers,
+        num_heads=size.width // 64,
+        num_key_value_heads=1,
+        intermediate_size=3 * size.width,
+    )
+    with device:
+        lm = EncodecLM(architecture=shape).train()
+    if checkpointing:
+        lm.decoder.activation_checkpointing_enable({"use_reentrant": False})
+    teacher = build_teacher(COPY, lm)
+    optimizer, _ = make_optimizer(lm.parameters(), OptimizerSettings(), STEPS)
+    codes = [torch.randint(0, shape.codebook_size, (lm.num_codebooks, size.frames)) for _ in range(size.rows)]
+    given = [lm.conditioner("hello there", Reference(one[:, :50])) for one in codes]
+    batch = make_batch(lm.conditioner, lm.layout, given, codes).to(device)
+    weights = (batch.labels != IGNORE).float() / batch.labels.numel()
+    milliseconds = 0.0
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            expected = teacher.head_input(batch)
+            sums = lm.head_input(batch, AttentionWindow(32)).loss(batch.labels, weights, LossTerms(), expected)
+        sums.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        milliseconds = 1000 * (time.perf_counter() - began)
+    estimate = step_memory(
+        lm,
+        size.rows,
+        batch.prefix_length + batch.columns.shape[1],
+        batch.labels.shape[1],
+        mixed=mixed,
+        checkpointing=checkpointing,
+        device=device.type,
+    )
+    return milliseconds, estimate
