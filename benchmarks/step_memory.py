@@ -23,7 +23,7 @@ from wand.training.memory import StepMemory, step_memory
 from wand.training.optimizer import make_optimizer
 from wand.training.teacher import COPY, build_teacher
 
-STEPS = 4
+STEPS = 3
 
 
 class Size(NamedTuple):
@@ -36,7 +36,7 @@ class Size(NamedTuple):
 
 
 # On a GPU about 150 million parameters and a batch of usual size.
-SIZES = {"cuda": Size(1024, 12, 8, 600), "cpu": Size(128, 3, 2, 150)}
+SIZES = {"cuda": Size(1024, 12, 8, 600), "cpu": Size(128, 2, 2, 100)}
 
 
 class Measured(NamedTuple):
@@ -53,6 +53,7 @@ class PeakBytes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.held = 0  # bytes of all entries of `alive`, of which some may have ended
         self.peak = 0
 
     def __torch_dispatch__(
@@ -64,9 +65,13 @@ class PeakBytes(TorchDispatchMode):
         for tensor in tree_leaves(made):
             # What is a view of something given was made before, or is known.
             if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in given:
+                _, replaced = self.alive.get(storage._cdata, (None, 0))
                 self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-        self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+                self.held += storage.nbytes() - replaced
+        if self.held > self.peak:
+            self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
+            self.held = sum(size for _, size in self.alive.values())
+            self.peak = max(self.peak, self.held)
         return made
 
 

@@ -109,7 +109,7 @@ class SparkTTS(CausalSpeechLM):
         begins = tokenizer.token_id(SPEECH_BEGINS)
         stops = {tokenizer.token_id(token) for token in self.format.stop_tokens}
         ids = described["ids"].to(self.speech_ids.device)
-        sampler = Sampler(self.sampling, [seed])
+        sampler = Sampler(self.sampling, [seed], device=ids.device)
         for _ in range(MOST_ATTRIBUTES):
             token = sampler(self.next_logits(ids)[None, None])[0]
             ids = torch.cat([ids, token])

@@ -216,6 +216,19 @@ def test_a_voice_that_never_begins_to_speak_is_an_error(model: SparkTTS) -> None
         model.describe_voice(TEXT, "female", speed="loud")
 
 
+def test_a_voice_is_invented_on_a_gpu(model: SparkTTS, gpu: torch.device) -> None:
+    script = iter([IDS["<|bicodec_global_0|>"] + 3, IDS[SPEECH_BEGINS]])
+    size = GOLDEN.config["llm"]["vocab_size"]
+
+    def speak(ids: Tensor) -> Tensor:
+        return (functional.one_hot(torch.tensor(next(script)), size).float() * 100).to(ids.device)
+
+    model.to(gpu).next_logits = speak  # type: ignore[method-assign]
+    conditioning, codes = model.invent_voice(model.describe_voice(TEXT, "female"))
+    assert codes.tolist() == [3]
+    assert not conditioning["ids"].is_cuda
+
+
 def test_a_voice_needs_its_global_tokens(model: SparkTTS) -> None:
     with pytest.raises(ValueError, match="global codes"):
         model.conditioner(TEXT, Reference(codes=GOLDEN.inputs["prompt_semantic_ids"][None]))

@@ -94,12 +94,12 @@ class Encoder:
         audio, (begin, end) = read_speech_of(self.source, utterance, rate, self.limits)
         sound = audio[None, None]
         voice = self.codec.global_codes(sound, rate)
-        codes = self.codec.encode(sound, rate)[0]
+        codes = self.codec.encode(sound, rate)[0].cpu()
         frames, per_sample = codes.shape[1], self.limits.frame_rate / rate
         voiced = int(begin * per_sample), min(frames, ceil(end * per_sample))
         if end == len(audio):
             voiced = voiced[0], frames
-        return check_speech(SpeechCodes(codes, None if voice is None else voice[0], voiced), self.limits.allowed)
+        return check_speech(SpeechCodes(codes, None if voice is None else voice[0].cpu(), voiced), self.limits.allowed)
 
 
 class Checker:

@@ -208,7 +208,8 @@ class WandModule(LightningModule):
                 f"the original weights at {self.backbone.pretrained!r} have changed since this run began, so the "
                 f"teacher would be different: restore them or start a new run"
             )
-        restore_random_state(extra, self.device)
+        # Lightning moves the module to its device only after this.
+        restore_random_state(extra, self.device if self._trainer is None else self._trainer.strategy.root_device)
         if "skipped_steps" in extra:  # older checkpoints have none
             self.skipped_steps.load_state_dict(extra["skipped_steps"])
 
