@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
+from math import ceil, log2
 
 from benchmarks.held import Training, held_by_a_step
 from wand.attention import AttentionWindow
@@ -159,7 +160,7 @@ def communication() -> str:
     return markdown(["GB sent = gradients + parameters", *MODELS], lines)
 
 
-# Assumptions about a GPU (bfloat16 at 40 % of 989 TFLOPS) and a network (400 Gbit/s a GPU, 10 us for a hop of a ring).
+# Assumptions about a GPU (bfloat16 at 40 % of 989 TFLOPS) and a network (400 Gbit/s a GPU, 10 us for a hop).
 FLOPS, BYTES_PER_SECOND, HOP_SECONDS = 0.4 * 989e12, 50e9, 10e-6
 
 
@@ -170,10 +171,11 @@ def scaling(name: str = "3 B") -> str:
     seconds = 2 * count(name) * ROWS * (PREFIX + SPEECH) * (1 + 1 + 2 + 1) / FLOPS
     for ranks in (1, 8, 64, 256, 1024):
         cells = [f"{ranks:,}", f"{ranks * ROWS:,}", f"{1_000_000 // (ranks * ROWS):,}"]
-        for strategy, hops in (("ddp", 2), ("fsdp, gradient checkpointing", 1)):
+        # An all-reduce runs up and down a tree, a gather and a scatter run around a ring.
+        for strategy, hops in (("ddp", 2 * ceil(log2(ranks))), ("fsdp, gradient checkpointing", ranks - 1)):
             one = sent(name, STRATEGIES[strategy])
             volume = one.total * (ranks - 1) / ranks / BYTES_PER_SECOND
-            waits = one.messages * hops * (ranks - 1) * HOP_SECONDS
+            waits = one.messages * hops * HOP_SECONDS
             cells.append(f"{volume / seconds:.0%} + {waits / seconds:.0%}")
             if strategy.startswith("fsdp"):
                 cells.append(f"{one.smallest / ranks / 1e6:.2f}")
@@ -263,7 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.check:
         check(given.models)
         return
-    print(f"{strategies()}\n\n{communication()}\n\n{scaling()}")
+    for table in (strategies, communication, scaling):
+        print(table(), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

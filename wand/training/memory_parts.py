@@ -144,8 +144,8 @@ class LayerBytes:
         inputs = 5 * 2 * width if step.mixed else 2 * stored * width
         attention = computed * 2 * (heads + pairs) * head + 4 * heads  # query, key, value, output; sums of the softmax
         feed_forward = computed * 4 * inner  # gate, its activation, up, their product
-        # Beside a projection, adapters compute their own output, scale it and add it, under autocast from a float32 copy
-        # of the input.
+        # Beside a projection, adapters compute their own output, scale it and add it. Under autocast they begin with a
+        # float32 copy of the input.
         wide = 4 * inner if adapters and step.mixed else 0
         forward = computed * 2 * inner + wide if adapters else 0
         if step.checkpointing:
