@@ -178,7 +178,8 @@ class LossBytes:
         width, stored = backbone.decoder.config.hidden_size, backbone.dtype.itemsize
         half = step.mixed or stored == 2
         head = backbone.speech_head().weights
-        is_own = any(weight is parameter for weight in head for parameter in backbone.parameters())
+        own = {id(parameter) for parameter in backbone.parameters()}
+        is_own = all(id(weight) in own or id(weight._base) in own for weight in head)  # or a view of a parameter
         trained = any(weight.requires_grad for weight in head)
         models = 1 if step.teacher is None else 2
         logits = backbone.num_codebooks * backbone.speech_vocab_size
