@@ -88,7 +88,6 @@ def step_moments(backbone: Backbone, step: Step) -> list[StepMemory]:
     ranks, columns = step.shards or 1, step.rows * step.columns
     gradients = size(trained, ranks)
     layer, loss, whole = LayerBytes.of(backbone.decoder, step), LossBytes.of(backbone, step), Whole.of(backbone, step)
-    table = largest_table(backbone)
     count = backbone.decoder.config.num_hidden_layers
     copies = projection_bytes(backbone) if step.mixed and step.shards is None else 0
     last = columns * (layer.input if step.checkpointing else layer.kept)
@@ -120,21 +119,21 @@ def step_moments(backbone: Backbone, step: Step) -> list[StepMemory]:
         replace(
             backward,
             moment="the backward pass of the last layer",
-            gradients=table,
+            gradients=loss.gradient,
             activations=layers + running,
             gathered=whole.outside + 2 * whole.unit,
         ),
         replace(
             backward,
             moment="the backward pass of the first layer",
-            gradients=table + in_layers * (count - 1) // count,
+            gradients=loss.gradient + in_layers * (count - 1) // count,
             activations=last + running,
             gathered=whole.outside + whole.unit + whole.reduced,
         ),
         replace(
             always,
             moment="the backward pass of the embeddings",
-            gradients=in_layers + size(whole.trained) + 2 * table,
+            gradients=in_layers + size(whole.trained) + 2 * largest_table(backbone),
             gathered=whole.outside,
         ),
         replace(
@@ -167,14 +166,14 @@ def step_moments(backbone: Backbone, step: Step) -> list[StepMemory]:
         replace(
             always,
             moment="the reduction of the last layer",
-            gradients=table + in_layers // count,
+            gradients=loss.gradient + in_layers // count,
             activations=layers - last,
             gathered=reduction,
         ),
         replace(
             always,
             moment="the reduction of the second layer",
-            gradients=table + in_layers * (count - 1) // count,
+            gradients=loss.gradient + in_layers * (count - 1) // count,
             activations=last,
             gathered=reduction,
         ),

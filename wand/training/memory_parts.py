@@ -136,8 +136,9 @@ class LayerBytes:
         inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width
         stored = decoder.dtype.itemsize
         computed = 2 if step.mixed else stored
-        adapters = [module for module in decoder.modules() if hasattr(module, "lora_A")]
-        ranks = sum(a.out_features for module in adapters for a in module.lora_A.values())
+        named = decoder.named_modules()
+        adapters = [module for name, module in named if ".lora_A." in name and isinstance(module, nn.Linear)]
+        ranks = sum(adapter.out_features for adapter in adapters)
         # The norm computes in float32. It keeps its input, and for the gradient of its weight the normalised input.
         norm = 4 * width + (0 if adapters else stored * width)
         # Its output is the input of the projections. Autocast makes a copy for each: query, key, value, gate and up.
@@ -166,11 +167,13 @@ class LossBytes:
         cached: The rows of a table that are the teacher's head, kept from step to step; see `Backbone.speech_head`.
         teacher: The hidden states of the teacher.
         all: Everything else at the peak of the loss, with these hidden states.
+        gradient: The gradient of the head, or of the table to which its rows belong.
     """
 
     cached: int
     teacher: int
     all: int
+    gradient: int
 
     @classmethod
     def of(cls, backbone: Backbone, step: Step) -> LossBytes:
@@ -195,7 +198,9 @@ class LossBytes:
         cached = table if step.shards is None and (step.teacher or not trained) else 0
         copied = table * models if step.shards else table if trained else 0
         heads = copied + width * logits * (2 * models if step.mixed else 0) + (4 * width * logits if trained else 0)
-        return cls(cached, teacher, hidden + heads + chunk_bytes(logits, width, rows, chunk, step, half, trained))
+        chunks = chunk_bytes(logits, width, rows, chunk, step, half, trained)
+        gradient = 0 if not trained else size(head) if is_own else largest_table(backbone)
+        return cls(cached, teacher, hidden + heads + chunks, gradient)
 
 
 def chunk_bytes(logits: int, width: int, rows: int, chunk: int, step: Step, half: bool, trained: bool) -> int:
