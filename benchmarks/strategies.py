@@ -23,12 +23,13 @@ from torch.utils.data import DataLoader
 
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.codecs.reference import Reference
+from wand.lora import LoraSettings
 from wand.model.batch import ConditionedBatch, make_batch
 from wand.runs.checkpoint_io import WholeCheckpoints
 from wand.runs.settings import OptimizerSettings
 from wand.training.module import WandModule
 from wand.training.sharding import ShardedStrategy
-from wand.training.teacher import COPY, build_teacher
+from wand.training.teacher import COPY, SELF, build_teacher
 
 Weights = dict[str, Tensor]
 RANKS = 2
@@ -66,12 +67,15 @@ class Case:
 
 
 CHECKPOINTING = {"gradient_checkpointing": True}
+LORA = {"lora": LoraSettings(rank=8, alpha=16.0), "teacher": SELF, "optimizer": OptimizerSettings(learning_rate=1e-2)}
 CASES = {
     "plain": Case(),
     "gradient checkpointing": Case(module=CHECKPOINTING),
     "accumulation": Case(1, {"accumulate_grad_batches": 2}),
     "clipping": Case(trainer={"gradient_clip_val": 0.1}),
     "all three": Case(1, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1}, CHECKPOINTING),
+    "LoRA": Case(module=LORA),
+    "LoRA, all three": Case(1, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1}, CHECKPOINTING | LORA),
 }
 RESUMED = Case()
 
@@ -134,6 +138,24 @@ def batches(lm: EncodecLM, case: Case, steps: int, ranks: int, rank: int) -> lis
     return [utterances(lm, [(start + row) * 5 % 8 for row in range(share)]) for start in starts]
 
 
+def student(case: Case) -> WandModule:
+    """A student with its teacher, the same in all processes: another random model, or itself without its adapters."""
+    torch.manual_seed(0)
+    settings = {"window": 8, "optimizer": OptimizerSettings(learning_rate=3e-3)} | case.module
+    if "lora" not in settings:
+        module = WandModule(EncodecLM(architecture=SHAPE), **settings)
+        module.teacher = build_teacher(COPY, EncodecLM(architecture=SHAPE))
+        return module
+    with tempfile.TemporaryDirectory() as folder:
+        original = EncodecLM(architecture=SHAPE)
+        with torch.no_grad():
+            original.head.mul_(10)  # the head is frozen: a larger one can say more
+        original.save_pretrained(Path(folder))
+        module = WandModule(EncodecLM(pretrained=folder), **settings)
+        module.setup("fit")
+    return module
+
+
 def train(
     case: Case, strategy: Any, steps: int, ranks: int, rank: int, resume: Path | None = None, save: Path | None = None
 ) -> Trained:
@@ -148,11 +170,7 @@ def train(
         resume: Checkpoint to go on from, written at the end of the first epoch.
         save: Checkpoint to write at the end of the first epoch.
     """
-    torch.manual_seed(0)
-    lm = EncodecLM(architecture=SHAPE)
-    settings = OptimizerSettings(learning_rate=3e-3)
-    module = WandModule(lm, window=8, optimizer=settings, **case.module)
-    module.teacher = build_teacher(COPY, EncodecLM(architecture=SHAPE))
+    module = student(case)
     start, record = weights(module), Record()
     callbacks: list[Callback] = [record] if save is None else [record, SaveAfterFirstEpoch(save)]
     trainer = Trainer(
@@ -168,6 +186,8 @@ def train(
         use_distributed_sampler=False,
         **{"accelerator": "cpu", **case.trainer},
     )
+    lm = module.backbone
+    assert isinstance(lm, EncodecLM)
     loader = DataLoader(batches(lm, case, steps, ranks, rank), batch_size=None)  # type: ignore[arg-type]
     trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
     return Trained(record.gradients, record.losses, start, weights(module))

@@ -8,7 +8,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from wand.data.datamodule import SpeechDataModule
 from wand.training.memory import step_memory
+from wand.training.memory_parts import Step
 from wand.training.module import WandModule
+from wand.training.teacher import NoTeacher
 
 
 class MemoryEstimate(Callback):
@@ -24,16 +26,21 @@ class MemoryEstimate(Callback):
             return
         assert isinstance(pl_module, WandModule)
         rows, (prefix, speech) = data.train_loader.largest()
+        teacher = pl_module.teacher
         counted = step_memory(
-            pl_module.backbone,
-            rows,
-            prefix + speech,
-            speech + 1,
-            device=pl_module.device.type,
-            mixed="mixed" in str(trainer.precision),
-            with_teacher=not pl_module.teacher.shares_weights,
-            checkpointing=pl_module.settings.gradient_checkpointing,
-            shards=trainer.world_size if pl_module.backbone.is_sharded else None,
+            pl_module.backbone.blueprint,
+            Step(
+                rows,
+                prefix + speech,
+                speech + 1,
+                mixed="mixed" in str(trainer.precision),
+                teacher=None if isinstance(teacher, NoTeacher) else "shared" if teacher.shares_weights else "own",
+                checkpointing=pl_module.settings.gradient_checkpointing,
+                device=pl_module.device.type,
+                # Without this setting, DDP copies gradients into its buckets.
+                buckets=not getattr(trainer.model, "gradient_as_bucket_view", True),
+                shards=trainer.world_size if pl_module.backbone.is_sharded else None,
+            ),
         )
         rank_zero_info(
             f"memory of a step, {rows} rows of {prefix} + {speech} columns: {counted}\n"

@@ -78,7 +78,9 @@ def inject(model: nn.Module, decoder: PreTrainedModel, settings: LoraSettings) -
     from peft import inject_adapter_in_model
 
     model.requires_grad_(False)
-    # Drawn from the seed and not from the state of the generator, which may differ between processes.
+    # Drawn from the seed and not from the state of the generator, which may differ between processes. When DDP starts,
+    # Lightning sets the seed of `seed_everything` again, so one process starts from other numbers than two only if
+    # torch.manual_seed has set another seed since then, which no command does.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(torch.initial_seed())
         inject_adapter_in_model(_peft_config(decoder, settings), decoder, ADAPTER)

@@ -305,6 +305,11 @@ class Backbone(nn.Module, ABC):
         register_fsdp_forward_method(self, "head_input")
 
     @property
+    def blueprint(self) -> Backbone:
+        """This model without shards and without weights (on the meta device), for its shapes."""
+        return self._blueprint[0] if self.is_sharded else _without_weights(self)
+
+    @property
     def is_sharded(self) -> bool:
         """Whether `parallelize` has sharded the parameters."""
         return isinstance(self, FSDPModule)
@@ -318,7 +323,7 @@ class Backbone(nn.Module, ABC):
         if not self.is_sharded:
             yield self
             return
-        whole = copy.deepcopy(self._blueprint[0])
+        whole = copy.deepcopy(self.blueprint)
         parts = self.state_dict().items()
         state = {name: part.full_tensor() if isinstance(part, DTensor) else part for name, part in parts}
         whole.load_state_dict(state, assign=True)

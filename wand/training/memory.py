@@ -1,144 +1,180 @@
-"""The memory of a training step, computed from shapes before the first step runs."""
+"""The memory of a training step, computed from shapes before the first step runs.
+
+A step holds most at one of a few moments: in the last layer of the forward pass, in the loss, in the backward pass of
+the last or the first layer or of the embeddings, or in the update. The memory at each is a sum of named parts
+(`wand.training.memory_parts`), and the largest sum is the memory of the step. `python -m benchmarks.memory --check`
+compares it with the tensors that a step really holds.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from transformers import PretrainedConfig
-
-from wand.distillation.chunked import chunk_rows
 from wand.model.backbone import Backbone
-
-# Number of tensors with the size of a chunk's logits that exist at once: 2 logits, 2 logarithms, 2 probabilities, the
-# mixture, 2 intermediate results of the sum, and the gradients of this chunk and the previous one.
-CHUNK_TENSORS = 11
+from wand.training.memory_parts import (
+    LayerBytes,
+    LossBytes,
+    Step,
+    Whole,
+    largest_table,
+    outside,
+    projection_bytes,
+    size,
+    update_bytes,
+)
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes of one training step on one device.
+    """Bytes of one training step on one device, at the moment when they are most.
 
     Args:
-        weights: The student's float32 weights and adapters (LoRA), and their bfloat16 copies under mixed precision.
-        gradients: Gradients of the trained parameters.
-        optimiser: The two moments of AdamW.
-        teacher: The teacher's weights and their copies.
-        activations: What the layers store for the backward pass.
-        losses: The logits of both models for one chunk, the tensors computed from them, and the gradients of the head
-            and its input.
-        gathered: Under FSDP2, the whole parameters of two units (one runs, one is fetched), the gradients of one, and
-            the parameters and gradients that belong to no unit.
+        moment: What the step does at this moment.
+        weights: The student's weights and adapters (LoRA), and the bfloat16 copies of its projections under autocast.
+        gradients: Gradients of the trained parameters. Those of the step before exist until the backward pass.
+        optimiser: The two moments of AdamW, and in the update the tensors that it computes.
+        teacher: The teacher's weights.
+        activations: What the layers store for the backward pass, and the tensors of the layer that runs.
+        losses: The hidden states of both models, their heads, the logits of one chunk and the tensors computed from
+            them, and the gradients of the head and its input.
+        buckets: The copy of the gradients that DDP reduces.
+        gathered: Under FSDP2, what is whole: the unit that runs, the one that is fetched, the gradients that are
+            reduced, and the parameters that belong to no unit.
     """
 
+    moment: str
     weights: int
     gradients: int
     optimiser: int
     teacher: int
-    activations: int
-    losses: int
+    activations: int = 0
+    losses: int = 0
+    buckets: int = 0
     gathered: int = 0
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The parts by name."""
+        return {name: size for name, size in vars(self).items() if name != "moment"}
 
     @property
     def total(self) -> int:
         """Sum of all parts."""
-        return sum(vars(self).values())
+        return sum(self.parts.values())
 
     def __str__(self) -> str:
-        parts = ", ".join(
-            f"{name} {size / 2**30:.2f}" for name, size in vars(self).items() if size or name != "gathered"
-        )
-        return f"about {self.total / 2**30:.2f} GiB: {parts}"
+        optional = ("buckets", "gathered")
+        parts = (f"{name} {size / 2**30:.2f}" for name, size in self.parts.items() if size or name not in optional)
+        return f"about {self.total / 2**30:.2f} GiB in {self.moment}: {', '.join(parts)}"
 
 
-def step_memory(
-    backbone: Backbone,
-    rows: int,
-    columns: int,
-    labels: int,
-    *,
-    mixed: bool,
-    with_teacher: bool = True,
-    checkpointing: bool = False,
-    device: str = "cpu",
-    shards: int | None = None,
-) -> StepMemory:
-    """Estimate the memory of a training step. The real value may differ by a fifth.
+def step_memory(backbone: Backbone, step: Step) -> StepMemory:
+    """The memory of a training step at its largest moment. See `step_moments`."""
+    return max(step_moments(backbone, step), key=lambda moment: moment.total)
+
+
+def step_moments(backbone: Backbone, step: Step) -> list[StepMemory]:
+    """The memory of a training step at each moment that can be its largest.
+
+    The optimizer has taken a step before. Masks of attention are not counted: FlexAttention and the band kernel have
+    none, the dense kernel has one of S * S numbers.
 
     Args:
-        backbone: The student. Only its shapes are used, so it may be on the meta device.
-        rows: B.
-        columns: P + T.
-        labels: T + 1.
-        mixed: Whether layers compute in bfloat16.
-        with_teacher: Whether there is a teacher with its own weights.
-        checkpointing: Whether layers store only their inputs.
-        device: Type of the device.
-        shards: Number of processes over which FSDP2 shards the parameters; None without it.
+        backbone: The student, not sharded. Only its shapes and dtypes are used, so it may be on the meta device.
+        step: The batch and how it is trained.
     """
-    count = sum(parameter.numel() for parameter in backbone.parameters())
-    trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
-    copies = 2 if mixed and shards is None else 0
-    layer = layer_bytes(backbone.decoder.config, mixed)
-    config = backbone.decoder.config
-    kept = layer * config.num_hidden_layers
-    if checkpointing:
-        kept = 4 * config.hidden_size * config.num_hidden_layers + layer
-    ranks = shards or 1
-    return StepMemory(
-        weights=(4 + copies) * count // ranks,
-        gradients=4 * trained // ranks,
-        optimiser=8 * trained // ranks,
-        teacher=(4 + copies) * count // ranks if with_teacher else 0,
-        activations=kept * rows * columns,
-        losses=loss_bytes(
-            backbone.num_codebooks * backbone.speech_vocab_size,
-            config.hidden_size,
-            rows * labels,
-            mixed,
-            device,
-            trained=any(weight.requires_grad for weight in backbone.speech_head().weights),
-        ),
-        gathered=0 if shards is None else gathered_bytes(backbone, mixed, with_teacher),
+    parameters = list(backbone.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    ranks, columns = step.shards or 1, step.rows * step.columns
+    gradients = size(trained, ranks)
+    layer, loss, whole = LayerBytes.of(backbone.decoder, step), LossBytes.of(backbone, step), Whole.of(backbone, step)
+    count = backbone.decoder.config.num_hidden_layers
+    copies = projection_bytes(backbone) if step.mixed and step.shards is None else 0
+    last = columns * (layer.input if step.checkpointing else layer.kept)
+    layers = count * last
+    running = columns * (layer.backward + (layer.kept if step.checkpointing else 0))
+
+    always = StepMemory(
+        moment="",
+        weights=size(parameters, ranks),
+        gradients=gradients,
+        optimiser=2 * gradients,
+        teacher=(size(parameters, ranks) if step.teacher == "own" else 0) + loss.cached,
+        buckets=gradients if step.buckets else 0,
     )
-
-
-def gathered_bytes(backbone: Backbone, mixed: bool, with_teacher: bool) -> int:
-    """Bytes of whole parameters and gradients that exist at once under FSDP2 (`Backbone.parallelize`).
-
-    Args:
-        backbone: The student.
-        mixed: Whether units are gathered in bfloat16. Their gradients are reduced in float32.
-        with_teacher: Whether there is a teacher with its own weights.
-    """
-    units = [sum(parameter.numel() for parameter in unit.parameters()) for unit in backbone.sharded_units()]
-    rest = sum(parameter.numel() for parameter in backbone.parameters()) - sum(units)
-    return (3 * (2 if mixed else 4) + 4) * max(units, default=0) + (12 if with_teacher else 8) * rest
-
-
-def loss_bytes(logits: int, width: int, rows: int, mixed: bool, device: str, trained: bool = True) -> int:
-    """Peak memory of the fused losses (`wand.distillation.chunked`), in bytes.
-
-    Args:
-        logits: K * V, the number of logits per row.
-        width: D.
-        rows: Number of rows with labels.
-        mixed: Whether the heads are multiplied in bfloat16.
-        device: Type of the device.
-        trained: Whether the head is trained.
-    """
-    chunk = min(rows, chunk_rows(logits, device))
-    gradients = 4 * width * (rows + logits if trained else rows)
-    heads = 4 * width * logits if mixed else 0  # both of them in bfloat16
-    # The backward pass makes a second, scaled copy of the gradients.
-    return gradients + max(heads + 4 * CHUNK_TENSORS * chunk * logits, gradients)
-
-
-def layer_bytes(config: PretrainedConfig, mixed: bool) -> int:
-    """About how many bytes a decoder layer stores per column: norms and residuals in float32, the rest as computed."""
-    width = config.hidden_size
-    heads = config.num_attention_heads
-    pairs = getattr(config, "num_key_value_heads", None) or heads
-    head = getattr(config, "head_dim", None) or width // heads
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width
-    computed = 6 * width + 4 * inner + (heads + 2 * pairs) * head
-    return 5 * 4 * width + (2 if mixed else 4) * computed
+    # Layers keep the copies that they use. Autocast keeps those of trained weights until the end of the forward pass.
+    used = copies // count if step.checkpointing else copies
+    forward = replace(always, weights=always.weights + (copies if len(trained) == len(parameters) else used))
+    backward = replace(always, weights=always.weights + used)
+    in_layers = gradients - size(whole.trained, ranks)
+    moments = [
+        replace(
+            forward,
+            moment="the forward pass",
+            activations=layers + columns * layer.forward,
+            losses=loss.teacher,
+            gathered=whole.outside + 2 * whole.unit,
+        ),
+        replace(forward, moment="the loss", activations=layers, losses=loss.all, gathered=whole.outside),
+        replace(
+            backward,
+            moment="the backward pass of the last layer",
+            gradients=loss.gradient,
+            activations=layers + running,
+            gathered=whole.outside + 2 * whole.unit,
+        ),
+        replace(
+            backward,
+            moment="the backward pass of the first layer",
+            gradients=loss.gradient + in_layers * (count - 1) // count,
+            activations=last + running,
+            gathered=whole.outside + whole.unit + whole.reduced,
+        ),
+        replace(
+            always,
+            moment="the backward pass of the embeddings",
+            gradients=in_layers + size(whole.trained) + 2 * largest_table(backbone),
+            gathered=whole.outside,
+        ),
+        replace(
+            always,
+            moment="the update",
+            optimiser=always.optimiser + update_bytes(trained, step),
+            gathered=whole.teachers,
+        ),
+    ]
+    if step.shards is None:
+        return moments
+    # Until a unit is copied, the buffers in which it and the one before were gathered exist. In the backward pass, a
+    # unit and its gradients exist while the next one is gathered and while its gradients are reduced.
+    reduction = whole.outside + 2 * whole.unit + whole.differentiated + whole.reduced
+    return [
+        *moments,
+        replace(
+            always,
+            moment="the gathering of the first layer",
+            losses=loss.teacher,
+            gathered=whole.outside + size(outside(backbone)) + 2 * whole.unit,
+        ),
+        replace(
+            always,
+            moment="the gathering of the last layer",
+            activations=layers - last,
+            losses=loss.teacher,
+            gathered=whole.outside + 3 * whole.unit,
+        ),
+        replace(
+            always,
+            moment="the reduction of the last layer",
+            gradients=loss.gradient + in_layers // count,
+            activations=layers - last,
+            gathered=reduction,
+        ),
+        replace(
+            always,
+            moment="the reduction of the second layer",
+            gradients=loss.gradient + in_layers * (count - 1) // count,
+            activations=last,
+            gathered=reduction,
+        ),
+    ]
