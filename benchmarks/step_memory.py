@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from benchmarks.held import Held
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.codecs.reference import Reference
@@ -20,6 +17,7 @@ from wand.distillation.terms import LossTerms
 from wand.model.batch import make_batch
 from wand.runs.settings import OptimizerSettings
 from wand.training.memory import StepMemory, step_memory
+from wand.training.memory_parts import Step
 from wand.training.optimizer import make_optimizer
 from wand.training.teacher import COPY, build_teacher
 
@@ -47,38 +45,10 @@ class Measured(NamedTuple):
     estimate: StepMemory
 
 
-class PeakBytes(TorchDispatchMode):
-    """The most bytes that tensors made inside hold at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.held = 0  # bytes of all entries of `alive`, of which some may have ended
-        self.peak = 0
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run an operation, and count what it made."""
-        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
-        made = func(*args, **kwargs or {})
-        for tensor in tree_leaves(made):
-            # What is a view of something given was made before, or is known.
-            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in given:
-                _, replaced = self.alive.get(storage._cdata, (None, 0))
-                self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-                self.held += storage.nbytes() - replaced
-        if self.held > self.peak:
-            self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
-            self.held = sum(size for _, size in self.alive.values())
-            self.peak = max(self.peak, self.held)
-        return made
-
-
 def peak_bytes(device: torch.device, work: Callable[[], object]) -> int:
     """The most bytes that a piece of work takes at once: of the allocator of a GPU, or of the tensors on a CPU."""
     if device.type == "cpu":
-        with PeakBytes() as counted:
+        with Held() as counted:
             work()
         return counted.peak
     torch.cuda.empty_cache()
@@ -119,19 +89,12 @@ def _train(device: torch.device, size: Size, mixed: bool, checkpointing: bool) -
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             expected = teacher.head_input(batch)
             sums = lm.head_input(batch, AttentionWindow(32)).loss(batch.labels, weights, LossTerms(), expected)
+        optimizer.zero_grad()  # where Lightning does it
         sums.loss.backward()
         optimizer.step()
-        optimizer.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         milliseconds = 1000 * (time.perf_counter() - began)
-    estimate = step_memory(
-        lm,
-        size.rows,
-        batch.prefix_length + batch.columns.shape[1],
-        batch.labels.shape[1],
-        mixed=mixed,
-        checkpointing=checkpointing,
-        device=device.type,
-    )
-    return milliseconds, estimate
+    columns = batch.prefix_length + batch.columns.shape[1]
+    step = Step(size.rows, columns, batch.labels.shape[1], mixed, checkpointing=checkpointing, device=device.type)
+    return milliseconds, step_memory(lm, step)
