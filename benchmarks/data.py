@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ LAYOUT = ColumnLayout(1, ARCHITECTURE.speech_tokens, ARCHITECTURE.speech_tokens 
 WORDS = ("every", "word", "is", "heard", "through", "a", "small", "window", "and", "nothing", "of", "it", "is", "lost")
 # Range of frequent ids and of all ids in the text tokenizer; two of three ids are drawn from the frequent ones.
 FREQUENT, VOCABULARY = 20_000, 151_643
+# Number of shards with utterances of their own: about 100,000 utterances.
+DISTINCT = 391
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,19 @@ def utterances(count: int, seed: int = 0) -> Iterator[Example]:
         yield Example(f"train/{i // 100}/{i:08d}", text, f"speaker-{i % 997}", conditioning, speech, f"train/{i:08d}")
 
 
-def write_cache(folder: Path, count: int) -> ShardCache:
-    """Write shards of synthetic utterances, unless they exist."""
+def write_cache(folder: Path, count: int, split: str = "train") -> ShardCache:
+    """Write shards of synthetic utterances, unless they exist; beyond `DISTINCT`, whole shards are copies."""
     cache = ShardCache(folder, FINGERPRINT)
     folder.mkdir(parents=True, exist_ok=True)
-    if cache.finished().get("train") != count:
+    if cache.finished().get(split) != count:
         made = utterances(count)
-        for path in cache.shards("train", count):
-            examples = list(islice(made, UTTERANCES_PER_SHARD))
-            write_shard(path, examples, FINGERPRINT, CosyVoiceConditioner(ARCHITECTURE).length)
-        cache.finish({"train": count})
+        for index, path in enumerate(cache.shards(split, count)):
+            size = min(UTTERANCES_PER_SHARD, count - index * UTTERANCES_PER_SHARD)
+            if index >= DISTINCT and size == UTTERANCES_PER_SHARD:
+                shutil.copyfile(cache.shard(split, index % DISTINCT), path)
+            else:
+                write_shard(path, list(islice(made, size)), FINGERPRINT, CosyVoiceConditioner(ARCHITECTURE).length)
+        cache.finish({split: count})
     return cache
 
 
