@@ -77,7 +77,7 @@ def fit(module: Listener, data: SpeechDataModule, *callbacks: Callback, ckpt_pat
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
 
 
-def test_the_lists_of_a_corpus_are_freed_after_the_preparation(lm: EncodecLM, tmp_path: Path) -> None:
+def test_the_lists_of_a_corpus_are_freed_after_the_preparation(tiny_lm: EncodecLM, tmp_path: Path) -> None:
     codes = [[(i + k) % 16 for i in range(60)] for k in range(3)]
     lines = [
         {"id": f"freed-{split}", "text": "hello a", "split": split, "codes": codes}
@@ -85,7 +85,7 @@ def test_the_lists_of_a_corpus_are_freed_after_the_preparation(lm: EncodecLM, tm
     ]
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = SpeechDataModule(ManifestCorpus(str(tmp_path / "list.jsonl")), cache_dir=tmp_path / "cache", workers=0)
-    assert data.prepare_for(lm).finished() == {"train": 1, "validation": 1, "test": 1}
+    assert data.prepare_for(tiny_lm).finished() == {"train": 1, "validation": 1, "test": 1}
     gc.collect()
     assert not [o for o in gc.get_objects() if type(o) is Utterance and o.id.startswith("freed-")]
 
