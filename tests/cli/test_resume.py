@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.workplace import DATA, Workplace
 from wand.cli import main
 from wand.runs.checkpoints import read_checkpoint
+from wand.training.module import WandModule
 
 
 def options(workplace: Workplace, name: str) -> list[str]:
@@ -40,13 +41,23 @@ def kill_after_first_checkpoint(arguments: list[str], checkpoint: Path) -> None:
     assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
 
 
-def test_killed_and_resumed_equals_undisturbed(workplace: Workplace) -> None:
+def test_killed_and_resumed_equals_undisturbed(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     workplace.run(*options(workplace, "undisturbed"))
     last = Path("runs/killed/checkpoints/last.ckpt")
     kill_after_first_checkpoint(options(workplace, "killed"), last)
     reached = read_checkpoint(last)["global_step"]
     assert reached > 0
+    maps: list[str] = []
+    begin = WandModule.on_train_start
+
+    def on_train_start(self: WandModule) -> None:
+        maps.append(Path("/proc/self/maps").read_text())
+        begin(self)
+
+    monkeypatch.setattr(WandModule, "on_train_start", on_train_start)
     workplace.run(*options(workplace, "killed"), "--ckpt_path", "runs/killed")
+    assert len(maps) == 1
+    assert "killed/checkpoints" not in maps[0], "the file is mapped while it is read, and no longer"
     assert not Path("runs/killed-2").exists(), "a resumed run goes on in its own folder"
     whole, resumed = read_checkpoint("runs/undisturbed"), read_checkpoint("runs/killed")
     assert whole["global_step"] == resumed["global_step"] > reached

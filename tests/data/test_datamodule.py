@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.data import prepare as preparation
 from wand.data.datamodule import ConditionedModule, SpeechDataModule
+from wand.data.sources.manifest import ManifestCorpus
 from wand.data.sources.source import SpeechCodes, Utterance
 from wand.model.batch import ConditionedBatch
 
@@ -72,6 +75,19 @@ def fit(module: Listener, data: SpeechDataModule, *callbacks: Callback, ckpt_pat
     quiet = {f"enable_{name}": False for name in ("checkpointing", "progress_bar", "model_summary")}
     trainer = Trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=[*callbacks], **quiet)
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+
+
+def test_the_lists_of_a_corpus_are_freed_after_the_preparation(tiny_lm: EncodecLM, tmp_path: Path) -> None:
+    codes = [[(i + k) % 16 for i in range(60)] for k in range(3)]
+    lines = [
+        {"id": f"freed-{split}", "text": "hello a", "split": split, "codes": codes}
+        for split in ("train", "validation", "test")
+    ]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = SpeechDataModule(ManifestCorpus(str(tmp_path / "list.jsonl")), cache_dir=tmp_path / "cache", workers=0)
+    assert data.prepare_for(tiny_lm).finished() == {"train": 1, "validation": 1, "test": 1}
+    gc.collect()
+    assert not [o for o in gc.get_objects() if type(o) is Utterance and o.id.startswith("freed-")]
 
 
 @pytest.fixture

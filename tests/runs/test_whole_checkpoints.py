@@ -39,6 +39,23 @@ def damage(path: Path, kind: str) -> None:
     os.utime(path, times)
 
 
+def own_memory() -> int:
+    """Memory of this process that no file backs, in KiB."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1])
+
+
+def test_a_checkpoint_is_read_without_a_copy_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    written = {"state_dict": {"w": torch.arange(2**24, dtype=torch.float32)}}  # 64 MiB
+    WholeCheckpoints().save_checkpoint(written, path)
+    before = own_memory()
+    read = WholeCheckpoints().load_checkpoint(path, weights_only=True)
+    assert own_memory() - before < 2**14
+    assert torch.equal(read["state_dict"]["w"], written["state_dict"]["w"])
+    assert own_memory() - before < 2**15
+
+
 @pytest.mark.parametrize("kind", ["empty", "cut", "zeros"])
 def test_the_newest_complete_checkpoint_is_taken(
     run: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -121,7 +121,8 @@ def make_buckets(lengths: npt.ArrayLike, bounds: BatchBounds, world: int = 1) ->
             buckets.append(Bucket(indices, longest, -(-len(indices) // step)))
             return
         side = int(np.ptp(own, axis=0).argmax())
-        indices = indices[np.lexsort((indices, own[:, side]))]
+        del own  # the halves need the memory
+        indices = indices[np.lexsort((indices, columns[indices, side]))]
         divide(indices[:half])
         divide(indices[half:])
 
@@ -265,17 +266,21 @@ class BatchLoader:
     def resume(self, state: dict[str, int]) -> None:
         """Continue from a saved `progress`.
 
+        The number of ranks may be another one, as long as a step has the same utterances.
+
         Raises:
             ValueError: If the corpus, the seed or the batches differ from those of the saved run.
         """
-        changed = [
-            f"{name} {state.get(name)}, now {own}" for name, own in self._identity.items() if state.get(name) != own
-        ]
+        own = self._identity
+        changed = [name for name in own if state.get(name) != own[name]]
         if changed:
-            raise ValueError(
-                f"the batches differ from those of the saved run ({'; '.join(changed)}): "
-                f"resume with the run's own data and data settings"
-            )
+            differences = "; ".join(f"{name} {state.get(name)}, now {own[name]}" for name in changed)
+            remedy = "resume with the run's own data and data settings"
+            if changed == ["utterances a step"]:
+                remedy = f"data.batch_size times the number of processes must be {state[changed[0]]} again"
+            elif "ranks" in changed and state.get("ranks") and own["ranks"]:
+                remedy = f"with data.columns_per_batch, resume on {state['ranks']} processes, as before"
+            raise ValueError(f"the batches differ from those of the saved run ({differences}): {remedy}")
         self.epoch, self.given = state["epoch"], state["given"]
         self._restored = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -111,7 +112,9 @@ class SpeechDataModule(LightningDataModule):
         self._give_codec(backbone)
         if thorough:
             mend_cache(shard_cache(self.source, backbone, self.cache_dir, self.max_seconds))
-        return prepare(self.source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
+        # A corpus keeps its lists; those of this copy are freed, because a fit reads from the shards alone.
+        source = copy(self.source)
+        return prepare(source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
 
     def check_for(self, backbone: Backbone) -> ShardCache:
         """Read every utterance of the source, then every byte of a backbone's shards.

@@ -38,7 +38,7 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
         split = path.name.rsplit("-", 1)[0]
         shard = Shard(path, fingerprint)
         utterances[split] += len(shard)
-        frames[split] += int(shard.frames.sum())
+        frames[split] += int(shard.sizes[:, 1].sum())
         refused += [(split, refusal) for refusal in shard.refusals()]
     lines = [{"split": split, "id": r.id, "why": r.why, "detail": r.detail} for split, r in refused]
     content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -11,7 +11,8 @@ header                JSON: the place of each tensor; its metadata has `FORMAT`,
 ``rows``              the tensors of every utterance, one utterance after another
 ====================  ==============================================================================================
 
-Opening a shard checks everything up to the checksum and keeps only the index in memory. Reading a row checks its CRC32.
+Opening a shard checks everything up to the checksum, and keeps the number of columns and frames of each utterance in
+memory. Reading a row reads the index of its shard again and checks the CRC32 of both.
 
 Rows are read from the file and not through a memory map. Both share the system's page cache between processes. But the
 pages of a map count as memory of the process that touched them, and a truncated file or a failing disk raises SIGBUS

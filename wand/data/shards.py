@@ -87,6 +87,10 @@ def write_file(path: Path, parts: Iterable[bytes | bytearray]) -> None:
             file.write(part)
 
 
+Records = npt.NDArray[np.void]
+"""The index of a shard: one `record_type` per utterance."""
+
+
 class _OnDemand(Sequence[Example]):
     """Utterances that are read when they are asked for."""
 
@@ -110,14 +114,14 @@ class _OnDemand(Sequence[Example]):
 
 
 class Shard(_OnDemand):
-    """The utterances of one file. The index is in memory, the rows are read on demand.
+    """The utterances of one file. Opening it checks the index; index and rows are read on demand.
 
     Args:
         path: The file.
         fingerprint: Expected digest of source, conditioner and codec.
 
     Attributes:
-        records: The index, with one `record_type` per utterance.
+        sizes: Prefix columns and code frames of every utterance, ``[N, 2]``; all that stays in memory.
 
     Raises:
         ValueError: If the file cannot be read, its index is damaged, or its fingerprint is another one.
@@ -132,18 +136,24 @@ class Shard(_OnDemand):
                 f"({about.get('fingerprint')}, not {fingerprint})"
             )
         self.fields = parse_fields(about["fields"])
-        self.records = np.frombuffer(head[slice(*places["index"])], record_type(len(self.fields)))
+        self._index = places["index"]
         self._words_begin = places["words"][0]
         self._rows_begin = places["rows"][0]
+        index = head[slice(*self._index)]
+        self._index_crc32 = crc32(index)
+        records = np.frombuffer(index, record_type(len(self.fields)))
+        sizes = np.stack([records["prefix"], records["lengths"][:, -1:].reshape(-1)], axis=1)
+        self.sizes = sizes.astype(np.min_scalar_type(sizes.max(initial=0)))
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.sizes)
 
     def _read_example(self, number: int) -> Example:
         with reading(self.path) as file:
-            words, row = self._read(file, number)
+            records = self._read_index(file)
+            words, row = self._read(file, records, number)
         id, text, speaker, reference = json.loads(words)
-        *conditioning, codes = self._unpack(number, row)
+        *conditioning, codes = self._unpack(records[number], row)
         names = [field.name for field in self.fields]
         return Example(id, text, speaker, dict(zip(names, conditioning, strict=False)), codes.T, reference)
 
@@ -154,33 +164,33 @@ class Shard(_OnDemand):
             ValueError: If one is damaged; names the shard and the row.
         """
         with reading(self.path) as file:
+            records = self._read_index(file)
             for number in range(len(self)):
-                self._read(file, number)
+                self._read(file, records, number)
 
     def refusals(self) -> list[Refusal]:
         """The utterances that were left out when the shard was made."""
         _, places, head = read_head(self.path)
         return [Refusal(*parts) for parts in json.loads(head[slice(*places["refused"])])]
 
-    @property
-    def frames(self) -> npt.NDArray[np.uint32]:
-        """Number of code frames of every utterance, ``[N]``."""
-        return self.records["lengths"][:, -1:].reshape(-1)
+    def _read_index(self, file: FileIO) -> Records:
+        """Read the records of all utterances; they must be those that were checked when the shard was opened."""
+        index = read_between(file, 0, *self._index)
+        if crc32(index) != self._index_crc32:
+            raise damaged(self.path, "its index has changed")
+        return np.frombuffer(index, record_type(len(self.fields)))
 
-    def _read(self, file: FileIO, number: int) -> tuple[bytearray, bytearray]:
+    def _read(self, file: FileIO, records: Records, number: int) -> tuple[bytearray, bytearray]:
         """Read the words and tensors of one utterance and check their CRC32."""
-        record = self.records[number]
-        words = read_between(file, self._words_begin, self._begin("words_end", number), int(record["words_end"]))
-        row = read_between(file, self._rows_begin, self._begin("row_end", number), int(record["row_end"]))
+        words_begin, row_begin = (int(records[end][number - 1]) if number else 0 for end in ("words_end", "row_end"))
+        record = records[number]
+        words = read_between(file, self._words_begin, words_begin, int(record["words_end"]))
+        row = read_between(file, self._rows_begin, row_begin, int(record["row_end"]))
         if crc32(row, crc32(words)) != record["crc32"]:
             raise damaged(self.path, f"CRC32 of row {number}")
         return words, row
 
-    def _begin(self, end: str, number: int) -> int:
-        return int(self.records[end][number - 1]) if number else 0
-
-    def _unpack(self, number: int, row: bytearray) -> list[Tensor]:
-        record = self.records[number]
+    def _unpack(self, record: np.void, row: bytearray) -> list[Tensor]:
         tensors: list[Tensor] = []
         begin = 0
         for field, length, place in zip(self.fields, record["lengths"].tolist(), record["dtypes"], strict=True):
@@ -221,10 +231,11 @@ class ShardedExamples(_OnDemand):
         Args:
             layout: How codes become columns.
         """
-        prefixes = np.concatenate([shard.records["prefix"] for shard in self._shards] or [np.zeros(0, np.uint32)])
-        frames = np.concatenate([shard.frames for shard in self._shards] or [np.zeros(0, np.uint32)])
-        columns = np.array([layout.columns_of(count) for count in range(int(frames.max(initial=0)) + 1)])
-        return np.stack([prefixes, columns[frames]], axis=1).astype(np.int32)
+        sizes = np.concatenate([np.zeros((0, 2), np.uint8), *(shard.sizes for shard in self._shards)])
+        columns = np.array([layout.columns_of(count) for count in range(int(sizes[:, 1].max(initial=0)) + 1)])
+        lengths = sizes.astype(np.int32)
+        lengths[:, 1] = columns[sizes[:, 1]]
+        return lengths
 
 
 def _tensors(example: Example) -> list[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from wand.files.weights import write_torch
@@ -31,6 +32,11 @@ class WholeCheckpoints(TorchCheckpointIO):
         else:
             write_torch(checkpoint, path)
 
-    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a checkpoint of either kind."""
-        return read_parts(Path(path)) if is_sharded(path) else super().load_checkpoint(path, *args, **kwargs)
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint of either kind. The tensors of a local file are mapped: the ranks share its pages."""
+        if is_sharded(path):
+            return read_parts(Path(path))
+        if not Path(path).is_file():
+            return super().load_checkpoint(path, map_location, weights_only)
+        checkpoint: dict[str, Any] = torch.load(path, map_location, mmap=True, weights_only=weights_only)
+        return checkpoint

@@ -105,7 +105,7 @@ def run_folder(checkpoint: Path) -> Path | None:
 
 
 def read_checkpoint(path: str | Path, whole: bool = True) -> dict[str, Any]:
-    """Read a checkpoint.
+    """Read a checkpoint. The tensors of a file are mapped, so that processes share its pages and no copy is made.
 
     Args:
         path: See `find_checkpoint`.
@@ -137,7 +137,7 @@ def _read_file(file: Path) -> Any:
     with ZipFile(file) as content:
         if (broken := content.testzip()) is not None:  # torch.load compares no checksums
             raise BadZipFile(f"{broken} has changed")
-    return torch.load(file, map_location="cpu", weights_only=True)
+    return torch.load(file, map_location="cpu", mmap=True, weights_only=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import partial
 from typing import Any, Self
 
@@ -192,6 +193,9 @@ class WandModule(LightningModule):
             check_weights(weights, "the checkpoint")
             if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
                 check_weights(dict(tensors_in(checkpoint["optimizer_states"], "optimizer")), "the checkpoint")
+                if self._trainer.strategy.root_device.type == "cpu":
+                    # The optimizer would keep these tensors, which are a memory map of the file.
+                    checkpoint["optimizer_states"] = deepcopy(checkpoint["optimizer_states"])
         earlier = flat_settings(RunSettings.from_plain(stored).to_plain())
         earlier["backbone.init_args.pretrained"] = stored["pretrained"]
         present = flat_settings(self.settings.to_plain())
