@@ -68,7 +68,6 @@ DESCRIPTIONS = {
 class WandCLI(LightningCLI):
     """LightningCLI with a curriculum in every run, run folders, and options that override a checkpoint's settings."""
 
-    preparing = False
     command_line: Sequence[str] = ()
     checkpoint_file: Path | None = None
     goes_on: Path | None = None
@@ -76,13 +75,6 @@ class WandCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections that every run has."""
-        if self.preparing:
-            parser.add_argument(
-                "--check",
-                action="store_true",
-                help="Read every utterance of the source and every byte of the existing shards, and name what cannot "
-                "be used. Makes no data.",
-            )
         parser.add_argument(
             "--name",
             type=str,
@@ -331,12 +323,13 @@ def _quiet() -> None:
     )
 
 
-def main(command: str, arguments: list[str]) -> WandCLI:
+def main(command: str, arguments: list[str], kind: type[WandCLI] = WandCLI) -> WandCLI:
     """Run one of the trainer's commands; ``prepare`` only builds what ``fit`` would run.
 
     Args:
         command: ``fit``, ``validate``, ``test``, or ``prepare``.
         arguments: Options of the command.
+        kind: The class of the command.
     """
     runs = command != "prepare"
     begun = run_of_job(arguments) if command == "fit" else None
@@ -348,15 +341,10 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     for name in known_backbones():
         find_backbone(name)  # after the import, an adapter can be named without its module
 
-    class Bound(WandCLI):
-        preparing = not runs
-        checkpoint_file = checkpoint
-        goes_on = begun
-        command_line = arguments
-
+    bound = type(kind.__name__, (kind,), {"checkpoint_file": checkpoint, "goes_on": begun, "command_line": arguments})
     subparsers = {name: {"exit_on_error": False, "description": DESCRIPTIONS[name]} for name in WandCLI.subcommands()}
     try:
-        return Bound(
+        return bound(
             WandModule,
             SpeechDataModule,
             run=runs,

@@ -18,6 +18,7 @@ from wand.data.shards import ShardedExamples
 from wand.data.sources.source import SpeechSource
 from wand.data.sources.teacher_samples import TeacherSamples
 from wand.files.contents import default_cache_dir
+from wand.files.turns import ALL, Task
 from wand.model.backbone import Backbone
 from wand.ranks import apart, first_decides
 
@@ -100,18 +101,19 @@ class SpeechDataModule(LightningDataModule):
         assert isinstance(module, ConditionedModule), "batches need a module with a backbone and a final window"
         return module
 
-    def prepare_for(self, backbone: Backbone, thorough: bool = False) -> ShardCache:
+    def prepare_for(self, backbone: Backbone, thorough: bool = False, task: Task = ALL) -> ShardCache:
         """Make the shards of a backbone that are not in the cache.
 
         Args:
             backbone: The model.
             thorough: Read every byte of the shards that exist, and make the damaged ones again. Otherwise only their
                 indexes are read, and a row is checked when it is needed.
+            task: The shards to make; by default, all.
         """
         self._give_codec(backbone)
         if thorough:
-            mend_cache(shard_cache(self.source, backbone, self.cache_dir, self.max_seconds))
-        return prepare(self.source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
+            mend_cache(shard_cache(self.source, backbone, self.cache_dir, self.max_seconds), task=task)
+        return prepare(self.source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds, task=task)
 
     def check_for(self, backbone: Backbone) -> ShardCache:
         """Read every utterance of the source, then every byte of a backbone's shards.

@@ -1,25 +1,25 @@
 """Preparation turns a corpus into shards: speech becomes codes, text and references become conditioning.
 
 It is deterministic and restartable. Shard i always covers the same utterances, an undamaged shard is not made again,
-and a lock lets several runs share one cache. Utterances that cannot be used are left out and reported.
+and a lock for each shard lets several processes share the work. Utterances that cannot be used are left out and
+reported.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from zlib import crc32
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
-from wand.console.interrupt import Interrupted, raise_if_stopped, stop_requested
+from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
 from wand.data.encoding import Encoder, check_length, in_processes, is_coded, make_example, stop_second_import
 from wand.data.example import Example, Refusal
@@ -30,6 +30,7 @@ from wand.data.shards import Shard, write_shard
 from wand.data.sources.source import SPLITS, NamedCodes, SpeechCodes, SpeechSource, Utterance
 from wand.data.sources.teacher_samples import TeacherSamples, TeacherSpeech
 from wand.data.validate import SpeechLimits, read_sound
+from wand.files.turns import ALL, Task, take_turns
 from wand.files.writing import remove_partial_files, write_text
 from wand.model.backbone import Backbone
 
@@ -102,10 +103,15 @@ class ShardCache:
             return False
         return True
 
-    def is_complete(self, splits: Sequence[str]) -> bool:
-        """Whether all shards of some splits exist."""
-        finished = self.finished()
-        return all(split in finished and all(map(self.holds, self.files(split))) for split in splits)
+    def is_finished(self, splits: Sequence[str]) -> bool:
+        """Whether some splits have been prepared completely. Shards may have been damaged or lost since."""
+        return {*splits} <= self.finished().keys()
+
+    def is_complete(self, splits: Sequence[str], task: Task = ALL) -> bool:
+        """Whether some splits have been prepared completely, and all shards of a task exist."""
+        if not self.is_finished(splits):
+            return False
+        return all(map(self.holds, task.own([file for split in splits for file in self.files(split)])))
 
 
 def _checksum(splits: dict[str, int]) -> int:
@@ -136,8 +142,12 @@ def prepare(
     workers: int = 2,
     splits: Sequence[str] = SPLITS,
     max_seconds: float = 30.0,
+    task: Task = ALL,
 ) -> ShardCache:
-    """Make all shards that are missing or whose index is damaged.
+    """Make the shards that are missing or whose index is damaged. Whoever finishes the last one reports on all.
+
+    Several processes may do this at once. Each makes shards that no other one makes, and then waits until its own are
+    there.
 
     Args:
         source: The corpus.
@@ -146,39 +156,19 @@ def prepare(
         workers: Number of processes that load and encode the audio; 0 does it in this process.
         splits: The splits to prepare.
         max_seconds: Longest recording to use, in seconds; longer ones are left out.
+        task: The shards to make; by default, all.
 
     Raises:
         ValueError: If no utterance of a split can be used, the disk is full, or the cache cannot be written.
     """
     stop_second_import()
     cache = shard_cache(source, backbone, root, max_seconds)
-    if cache.is_complete(splits):  # without a lock, because the folder may be read-only
+    if cache.is_complete(splits, task):  # without a lock, because the folder may be read-only
         return cache
     with _writing(cache.folder):
         cache.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(cache.folder):
-            if not cache.is_complete(splits):
-                _complete(cache, source, backbone, workers, splits, max_seconds)
+        _complete(cache, source, backbone, workers, splits, max_seconds, task)
     return cache
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a cache. The system frees the lock of a process that ended, so waiting means that one works."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        Console().print(f"waiting for another process that prepares {folder}", highlight=False, soft_wrap=True)
-        try:
-            lock.acquire(cancel_check=lambda: stop_requested() != 0)
-        except Timeout:
-            raise_if_stopped()
-            raise
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -203,6 +193,7 @@ def _complete(
     workers: int,
     splits: Sequence[str],
     max_seconds: float,
+    task: Task,
 ) -> None:
     if isinstance(source, NamedCodes):
         source.check_codes(backbone)
@@ -215,21 +206,38 @@ def _complete(
         counts[split] = len(utterances)
         parts = [utterances[i : i + UTTERANCES_PER_SHARD] for i in range(0, len(utterances), UTTERANCES_PER_SHARD)]
         todo += zip(cache.shards(split, len(utterances)), parts, strict=True)
-    missing = [(path, part) for path, part in todo if not cache.holds(path)]
+    missing = [(path, part) for path, part in task.own(todo) if not cache.holds(path)]
     for path in (path for path, _ in missing if path.is_file()):
         Console().print(f"shard {path} is damaged: it is made again", highlight=False, soft_wrap=True)
     if missing:
         remove_partial_files(cache.folder)
         try:
-            ShardMaker(source, backbone, cache.fingerprint, max_seconds).make(missing, workers)
+            ShardMaker(source, backbone, cache, max_seconds).make(missing, workers)
         except Interrupted as stopped:
             made = sum(map(cache.holds, (path for path, _ in todo)))
             stopped.report = (
                 f"{made} of {len(todo)} shards are made and kept in {cache.folder}; the same command goes on"
             )
             raise
-    write_report(cache.folder, [path for path, _ in todo], cache.fingerprint, backbone.frame_rate)
-    cache.finish(counts)
+    finish = partial(_finish, cache, [path for path, _ in todo], counts, backbone.frame_rate, task)
+    take_turns({cache.folder / ".lock": finish}, f"waiting for another process that reports on {cache.folder}")
+
+
+def _finish(cache: ShardCache, shards: list[Path], counts: dict[str, int], frame_rate: float, task: Task) -> None:
+    """Report on all shards, or name one that another task has not made yet. It may be done any number of times."""
+    missing = [i for i, path in enumerate(shards) if not cache.holds(path)]
+    if not missing:
+        write_report(cache.folder, shards, cache.fingerprint, frame_rate)
+        cache.finish(counts)
+        return
+    other = "" if task == ALL else f" with --shard {task.that_makes(missing[0])}"
+    said = (
+        f"{len(missing)} of {len(shards)} shards in {cache.folder} are missing, the first is "
+        f"{shards[missing[0]].name}: the same command{other} makes it"
+    )
+    if task == ALL:
+        raise ValueError(said)
+    Console().print(said, highlight=False, soft_wrap=True)
 
 
 class ShardMaker:
@@ -238,40 +246,61 @@ class ShardMaker:
     Args:
         source: The corpus.
         backbone: The model whose conditioner and codec to use.
-        fingerprint: Fingerprint of the cache.
+        cache: The cache of the shards.
         max_seconds: Longest recording to use, in seconds.
     """
 
-    def __init__(self, source: SpeechSource, backbone: Backbone, fingerprint: str, max_seconds: float) -> None:
+    def __init__(self, source: SpeechSource, backbone: Backbone, cache: ShardCache, max_seconds: float) -> None:
         self.source = source
         self.backbone = backbone
-        self.fingerprint = fingerprint
+        self.cache = cache
         self.max_seconds = max_seconds
         self.codec = codec_for(source, backbone)
         self.encoder = Encoder(source, self.codec, SpeechLimits.of(backbone, max_seconds))
 
     def make(self, todo: Sequence[tuple[Path, list[Utterance]]], workers: int) -> None:
-        """Make shards one after another; the utterances of a shard are encoded in parallel."""
-        with progress("preparing speech", sum(len(part) for _, part in todo), "utterances") as made_so_far:
-            if isinstance(self.source, TeacherSamples):
-                speech = TeacherSpeech(self.source, self.backbone, self.codec, self.max_seconds)
-                for path, part in todo:
-                    made = speech.speak(part, made_so_far.advance)
-                    self._write(path, made)
-                return
-            with in_processes(self.encoder, workers) as encode:
-                for path, part in todo:
-                    heard = []
-                    for own in encode(part):
-                        heard.append(own)
-                        made_so_far.advance()
-                    self._write(path, self._examples(part, heard))
+        """Make shards one after another, without those that other processes make meanwhile."""
+        total = sum(len(part) for _, part in todo)
+        with progress("preparing speech", total, "utterances") as shown, self._examples_in(workers) as examples:
+
+            def make_one(path: Path, part: list[Utterance]) -> None:
+                if self.cache.holds(path):
+                    shown.advance(len(part))
+                else:
+                    self._write(path, examples(part, shown.advance))
+
+            take_turns(
+                {path.with_name(f".{path.stem}.lock"): partial(make_one, path, part) for path, part in todo},
+                f"waiting for another process that prepares {self.cache.folder}",
+            )
+
+    @contextmanager
+    def _examples_in(
+        self, workers: int
+    ) -> Iterator[Callable[[Sequence[Utterance], Callable[[int], object]], Iterable[Example | Refusal]]]:
+        """Give a function that makes the examples of a shard and reports the number of finished utterances.
+
+        The utterances are encoded in parallel, by that many processes.
+        """
+        if isinstance(self.source, TeacherSamples):
+            yield TeacherSpeech(self.source, self.backbone, self.codec, self.max_seconds).speak
+            return
+        with in_processes(self.encoder, workers) as encode:
+
+            def made(part: Sequence[Utterance], on_done: Callable[[int], object]) -> Iterator[Example | Refusal]:
+                heard = []
+                for own in encode(part):
+                    heard.append(own)
+                    on_done(1)
+                yield from self._examples(part, heard)
+
+            yield made
 
     def _write(self, path: Path, made: Iterable[Example | Refusal]) -> None:
         parts = list(made)
         examples = [one for one in parts if isinstance(one, Example)]
         refused = [one for one in parts if isinstance(one, Refusal)]
-        write_shard(path, examples, self.fingerprint, self.backbone.conditioner.length, refused)
+        write_shard(path, examples, self.cache.fingerprint, self.backbone.conditioner.length, refused)
 
     def _examples(
         self, part: Sequence[Utterance], heard: Sequence[SpeechCodes | Refusal]
