@@ -11,27 +11,27 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
 from rich.console import Console
 
 from wand.codecs import Codec
-from wand.codecs.reference import Reference
 from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
 from wand.data.encoding import Encoder, check_length, in_processes, is_coded, make_example, stop_second_import
 from wand.data.example import Example, Refusal
 from wand.data.fingerprint import cache_fingerprint
-from wand.data.references import choose_references, choose_whole_references
+from wand.data.references import References
 from wand.data.report import write_report
 from wand.data.shards import Shard, write_shard
 from wand.data.sources.source import SPLITS, NamedCodes, SpeechCodes, SpeechSource, Utterance
 from wand.data.sources.teacher_samples import TeacherSamples, TeacherSpeech
-from wand.data.validate import SpeechLimits, read_sound
+from wand.data.validate import SpeechLimits
+from wand.files.remote import RemoteFolder
 from wand.files.turns import ALL, Task, take_turns
-from wand.files.writing import remove_partial_files, write_text
+from wand.files.writing import remove_partial_files, replacing, write_text
 from wand.model.backbone import Backbone
 
 UTTERANCES_PER_SHARD = 256
@@ -62,15 +62,13 @@ class ShardCache:
         """Number of utterances of every split that is prepared completely; utterances left out count too."""
         path = self.folder / FINISHED
         try:
-            found = json.loads(path.read_bytes())
-            splits = {split: int(count) for split, count in found["splits"].items()}
-            return splits if found["crc32"] == _checksum(splits) else {}
+            return _read_splits(path.read_bytes())
         except PermissionError as error:
             raise ValueError(
                 f"{path} cannot be read ({error.strerror}): ask its owner for the right to read it, or set "
                 f"--data.cache_dir to another folder"
             ) from error
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        except OSError:
             return {}  # the next preparation writes it again
 
     def finish(self, utterances: dict[str, int]) -> None:
@@ -112,6 +110,16 @@ class ShardCache:
         if not self.is_finished(splits):
             return False
         return all(map(self.holds, task.own([file for split in splits for file in self.files(split)])))
+
+
+def _read_splits(content: bytes) -> dict[str, int]:
+    """Number of utterances of every finished split; empty if the file is damaged."""
+    try:
+        found = json.loads(content)
+        splits = {split: int(count) for split, count in found["splits"].items()}
+        return splits if found["crc32"] == _checksum(splits) else {}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return {}
 
 
 def _checksum(splits: dict[str, int]) -> int:
@@ -169,6 +177,49 @@ def prepare(
         cache.folder.mkdir(parents=True, exist_ok=True)
         _complete(cache, source, backbone, workers, splits, max_seconds, task)
     return cache
+
+
+def copy_shards(cache: ShardCache, url: str, splits: Sequence[str] = SPLITS) -> None:
+    """Copy the shards that are missing or whose index is damaged from another cache. Several processes may do this.
+
+    Args:
+        cache: The cache to copy to.
+        url: The URL of the other cache: the folder that contains the folders of all corpora.
+        splits: The splits to copy.
+
+    Raises:
+        ValueError: If the other cache cannot be read, is damaged, or has no finished preparation of the same name.
+    """
+    if cache.is_complete(splits):
+        return
+    remote = RemoteFolder(f"{url.rstrip('/')}/{cache.fingerprint}")
+    counts = _read_splits(remote.read(FINISHED))
+    if lacking := [split for split in splits if split not in counts]:
+        raise ValueError(f"no finished preparation of {lacking[0]} in {remote.url}: finish it, and copy it there again")
+    with _writing(cache.folder):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(cache.folder)
+        missing = [path for split in splits for path in cache.shards(split, counts[split]) if not cache.holds(path)]
+        with progress("copying shards", len(missing), "shards") as shown:
+
+            def copy_one(path: Path) -> None:
+                if not cache.holds(path):
+                    with replacing(path, "set --data.cache_dir to another disk") as copied:
+                        remote.copy(path.name, copied)
+                        if not cache.holds(copied):
+                            raise ValueError(f"shard {remote.url}/{path.name} is damaged: copy it there again")
+                shown.advance()
+
+            take_turns(
+                {lock_of(path): partial(copy_one, path) for path in missing},
+                f"waiting for another process that copies to {cache.folder}",
+            )
+        cache.finish({split: counts[split] for split in splits})
+
+
+def lock_of(shard: Path) -> Path:
+    """The file of the lock under which a shard is written."""
+    return shard.with_name(f".{shard.stem}.lock")
 
 
 @contextmanager
@@ -257,6 +308,7 @@ class ShardMaker:
         self.max_seconds = max_seconds
         self.codec = codec_for(source, backbone)
         self.encoder = Encoder(source, self.codec, SpeechLimits.of(backbone, max_seconds))
+        self.references = References(source, self.encoder, backbone)
 
     def make(self, todo: Sequence[tuple[Path, list[Utterance]]], workers: int) -> None:
         """Make shards one after another, without those that other processes make meanwhile."""
@@ -270,7 +322,7 @@ class ShardMaker:
                     self._write(path, examples(part, shown.advance))
 
             take_turns(
-                {path.with_name(f".{path.stem}.lock"): partial(make_one, path, part) for path, part in todo},
+                {lock_of(path): partial(make_one, path, part) for path, part in todo},
                 f"waiting for another process that prepares {self.cache.folder}",
             )
 
@@ -311,54 +363,8 @@ class ShardMaker:
         ]
         kept = [(u, own) for u, own in zip(part, checked, strict=True) if isinstance(own, SpeechCodes)]
         yield from (own for own in checked if isinstance(own, Refusal))
-        for (utterance, own), reference in zip(kept, self._references(kept), strict=True):
+        for (utterance, own), reference in zip(kept, self.references(kept), strict=True):
             if isinstance(reference, Refusal):
                 yield reference
             else:
                 yield make_example(utterance, own.codes, *reference, self.backbone.conditioner)
-
-    def _references(self, kept: list[tuple[Utterance, SpeechCodes]]) -> list[tuple[str, Reference] | Refusal]:
-        """The reference of every utterance, with the id of the utterance that it was taken from."""
-        utterances = [utterance for utterance, _ in kept]
-        frames = [own.codes.shape[1] for _, own in kept]
-        if self.backbone.cut_references:
-            voiced = [own.voiced or (0, count) for (_, own), count in zip(kept, frames, strict=True)]
-            return [
-                (utterances[i].id, Reference(kept[i][1].codes[:, start : voiced[i][1]], speaker=utterances[i].speaker))
-                for i, start in choose_references(utterances, frames, voiced=voiced)
-            ]
-        places = {utterance.id: i for i, utterance in enumerate(utterances)}
-        seconds = [count / self.backbone.frame_rate for count in frames]
-        made: list[tuple[str, Reference] | Refusal] = []
-        for i, chosen in enumerate(choose_whole_references(utterances, seconds)):
-            named = utterances[i].reference
-            try:
-                if named is not None and named not in places:
-                    reference, own = self._elsewhere(named)
-                else:
-                    reference, own = kept[chosen if named is None else places[named]]
-                # The prefix must not contain the target text. An utterance that is its own reference gives no text.
-                words = None if reference.id == utterances[i].id else reference.text
-                made.append((reference.id, self._whole(reference, own, words)))
-            except ValueError as error:
-                made.append(Refusal(utterances[i].id, "its reference", str(error)))
-        return made
-
-    def _whole(self, utterance: Utterance, own: SpeechCodes, words: str | None) -> Reference:
-        audio = None
-        if self.backbone.hears_references:
-            audio = read_sound(self.source, utterance, self.backbone.sample_rate)
-        return Reference(own.codes, audio, words, own.global_codes, utterance.speaker)
-
-    def _elsewhere(self, name: str) -> tuple[Utterance, SpeechCodes]:
-        """A reference utterance that is not in this shard, and its codes."""
-        if name not in self._by_id:
-            raise ValueError(f"the corpus has no utterance with the id {name!r}")
-        own = self.encoder(self._by_id[name])
-        if isinstance(own, Refusal):
-            raise ValueError(own.detail)
-        return self._by_id[name], own
-
-    @cached_property
-    def _by_id(self) -> dict[str, Utterance]:
-        return {utterance.id: utterance for split in SPLITS for utterance in self.source.utterances(split)}
