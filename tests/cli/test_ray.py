@@ -132,6 +132,14 @@ def test_an_error_is_an_error_of_ray(fits: Workplace) -> None:
     assert output.count("RuntimeError: wand fit has ended with status 2: its last line says why") >= 2
 
 
+# Ray gives up after 30 or 60 s, which is too early on a busy machine. Without a token it writes nothing into the home.
+SLOWLY = {
+    "OMP_NUM_THREADS": "1",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+}
 # A cluster of this machine without a dashboard.
 CLUSTER = """
 import runpy, sys, ray
@@ -147,8 +155,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_two_workers_of_which_one_is_lost_give_the_weights_of_two_processes(fits: Workplace) -> None:
     lost = f"--trainer.callbacks+={LostOnce.__module__}.LostOnce"
     command = [sys.executable, "-c", CLUSTER, SCRIPT, "cluster", "2", "cpu", *options(fits), lost]
-    slowly = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600", "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env={**os.environ, **slowly, "PYTHONPATH": str(ROOT)}, check=True, timeout=1200)
+    subprocess.run(command, env={**os.environ, **SLOWLY, "PYTHONPATH": str(ROOT)}, check=True, timeout=1200)
     assert Path("lost").exists()
     assert [path.name for path in Path("runs").glob("cluster*")] == ["cluster"]
     assert_equal_runs("cluster")
