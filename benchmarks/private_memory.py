@@ -1,4 +1,4 @@
-"""Private memory of a process, and what imports take of it: ``python -m benchmarks.private_memory torch lightning.pytorch``."""
+"""Private memory of a process, and of imports: ``python -m benchmarks.private_memory torch lightning.pytorch``."""
 
 from __future__ import annotations
 

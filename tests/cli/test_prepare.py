@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.workplace import Workplace
+from tests.workplace import DATA, Workplace
 from wand.cli import main
 
 
@@ -29,3 +29,37 @@ def test_damage_is_found_by_a_check_and_mended_by_a_preparation(
     shard.unlink()
     assert main(command) == 0
     assert shard.read_bytes() == whole
+
+
+def test_two_tasks_prepare_what_one_command_does(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def files(folder: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in workplace.folder.glob(f"{folder}/*/*") if path.is_file()}
+
+    command = ["prepare", "--config", "quickstart", *workplace.fit, f"{DATA}.hours=0.004"]
+    assert main([*command, "--data.cache_dir=one"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--data.cache_dir=two", "--shard", "2/2"]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 3 shards in " in said
+    assert said.endswith("the first is train-00000.safetensors: the same command with --shard 1/2 makes it\n")
+    assert main([*command, "--data.cache_dir=two", "--shard", "1/2"]) == 0
+    assert "ready in two/" in capsys.readouterr().out
+    assert len(files("one")) == 5
+    assert files("one") == files("two")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "3/2"], "--shard 3/2: the tasks are 1/2 to 2/2"),
+        (["--shard", "two"], "--shard two: write the task and the number of tasks, such as 2/8"),
+        (["--shard", "1/2", "--check"], "--check reads the whole corpus: leave out --shard"),
+    ],
+)
+def test_tasks_that_cannot_be_meant(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["prepare", "--config", "quickstart", *workplace.fit, *options]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"wand: error: {message}"

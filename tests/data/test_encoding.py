@@ -102,39 +102,3 @@ def test_a_script_without_a_guard_is_told_what_to_do(tmp_path: Path) -> None:
     assert last.startswith("ValueError: the processes that read and encode cannot start")
     assert 'if __name__ == "__main__":' in last
     assert ended.stderr.count("Traceback") == 2  # the error and its cause, of the first process only
-
-
-HOLDER = """
-import sys
-from filelock import FileLock
-lock = FileLock(sys.argv[1])
-lock.acquire()
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_lock_of_another_process_is_told_and_ends_with_it(
-    lm: EncodecLM,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from wand.data.prepare import shard_cache
-
-    cache = shard_cache(Tones(), lm, tmp_path)
-    cache.folder.mkdir(parents=True)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(cache.folder / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
-    told: list[str] = []
-
-    def on_told(self: object, text: str, **_: object) -> None:
-        told.append(text)
-        holder.kill()
-
-    monkeypatch.setattr("wand.data.prepare.Console.print", on_told)
-    assert prepare(Tones(), lm, tmp_path, workers=0) == cache
-    assert told[0] == f"waiting for another process that prepares {cache.folder}"
-    holder.wait()

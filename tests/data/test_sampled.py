@@ -27,6 +27,7 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopRules
 from wand.files.audio import write_audio
+from wand.files.turns import Task
 from wand.model.batch import make_batch
 
 LETTERS = "abcdefgh"
@@ -86,6 +87,17 @@ def test_what_is_kept_is_what_the_original_says(model: CausalSpeechLM, source: T
         seed = crc32(f"{example.id}/0".encode())
         (alone,) = generate(Decoder(model.eval(), AttentionWindow()), batch, rules=StopRules(200), seeds=[seed])
         assert torch.equal(alone.codes, example.codes)
+
+
+def test_two_tasks_give_the_files_of_one_preparation(
+    model: CausalSpeechLM, source: TeacherSamples, tmp_path: Path
+) -> None:
+    whole = prepare(source, model, tmp_path / "whole", workers=0, max_seconds=4.0)
+    for number in (2, 1):
+        shared = prepare(source, model, tmp_path / "shared", workers=0, max_seconds=4.0, task=Task(number, 2))
+    files = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
+    assert {path.name: path.read_bytes() for path in shared.folder.iterdir()} == files
+    assert len(files) > 4
 
 
 def test_a_preparation_that_was_cut_short_goes_on(

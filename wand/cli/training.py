@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentError
+from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
@@ -63,12 +64,13 @@ DESCRIPTIONS = {
     "test": "Compare teacher, untrained windows and student on the test split; the table goes into the run folder.",
     "prepare": "Make the training data of a config. The first fit with the same options does the same.",
 }
+# Options of a command in one process, for a config that names a launcher.
+ALONE = " --trainer.strategy auto --trainer.plugins null"
 
 
 class WandCLI(LightningCLI):
     """LightningCLI with a curriculum in every run, run folders, and options that override a checkpoint's settings."""
 
-    preparing = False
     command_line: Sequence[str] = ()
     checkpoint_file: Path | None = None
     goes_on: Path | None = None
@@ -76,13 +78,6 @@ class WandCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections that every run has."""
-        if self.preparing:
-            parser.add_argument(
-                "--check",
-                action="store_true",
-                help="Read every utterance of the source and every byte of the existing shards, and name what cannot "
-                "be used. Makes no data.",
-            )
         parser.add_argument(
             "--name",
             type=str,
@@ -163,13 +158,19 @@ class WandCLI(LightningCLI):
                 raise ValueError(f"trainer.{name} {value} is not a number")
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, TypeError, ImportError) as error:  # how Lightning refuses
+        except (MisconfigurationException, TypeError, ImportError, RuntimeError) as error:  # how Lightning refuses
             raise ValueError(f"trainer: {error}") from error
 
     @property
     def _logs_to_board(self) -> bool:
         settings = self._get(self.config_init, "trainer")
         return self.subcommand == "fit" and settings["logger"] is None and not settings["fast_dev_run"]
+
+    @property
+    def _has_own_launcher(self) -> bool:
+        """Whether the config names what has started the processes, such as Ray. It starts no later command."""
+        plugins = self._get(self.config_init, "trainer")["plugins"]
+        return any(isinstance(plugin, ClusterEnvironment) for plugin in plugins or ())
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command. If other processes are lost, say how to go on."""
@@ -274,7 +275,7 @@ class WandCLI(LightningCLI):
             stopped.report = f"the fit is finished, only its closing test is not; go on with: {again}"
             raise
         if self.trainer.is_global_zero:
-            print(next_steps(self.folder, self.model))
+            print(next_steps(self.folder, self.model, ALONE if self._has_own_launcher else ""))
 
 
 class _NoSignals(_SignalConnector):
@@ -291,8 +292,14 @@ def default_precision(accelerator: str) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
 
 
-def next_steps(folder: Path, module: WandModule) -> str:
-    """Commands to try with a run: those that work with its codec, its teacher and its files."""
+def next_steps(folder: Path, module: WandModule, alone: str = "") -> str:
+    """Commands to try with a run: those that work with its codec, its teacher and its files.
+
+    Args:
+        folder: The run folder.
+        module: The run's module.
+        alone: Options that a command in one process needs besides.
+    """
     run = os.path.relpath(folder)
     opened = f"--ckpt_path {run}{flag_for(folder)}"
     commands = []
@@ -306,7 +313,7 @@ def next_steps(folder: Path, module: WandModule) -> str:
         commands.append(f"{speak} --out student.wav")
         if teacher is not None and (teacher not in (COPY, SELF) or backbone.pretrained is not None):
             commands.append(f"{speak} --system teacher --out teacher.wav")
-    commands.append(f"wand test {opened}")
+    commands.append(f"wand test {opened}{alone}")
     if module.settings.window is not None:
         commands.append(f"wand export {opened} --out {run}/export")
     lines = [f"The run is in {run}. Next:", *(f"  {command}" for command in commands)]
@@ -331,12 +338,13 @@ def _quiet() -> None:
     )
 
 
-def main(command: str, arguments: list[str]) -> WandCLI:
+def main(command: str, arguments: list[str], kind: type[WandCLI] = WandCLI) -> WandCLI:
     """Run one of the trainer's commands; ``prepare`` only builds what ``fit`` would run.
 
     Args:
         command: ``fit``, ``validate``, ``test``, or ``prepare``.
         arguments: Options of the command.
+        kind: The class of the command.
     """
     runs = command != "prepare"
     begun = run_of_job(arguments) if command == "fit" else None
@@ -348,15 +356,10 @@ def main(command: str, arguments: list[str]) -> WandCLI:
     for name in known_backbones():
         find_backbone(name)  # after the import, an adapter can be named without its module
 
-    class Bound(WandCLI):
-        preparing = not runs
-        checkpoint_file = checkpoint
-        goes_on = begun
-        command_line = arguments
-
+    bound = type(kind.__name__, (kind,), {"checkpoint_file": checkpoint, "goes_on": begun, "command_line": arguments})
     subparsers = {name: {"exit_on_error": False, "description": DESCRIPTIONS[name]} for name in WandCLI.subcommands()}
     try:
-        return Bound(
+        return bound(
             WandModule,
             SpeechDataModule,
             run=runs,

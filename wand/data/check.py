@@ -16,6 +16,7 @@ from wand.data.shards import Shard
 from wand.data.sources.source import SPLITS, SpeechSource
 from wand.data.sources.teacher_samples import TeacherSamples
 from wand.data.validate import SpeechLimits
+from wand.files.turns import ALL, Task
 from wand.model.backbone import Backbone
 
 # Number of utterances that cannot be used whose reason is printed in full.
@@ -60,15 +61,15 @@ def check_source(source: SpeechSource, backbone: Backbone, workers: int = 2, max
     show_report(usable, seconds, refused)
 
 
-def mend_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
-    """Read all shards that exist and remove the damaged ones, so that a preparation makes them again.
+def mend_cache(cache: ShardCache, splits: Sequence[str] = SPLITS, task: Task = ALL) -> None:
+    """Read all shards of a task that exist and remove the damaged ones, so that a preparation makes them again.
 
     Raises:
         ValueError: If a damaged shard cannot be removed.
     """
     finished = cache.finished()
-    files = [file for split in splits if split in finished for file in cache.files(split) if file.is_file()]
-    for file, _ in _damaged(cache, files):
+    files = task.own([file for split in splits if split in finished for file in cache.files(split)])
+    for file, _ in _damaged(cache, [file for file in files if file.is_file()]):
         try:
             file.unlink(missing_ok=True)
         except OSError as error:

@@ -14,13 +14,14 @@ from wand.checks import check_number, check_whole_number
 from wand.codecs import Codec
 from wand.data.batching import BatchBounds, BatchLoader, Length, longest_of
 from wand.data.check import check_cache, check_source, mend_cache
-from wand.data.prepare import ShardCache, prepare, shard_cache
+from wand.data.prepare import ShardCache, copy_shards, prepare, shard_cache
 from wand.data.shards import ShardedExamples
 from wand.data.sources.source import SpeechSource
 from wand.data.sources.teacher_samples import TeacherSamples
 from wand.files.contents import default_cache_dir
+from wand.files.turns import ALL, Task
 from wand.model.backbone import Backbone
-from wand.ranks import apart, first_decides
+from wand.ranks import apart, first_decides, is_first
 
 
 @runtime_checkable
@@ -52,6 +53,8 @@ class SpeechDataModule(LightningDataModule):
         workers: Number of processes that load and encode the audio during preparation.
         codec: The model's codec, if its adapter has none (`wand.codecs.worker.WorkerCodec`).
         max_seconds: Longest recording to use, in seconds; longer ones are left out.
+        copy_from: URL of another cache with finished preparations (``s3://bucket/cache``, and all that fsspec opens).
+            Each machine copies the shards once into `cache_dir`, and makes none.
 
     Attributes:
         examples: The utterances of every split that has been set up. Each is read from disk on access.
@@ -70,6 +73,7 @@ class SpeechDataModule(LightningDataModule):
         codec: Codec | None = None,
         max_seconds: float = 30.0,
         columns_per_batch: int | None = None,
+        copy_from: str | None = None,
     ) -> None:
         super().__init__()
         check_whole_number("data.batch_size", batch_size, least=1, most=2**31 - 1)
@@ -85,8 +89,8 @@ class SpeechDataModule(LightningDataModule):
         self.workers = workers
         self.codec = codec
         self.max_seconds = max_seconds
+        self.copy_from = copy_from
         self.examples: dict[str, ShardedExamples] = {}
-        self._cache: ShardCache | None = None
         self._train_loader: BatchLoader | None = None
         self._progress: dict[str, int] | None = None
 
@@ -101,20 +105,29 @@ class SpeechDataModule(LightningDataModule):
         assert isinstance(module, ConditionedModule), "batches need a module with a backbone and a final window"
         return module
 
-    def prepare_for(self, backbone: Backbone, thorough: bool = False) -> ShardCache:
-        """Make the shards of a backbone that are not in the cache.
+    def prepare_for(self, backbone: Backbone, thorough: bool = False, task: Task = ALL) -> ShardCache:
+        """Make the shards of a backbone that are not in the cache, or copy them.
 
         Args:
             backbone: The model.
             thorough: Read every byte of the shards that exist, and make the damaged ones again. Otherwise only their
                 indexes are read, and a row is checked when it is needed.
+            task: The shards to make; by default, all.
+
+        Raises:
+            ValueError: If shards cannot be made or copied.
         """
         self._give_codec(backbone)
         if thorough:
-            mend_cache(shard_cache(self.source, backbone, self.cache_dir, self.max_seconds))
+            mend_cache(self._cache_for(backbone), task=task)
+        if self.copy_from is not None:
+            if task != ALL:
+                raise ValueError(f"--shard {task} makes shards, and data.copy_from copies all: leave out one of them")
+            copy_shards(cache := self._cache_for(backbone), self.copy_from)
+            return cache
         # A corpus keeps its lists; those of this copy are freed, because a fit reads from the shards alone.
         source = copy(self.source)
-        return prepare(source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds)
+        return prepare(source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds, task=task)
 
     def check_for(self, backbone: Backbone) -> ShardCache:
         """Read every utterance of the source, then every byte of a backbone's shards.
@@ -124,37 +137,55 @@ class SpeechDataModule(LightningDataModule):
         """
         self._give_codec(backbone)
         check_source(self.source, backbone, self.workers, self.max_seconds)
-        cache = shard_cache(self.source, backbone, self.cache_dir, self.max_seconds)
+        cache = self._cache_for(backbone)
         check_cache(cache)
         return cache
+
+    def _cache_for(self, backbone: Backbone) -> ShardCache:
+        return shard_cache(self.source, backbone, self.cache_dir, self.max_seconds)
 
     def _give_codec(self, backbone: Backbone) -> None:
         if self.codec is not None:
             backbone.codec = self.codec
 
     def setup(self, stage: str) -> None:
-        """Make the shards that are not in the cache, and open those of the splits that a stage needs.
+        """Make or copy the shards that are not in the cache, and open those of the splits that a stage needs.
 
-        One process per machine makes them, because each machine may have its own cache. No row is read yet.
+        No row is read yet.
         """
-        assert self.trainer is not None
-        with apart("preparing data"):
-            if self.trainer.local_rank == 0:
-                self._cache = self.prepare_for(self._module.backbone)
-        self._give_codec(self._module.backbone)
+        cache = self._finished_cache(self._module.backbone)
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
-        missing = [split for split in needed.get(stage, ()) if split not in self.examples]
-        if missing:
-            # The fingerprint depends on the whole corpus, so one process computes it for all.
-            fingerprint = first_decides(None if self._cache is None else self._cache.fingerprint)
-            assert fingerprint is not None, "rank 0 has prepared the data"
-            cache = ShardCache(self.cache_dir / fingerprint, fingerprint)
-            for split in missing:
-                self.examples[split] = ShardedExamples(cache.files(split), fingerprint)
+        for split in needed.get(stage, ()):
+            if split not in self.examples:
+                self.examples[split] = ShardedExamples(cache.files(split), cache.fingerprint)
         if stage == "fit":
             self._train_loader = self._loader("train", shuffle=True)
             self._check_columns(self._train_loader)
             self._warn_if_window_never_acts(longest_of(self._train_loader.lengths).speech)
+
+    def _finished_cache(self, backbone: Backbone) -> ShardCache:
+        """The cache of this machine, with all shards. All processes must call this.
+
+        One process per machine makes or copies the shards, because each machine may have its own cache. The fingerprint
+        depends on the whole corpus, so rank 0 tells it to all. If shards are copied, only rank 0 reads the corpus.
+        """
+        assert self.trainer is not None
+        self._give_codec(backbone)
+        first_here = self.trainer.local_rank == 0
+        own = None
+        with apart("preparing data"):
+            if self.copy_from is None and first_here:
+                own = self.prepare_for(backbone)
+            elif is_first():
+                own = self._cache_for(backbone)
+        fingerprint = first_decides(None if own is None else own.fingerprint)
+        assert fingerprint is not None, "rank 0 has the cache"
+        cache = ShardCache(self.cache_dir / fingerprint, fingerprint)
+        if self.copy_from is not None:
+            with apart("copying data"):
+                if first_here:
+                    copy_shards(cache, self.copy_from)
+        return cache
 
     def _check_columns(self, loader: BatchLoader) -> None:
         columns = self.bounds.columns

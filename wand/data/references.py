@@ -1,12 +1,18 @@
-"""The choice of a reference for every utterance, as a pure function of the utterances."""
+"""The reference of every utterance: its choice, a pure function of the utterances, and what a model takes of it."""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 
-from wand.data.sources.source import Utterance
+from wand.codecs.reference import Reference
+from wand.data.encoding import Encoder
+from wand.data.example import Refusal
+from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance
+from wand.data.validate import read_sound
+from wand.model.backbone import Backbone
 
 # Preferred length of whole references, in seconds. Longer ones cost prefix columns and add little information.
 SHORTEST, LONGEST = 2.0, 10.0
@@ -64,3 +70,68 @@ def choose_whole_references(utterances: Sequence[Utterance], seconds: Sequence[f
         short = [j for j in others if seconds[j] <= LONGEST]
         chosen.append(random.Random(utterance.id).choice(fitting or short or others or [i]))
     return chosen
+
+
+class References:
+    """Finds the references of the utterances of a shard.
+
+    Args:
+        source: The corpus.
+        encoder: Gives the codes of an utterance that is not in the shard.
+        backbone: The model, which says what it takes of a reference.
+    """
+
+    def __init__(self, source: SpeechSource, encoder: Encoder, backbone: Backbone) -> None:
+        self.source = source
+        self.encoder = encoder
+        self.backbone = backbone
+
+    def __call__(self, kept: Sequence[tuple[Utterance, SpeechCodes]]) -> list[tuple[str, Reference] | Refusal]:
+        """The reference of every utterance of a shard, with the id of the utterance that it was taken from.
+
+        Args:
+            kept: The utterances that can be used, with their codes.
+        """
+        utterances = [utterance for utterance, _ in kept]
+        frames = [own.codes.shape[1] for _, own in kept]
+        if self.backbone.cut_references:
+            voiced = [own.voiced or (0, count) for (_, own), count in zip(kept, frames, strict=True)]
+            return [
+                (utterances[i].id, Reference(kept[i][1].codes[:, start : voiced[i][1]], speaker=utterances[i].speaker))
+                for i, start in choose_references(utterances, frames, voiced=voiced)
+            ]
+        places = {utterance.id: i for i, utterance in enumerate(utterances)}
+        seconds = [count / self.backbone.frame_rate for count in frames]
+        made: list[tuple[str, Reference] | Refusal] = []
+        for i, chosen in enumerate(choose_whole_references(utterances, seconds)):
+            named = utterances[i].reference
+            try:
+                if named is not None and named not in places:
+                    reference, own = self._elsewhere(named)
+                else:
+                    reference, own = kept[chosen if named is None else places[named]]
+                # The prefix must not contain the target text. An utterance that is its own reference gives no text.
+                words = None if reference.id == utterances[i].id else reference.text
+                made.append((reference.id, self._whole(reference, own, words)))
+            except ValueError as error:
+                made.append(Refusal(utterances[i].id, "its reference", str(error)))
+        return made
+
+    def _whole(self, utterance: Utterance, own: SpeechCodes, words: str | None) -> Reference:
+        audio = None
+        if self.backbone.hears_references:
+            audio = read_sound(self.source, utterance, self.backbone.sample_rate)
+        return Reference(own.codes, audio, words, own.global_codes, utterance.speaker)
+
+    def _elsewhere(self, name: str) -> tuple[Utterance, SpeechCodes]:
+        """A reference utterance that is not in this shard, and its codes."""
+        if name not in self._by_id:
+            raise ValueError(f"the corpus has no utterance with the id {name!r}")
+        own = self.encoder(self._by_id[name])
+        if isinstance(own, Refusal):
+            raise ValueError(own.detail)
+        return self._by_id[name], own
+
+    @cached_property
+    def _by_id(self) -> dict[str, Utterance]:
+        return {utterance.id: utterance for split in SPLITS for utterance in self.source.utterances(split)}

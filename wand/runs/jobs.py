@@ -1,4 +1,7 @@
-"""Jobs of a scheduler: a job that was queued again goes on with the run that it began."""
+"""Jobs: a job that starts again goes on with the run that it began.
+
+A scheduler names the job in ``WAND_JOB``, and SLURM in variables of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,17 @@ from wand.files.writing import write_text
 from wand.runs.checkpoints import RUNS
 
 JOB = "job.json"
+NAMED = "WAND_JOB"
 
 
 def job_of(arguments: Sequence[str]) -> dict[str, object] | None:
-    """What identifies a command in a SLURM job; None outside of SLURM. It is the same when the job is queued again.
+    """What identifies a command in a job; None outside of jobs. It is the same when the job starts again.
 
     Args:
         arguments: The arguments of the command. One job may run several commands.
     """
-    number = os.environ.get("SLURM_JOB_ID")
-    return None if number is None else {"job": number, "arguments": list(arguments)}
+    job = os.environ.get(NAMED) or os.environ.get("SLURM_JOB_ID")
+    return None if job is None else {"job": job, "arguments": list(arguments)}
 
 
 def record_job(folder: Path, arguments: Sequence[str]) -> None:
@@ -30,13 +34,13 @@ def record_job(folder: Path, arguments: Sequence[str]) -> None:
 
 
 def run_of_job(arguments: Sequence[str], runs: Path = RUNS) -> Path | None:
-    """The folder of the run that this command began before its job was queued again; None if there is none.
+    """The folder of the run that this command began before its job started again; None if there is none.
 
     Args:
         arguments: The arguments of the command.
         runs: Folder that contains the run folders.
     """
-    if int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0:
+    if not os.environ.get(NAMED) and int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0:
         return None
     job = job_of(arguments)
     found = [file for file in runs.glob(f"*/{JOB}") if _read(file) == job]
