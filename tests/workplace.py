@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -40,7 +42,8 @@ class Workplace:
         return [model, *self.data, "--last_checkpoint.every_n_train_steps=2", "--model.window=8"]
 
     def run(self, *arguments: str) -> None:
-        assert main(arguments) == 0
+        with mock.patch.dict(os.environ):  # for fixtures of a session, too
+            assert main(arguments) == 0
 
 
 @pytest.fixture(scope="session")

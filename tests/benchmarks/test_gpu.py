@@ -23,7 +23,7 @@ def test_a_page_has_all_sections_and_says_that_it_is_of_a_cpu(monkeypatch: pytes
     monkeypatch.setattr(gpu, "HEADS", gpu.HEADS[:1])
     text = gpu.page(CPU, "2026-01-01", "3 passed.")
     assert text.startswith("# GPU, 2026-01-01\n")
-    assert "Made on a CPU" in text
+    assert "This page was made on a CPU" in text
     sections = text.split("\n## ")[1:]
     titles = [section.splitlines()[0] for section in sections]
     assert titles == ["Tests", "Decoding steps", "Decoding by length", "Attention in training", "Training steps"]

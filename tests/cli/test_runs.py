@@ -22,7 +22,7 @@ QUIET = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoin
 
 
 def test_every_shipped_config_is_tested() -> None:
-    strategies = {"strategy/ddp", "strategy/fsdp"}  # tests/cli/test_strategies.py
+    strategies = {"strategy/ddp", "strategy/fsdp", "strategy/ray"}  # tests/cli/test_strategies.py, test_ray.py
     assert set(shipped_configs()) == {"quickstart", *SHAPES, *OVERLAYS, *strategies}
 
 

@@ -53,8 +53,7 @@ class SpeechDataModule(LightningDataModule):
         workers: Number of processes that load and encode the audio during preparation.
         codec: The model's codec, if its adapter has none (`wand.codecs.worker.WorkerCodec`).
         max_seconds: Longest recording to use, in seconds; longer ones are left out.
-        copy_from: URL of another cache with finished preparations (``s3://bucket/cache``, and all that fsspec opens).
-            Each machine copies the shards once into `cache_dir`, and makes none.
+        copy_from: URL of a finished cache (``s3://bucket/cache``; fsspec opens it). Each machine copies its shards.
 
     Attributes:
         examples: The utterances of every split that has been set up. Each is read from disk on access.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from wand.files.weights import write_torch
 from wand.files.writing import partial_of, put_in_place
 from wand.runs.sharded import is_sharded, read_parts
+
+# Parts of a checkpoint that a resumed run copies to its own tensors.
+LARGE = ("state_dict", "optimizer_states")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -33,10 +37,14 @@ class WholeCheckpoints(TorchCheckpointIO):
             write_torch(checkpoint, path)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint of either kind. The tensors of a local file are mapped: the ranks share its pages."""
+        """Read a checkpoint of either kind.
+
+        The weights and the states of the optimizers in a local file are mapped: the ranks share its pages. The rest is
+        copied, because callbacks may keep it.
+        """
         if is_sharded(path):
             return read_parts(Path(path))
         if not Path(path).is_file():
             return super().load_checkpoint(path, map_location, weights_only)
         checkpoint: dict[str, Any] = torch.load(path, map_location, mmap=True, weights_only=weights_only)
-        return checkpoint
+        return {name: part if name in LARGE else deepcopy(part) for name, part in checkpoint.items()}
