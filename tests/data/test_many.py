@@ -62,8 +62,8 @@ def test_no_python_object_is_kept_for_an_utterance(files):
         objects, size = held()
         assert objects < COUNT / 10
         assert size < 25 * COUNT
-        rows = np.random.default_rng(0).integers(COUNT, size=1000).tolist()
-        for i in rows:
+        rows = np.random.default_rng(0).integers(COUNT, size=1000)  # an array: a list of numbers would count
+        for i in map(int, rows):
             assert batches.examples[i].id == str(i % PER_SHARD)
         after, size_after = held()
         assert after < objects + len(rows) / 2
