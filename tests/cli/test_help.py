@@ -43,7 +43,8 @@ def options(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_wands_own_settings_fit_on_a_few_pages(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(command, "--help", capsys)
-    assert text.count("\n") <= 220
+    # Classes of other tests that this process has imported are listed, too.
+    assert re.sub(r"known subclasses:[^)]*", "", text).count("\n") <= 210
     assert text.startswith(f"usage: wand {command} [--config NAME] [options]\n")
     assert "--model.window" in text
     assert "--help_all" in text
