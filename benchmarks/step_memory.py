@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.held import Held
+from benchmarks.memory import encodec
 from wand.attention import AttentionWindow
-from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.codecs.reference import Reference
 from wand.distillation.losses import IGNORE
 from wand.distillation.terms import LossTerms
@@ -66,20 +66,13 @@ def measure(device: torch.device, size: Size, mixed: bool, checkpointing: bool) 
 
 
 def _train(device: torch.device, size: Size, mixed: bool, checkpointing: bool) -> tuple[float, StepMemory]:
-    shape = EncodecLMArchitecture(
-        hidden_size=size.width,
-        num_layers=size.layers,
-        num_heads=size.width // 64,
-        num_key_value_heads=1,
-        intermediate_size=3 * size.width,
-    )
     with device:
-        lm = EncodecLM(architecture=shape).train()
+        lm = encodec(size.width, size.layers, size.width // 64, 1, 3 * size.width).train()
     if checkpointing:
         lm.decoder.activation_checkpointing_enable({"use_reentrant": False})
     teacher = build_teacher(COPY, lm)
     optimizer, _ = make_optimizer(lm.parameters(), OptimizerSettings(), STEPS)
-    codes = [torch.randint(0, shape.codebook_size, (lm.num_codebooks, size.frames)) for _ in range(size.rows)]
+    codes = [torch.randint(0, lm.shape.codebook_size, (lm.num_codebooks, size.frames)) for _ in range(size.rows)]
     given = [lm.conditioner("hello there", Reference(one[:, :50])) for one in codes]
     batch = make_batch(lm.conditioner, lm.layout, given, codes).to(device)
     weights = (batch.labels != IGNORE).float() / batch.labels.numel()

@@ -117,15 +117,15 @@ class SpeechDataModule(LightningDataModule):
             ValueError: If shards cannot be made or copied.
         """
         self._give_codec(backbone)
+        # A corpus keeps its lists; those of this copy are freed, because a fit reads from the shards alone.
+        source = copy(self.source)
         if thorough:
-            mend_cache(self._cache_for(backbone), task=task)
+            mend_cache(self._cache_for(source, backbone), task=task)
         if self.copy_from is not None:
             if task != ALL:
                 raise ValueError(f"--shard {task} makes shards, and data.copy_from copies all: leave out one of them")
-            copy_shards(cache := self._cache_for(backbone), self.copy_from)
+            copy_shards(cache := self._cache_for(source, backbone), self.copy_from)
             return cache
-        # A corpus keeps its lists; those of this copy are freed, because a fit reads from the shards alone.
-        source = copy(self.source)
         return prepare(source, backbone, self.cache_dir, self.workers, max_seconds=self.max_seconds, task=task)
 
     def check_for(self, backbone: Backbone) -> ShardCache:
@@ -136,12 +136,12 @@ class SpeechDataModule(LightningDataModule):
         """
         self._give_codec(backbone)
         check_source(self.source, backbone, self.workers, self.max_seconds)
-        cache = self._cache_for(backbone)
+        cache = self._cache_for(self.source, backbone)
         check_cache(cache)
         return cache
 
-    def _cache_for(self, backbone: Backbone) -> ShardCache:
-        return shard_cache(self.source, backbone, self.cache_dir, self.max_seconds)
+    def _cache_for(self, source: SpeechSource, backbone: Backbone) -> ShardCache:
+        return shard_cache(source, backbone, self.cache_dir, self.max_seconds)
 
     def _give_codec(self, backbone: Backbone) -> None:
         if self.codec is not None:
@@ -176,7 +176,7 @@ class SpeechDataModule(LightningDataModule):
             if self.copy_from is None and first_here:
                 own = self.prepare_for(backbone)
             elif is_first():
-                own = self._cache_for(backbone)
+                own = self._cache_for(copy(self.source), backbone)
         fingerprint = first_decides(None if own is None else own.fingerprint)
         assert fingerprint is not None, "rank 0 has the cache"
         cache = ShardCache(self.cache_dir / fingerprint, fingerprint)

@@ -26,7 +26,7 @@ from wand.training.memory_parts import (
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes of one training step on one device, at the moment when they are most.
+    """Bytes of one training step on one device, at one moment.
 
     Args:
         moment: What the step does at this moment.
