@@ -89,8 +89,8 @@ def finished(
 
 
 @pytest.fixture
-def run(finished: Workplace, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Workplace:
+def run(
+    finished: Workplace, monkeypatch: pytest.MonkeyPatch, enter: Callable[[Path, pytest.MonkeyPatch], Workplace]
+) -> Workplace:
     """The finished run, with its workplace as current folder."""
-    monkeypatch.chdir(finished.folder)
-    monkeypatch.setenv("WAND_CACHE", str(cache))
-    return finished
+    return enter(finished.folder, monkeypatch)

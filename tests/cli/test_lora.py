@@ -29,11 +29,11 @@ def trained(
 
 
 @pytest.fixture
-def lora(trained: Workplace, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Workplace:
+def lora(
+    trained: Workplace, monkeypatch: pytest.MonkeyPatch, enter: Callable[[Path, pytest.MonkeyPatch], Workplace]
+) -> Workplace:
     """The finished run, with its workplace as current folder."""
-    monkeypatch.chdir(trained.folder)
-    monkeypatch.setenv("WAND_CACHE", str(cache))
-    return trained
+    return enter(trained.folder, monkeypatch)
 
 
 @pytest.fixture
