@@ -20,6 +20,7 @@ from torch.distributed import PrefixStore, Store
 
 from wand.console.interrupt import Interrupted, ask_to_stop, end_with, stop_requested, stopping_alone
 from wand.console.progress import progress
+from wand.deadline import Deadline
 
 T = TypeVar("T")
 # Seconds between two signs of life of a process.
@@ -182,7 +183,7 @@ class _Block(threading.Thread):
 
     def run(self) -> None:
         """Give signs of life, and pass on what the other processes have written."""
-        seen: dict[int, tuple[bytes, float]] = {}
+        seen: dict[int, tuple[bytes, Deadline]] = {}
         beats, next_beat = 0, 0.0
         try:
             while not self._over.wait(self._pause) and self._error is None:
@@ -190,7 +191,7 @@ class _Block(threading.Thread):
                 if now >= next_beat:
                     next_beat, beats = now + BEAT, beats + 1
                     self._life.set(str(self.rank), f"{now}-{beats}")
-                    if self.rank == 0 and (lost := self._silent(seen, now)) is not None:
+                    if self.rank == 0 and (lost := self._silent(seen)) is not None:
                         self._store.set("lost", str(lost))
                 self._listen()
         except RuntimeError:  # as in `apart`
@@ -212,13 +213,13 @@ class _Block(threading.Thread):
     def _number(self, name: str) -> int:
         return int(self._store.get(name)) if self._store.check([name]) else 0
 
-    def _silent(self, seen: dict[int, tuple[bytes, float]], now: float) -> int | None:
+    def _silent(self, seen: dict[int, tuple[bytes, Deadline]]) -> int | None:
         """A process that has given no sign of life for too long."""
         for rank in range(1, self.world):
             sign = self._life.get(str(rank)) if self._life.check([str(rank)]) else b""
             if rank not in seen or seen[rank][0] != sign:
-                seen[rank] = (sign, now)
-            elif now - seen[rank][1] > LOST_AFTER:
+                seen[rank] = (sign, Deadline(LOST_AFTER))
+            elif not seen[rank][1].left():
                 return rank
         return None
 
@@ -243,8 +244,8 @@ def _lost(rank: int, world: int) -> list[int]:
     try:
         store = PrefixStore("wand/answers", default_store())
         store.set(str(rank), "")
-        latest = time.monotonic() + ANSWER
-        while missing and time.monotonic() < latest:
+        limit = Deadline(ANSWER)
+        while missing and limit.left():
             time.sleep(min(1.0, 0.02 * world))
             missing = [other for other in missing if not store.check([str(other)])]
     except RuntimeError:  # the store has ended with the process of rank 0

@@ -19,6 +19,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from wand.console.interrupt import stop_only_together
+from wand.deadline import Deadline
 from wand.ranks import first_decides, gather, is_first, rank_and_world
 from wand.training.module import WandModule
 
@@ -121,9 +122,9 @@ def agree_on_folder(folder: Path | None) -> Path | None:
 
 
 def _appears(file: Path) -> bool:
-    latest = time.monotonic() + VISIBLE_AFTER
+    limit = Deadline(VISIBLE_AFTER)
     while not file.exists():
-        if time.monotonic() > latest:
+        if not limit.left():
             return False
         time.sleep(0.1)
     return True

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from wand.codecs.base import CodecUnavailable
 from wand.codecs.workers.serve import ANSWER
+from wand.deadline import Deadline
 
 WORKERS = Path(__file__).parent / "workers"
 # Bytes read at once.
@@ -173,7 +174,7 @@ class WorkerProcess:
 
     def _exchange(self, request: str, line: bytes, timeout: float, most: int) -> bytes:
         """Write a request while reading what the worker prints, until its answer is there."""
-        end = time.monotonic() + timeout
+        limit = Deadline(timeout)
         unsent = memoryview(line)
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
@@ -184,8 +185,8 @@ class WorkerProcess:
                 if answer is not None:
                     self._read_stderr()  # printed before the answer
                     return answer
-                left = end - time.monotonic()
-                if left <= 0:
+                left = limit.left()
+                if not left:
                     reads = "" if not len(unsent) else ": it does not read its requests"
                     raise self.failure(f"did not answer {request!r} in {timeout:g} s{reads}")
                 ready = {key.fileobj for key, _ in selector.select(min(left, LOOK))}

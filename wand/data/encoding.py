@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from math import ceil
@@ -19,6 +19,7 @@ from wand.console.interrupt import children_without_signals
 from wand.data.example import Example, Refusal
 from wand.data.sources.source import CodedSource, SpeechCodes, SpeechSource, Utterance
 from wand.data.validate import SpeechLimits, check_rate, check_speech, check_text, read_sound
+from wand.deadline import Deadline
 from wand.files.sound import Unusable, speech_span
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioner
@@ -29,6 +30,8 @@ Made = TypeVar("Made")
 SHORTEST = 0.3
 # Longest time that one utterance may take, in seconds. The first one includes the time to load the codec.
 ENCODING_SECONDS = 600.0
+# Seconds between two looks at whether a process has finished.
+LOOK = 0.5
 
 
 def is_coded(source: SpeechSource) -> bool:
@@ -258,17 +261,24 @@ def _wait_for_start(pool: ProcessPoolExecutor) -> None:
     try:
         with children_without_signals():
             first = pool.submit(_ready)
-        first.result(ENCODING_SECONDS)
+        if not _done_within(first, ENCODING_SECONDS):
+            raise ValueError(
+                f"the processes that read and encode did not start within {ENCODING_SECONDS:g} s: set data.workers to 0"
+            )
+        first.result()
     except BrokenProcessPool as error:
         raise ValueError(
             "the processes that read and encode cannot start: in a Python script, put what you run below "
             '`if __name__ == "__main__":`, because every process imports the script; otherwise set data.workers to 0 '
             "to see the reason"
         ) from error
-    except TimeoutError as error:
-        raise ValueError(
-            f"the processes that read and encode did not start within {ENCODING_SECONDS:g} s: set data.workers to 0"
-        ) from error
+
+
+def _done_within(future: Future[Any], seconds: float) -> bool:
+    limit = Deadline(seconds)
+    while not future.done() and (left := limit.left()):
+        wait([future], min(left, LOOK))
+    return future.done()
 
 
 def _results(pool: ProcessPoolExecutor, utterances: Sequence[Utterance], workers: int, seconds: float) -> Iterator[Any]:
@@ -278,20 +288,18 @@ def _results(pool: ProcessPoolExecutor, utterances: Sequence[Utterance], workers
             if not started:
                 with children_without_signals():  # the pool starts its processes here
                     started = [pool.submit(_run, one) for one in utterances]
-            yield _received(started[i].result(seconds))
+            if not _done_within(started[i], seconds):
+                raise ValueError(
+                    f"utterance {utterance.id!r} was not read and encoded within {seconds:g} s: finished shards are "
+                    f"kept; leave the utterance out, or repair its sound or the codec, and run the command again"
+                )
+            yield _received(started[i].result())
         except BrokenProcessPool as error:
             last = utterances[min(i + workers, len(utterances)) - 1]
             raise ValueError(
                 f"a process ended while it read and encoded the utterances {utterance.id!r} to {last.id!r} (it was "
                 f"killed, or memory ran out): finished shards are kept, so run the command again, with fewer "
                 f"data.workers if memory is short"
-            ) from error
-        except TimeoutError as error:
-            if started[i].done():
-                raise  # the codec's own
-            raise ValueError(
-                f"utterance {utterance.id!r} was not read and encoded within {seconds:g} s: finished shards are kept; "
-                f"leave the utterance out, or repair its sound or the codec, and run the command again"
             ) from error
 
 
