@@ -19,9 +19,9 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Request
 from wand.decoding.generate import generate_all, stream
 from wand.decoding.graph import capture
-from wand.decoding.prefixes import PrefixMemory
 from wand.decoding.stopping import StopRules
 from wand.distillation.losses import skew_kl
+from wand.kv_cache.prefixes import PrefixMemory
 from wand.model.batch import ConditionedBatch
 from wand.model.sampling import RepetitionAware, Sampling
 from wand.training.curriculum import WindowSchedule

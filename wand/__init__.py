@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from wand.codecs.reference import Reference
     from wand.codecs.worker import WorkerCodec
     from wand.data.datamodule import SpeechDataModule
-    from wand.decoding.cache import PrefixWindowCache
     from wand.distillation.terms import LossTerms
+    from wand.kv_cache.prefix_window import PrefixWindowCache
     from wand.model.backbone import Backbone
     from wand.model.batch import ConditionedBatch
     from wand.model.sampling import Sampling
@@ -36,7 +36,7 @@ _LAZY = {
     "LayerWindows": "wand.attention",
     "LossTerms": "wand.distillation.terms",
     "OptimizerSettings": "wand.runs.settings",
-    "PrefixWindowCache": "wand.decoding.cache",
+    "PrefixWindowCache": "wand.kv_cache.prefix_window",
     "Reference": "wand.codecs.reference",
     "Sampling": "wand.model.sampling",
     "SpeakOptions": "wand.speech.speaking",

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from wand.attention import AttentionContext, AttentionWindow
 from wand.attention.interface import stock_twin, use_wand_attention
-from wand.decoding.cache import PrefixWindowCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.model.padding import starts_of_prompts, starts_of_texts
 
 # Inputs of a model that a windowed forward pass cannot use, and why.

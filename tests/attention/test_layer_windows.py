@@ -25,8 +25,9 @@ from wand.attention import (
 from wand.attention.reference import reference_attention
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference as Spoken
-from wand.decoding.cache import PrefixWindowCache, kv_bytes
 from wand.decoding.decoder import Body, Decoder
+from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.kv_cache.sizes import kv_bytes
 from wand.model.batch import make_batch
 
 WINDOWS = LayerWindows((AttentionWindow(7), AttentionWindow(4)))

@@ -24,11 +24,12 @@ from tests.backbones.index_tts import CODES, GOLDEN, codes, conditioning, config
 from wand.attention import AttentionContext, AttentionWindow
 from wand.backbones.index_tts import IndexTTS, IndexTTSArchitecture, MelPositions
 from wand.backbones.index_tts.conditioning import LATENTS
-from wand.decoding.cache import PrefixWindowCache, kv_bytes
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Generation
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason, StopRules
+from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.kv_cache.sizes import kv_bytes
 from wand.model.adapters import build_backbone, find_backbone
 from wand.model.batch import ConditionedBatch, make_batch
 from wand.testing import Examples, explicit_mask

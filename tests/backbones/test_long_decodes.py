@@ -14,8 +14,8 @@ from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.encodec_lm import EncodecLM
 from wand.backbones.spark_tts import SparkTTS
 from wand.codecs.reference import Reference
-from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
+from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.model.backbone import Backbone
 from wand.model.batch import make_batch
 

@@ -11,7 +11,7 @@ from transformers import Qwen2Config
 from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
 from wand.backbones.spark_tts import FORMAT, SparkTTS
-from wand.decoding.cache import kv_bytes
+from wand.kv_cache.sizes import kv_bytes
 from wand.model.backbone import Backbone
 from wand.model.prompts import SpeechTokens
 

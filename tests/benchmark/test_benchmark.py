@@ -31,8 +31,8 @@ from wand.benchmark.paths import (
     open_steps,
 )
 from wand.codecs import EncodecCodec
-from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
+from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.model.backbone import Backbone
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Request
 from wand.decoding.generate import generate_all, stream
-from wand.decoding.prefixes import PrefixMemory
 from wand.decoding.sampler import Sampler
 from wand.decoding.stopping import StopRules
+from wand.kv_cache.prefixes import PrefixMemory
 from wand.model.sampling import RepetitionAware, Sampling
 
 RULES = StopRules(max_columns=60)

@@ -13,12 +13,12 @@ from tests.decoding.test_generate import WINDOWS, speaker
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
-from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import LOOK_EVERY, LOOK_EVERY_ELSEWHERE, Done, Engine, Generation, Part, Request
 from wand.decoding.generate import generate, generate_all, stream
 from wand.decoding.rows import Rows
 from wand.decoding.stopping import StopReason, StopRules
+from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.model.batch import Conditioning, make_batch
 from wand.model.sampling import MASKED, RepetitionAware, Sampling
 

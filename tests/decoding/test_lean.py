@@ -21,10 +21,10 @@ from transformers import (
 )
 
 from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
-from wand.decoding.cache import PrefixWindowCache
-from wand.decoding.full_cache import FullCache
 from wand.decoding.int8 import FEW_ROWS, quantize
 from wand.decoding.lean import LeanBody, fuse, reason_against_lean
+from wand.kv_cache.full import FullCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
 
 PREFIX, WINDOW, STEPS = 6, 4, 15
 STARTS = torch.tensor([0, 3, 1])

@@ -21,8 +21,8 @@ from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Request
 from wand.decoding.generate import stream
-from wand.decoding.prefixes import PrefixMemory
 from wand.decoding.stopping import StopRules
+from wand.kv_cache.prefixes import PrefixMemory
 from wand.model.batch import Conditioning
 from wand.speech.speaking import SpeakOptions
 from wand.speech.synthesizer import Synthesizer

@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from wand.attention import AttentionContext, AttentionWindow
-from wand.decoding.cache import PrefixWindowCache
-from wand.decoding.full_cache import FullCache
+from wand.kv_cache.full import FullCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
 
 PREFIX, WINDOW, STEPS = 6, 5, 42
 

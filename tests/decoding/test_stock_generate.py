@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from wand.decoding.cache import PrefixWindowCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
 
 PREFIX, WINDOW, STEPS, VOCABULARY = 5, 4, 21, 40
 SHAPE = {

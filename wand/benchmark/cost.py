@@ -11,9 +11,10 @@ import torch
 
 from wand.attention import Windows
 from wand.console.interrupt import raise_if_stopped
-from wand.decoding.cache import PrefixWindowCache, key_value_shape, kv_bytes
 from wand.decoding.decoder import Decoder
-from wand.decoding.full_cache import FullCache
+from wand.kv_cache.full import FullCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.kv_cache.sizes import key_value_shape, kv_bytes
 from wand.model.backbone import Backbone
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from wand.decoding.cache import key_value_shape
+from wand.kv_cache.sizes import key_value_shape
 from wand.model.backbone import Backbone
 
 

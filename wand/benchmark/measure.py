@@ -17,7 +17,7 @@ from wand.benchmark.counts import step_flops, weight_bytes
 from wand.benchmark.machine import shortage
 from wand.benchmark.paths import GENERATE, INT8, MeasuredSystem, Steps, make_cache, open_steps
 from wand.codecs import Codec
-from wand.decoding.cache import PrefixWindowCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.model.backbone import Backbone
 
 # Time limit, in seconds, for all systems at one length and batch size.

@@ -21,7 +21,7 @@ from transformers import PretrainedConfig
 
 from wand.benchmark.counts import attention_flops_per_key, multiplied_weights, visible_keys_of_all
 from wand.benchmark.shapes import SHAPES
-from wand.decoding.cache import kv_bytes
+from wand.kv_cache.sizes import kv_bytes
 
 LEGEND = (
     "attention: scores and weighted values of the G spoken columns, at the lengths that reproduce the paper's cache; "

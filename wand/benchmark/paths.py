@@ -17,11 +17,12 @@ from wand.attention import AttentionWindow
 from wand.attention.interface import stock_twin
 from wand.benchmark.cost import filled_cache
 from wand.benchmark.counts import token_table, visible_keys
-from wand.decoding.cache import PrefixWindowCache, kv_bytes
 from wand.decoding.decoder import Body, Decoder
-from wand.decoding.full_cache import FullCache
 from wand.decoding.graph import capture
 from wand.decoding.sampler import Sampler
+from wand.kv_cache.full import FullCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.kv_cache.sizes import kv_bytes
 from wand.model.backbone import Backbone
 from wand.model.heads import LinearHead
 

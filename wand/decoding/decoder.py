@@ -9,10 +9,10 @@ from torch import Tensor
 
 from wand.attention import AttentionContext, AttentionWindow, Windows
 from wand.attention.interface import Attends
-from wand.decoding.cache import PrefixWindowCache
-from wand.decoding.full_cache import FullCache
 from wand.decoding.lean import LeanBody, reason_against_lean
-from wand.decoding.prefixes import PrefixMemory, RestContext, load_known
+from wand.kv_cache.full import FullCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.kv_cache.prefixes import PrefixMemory, RestContext, load_known
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 

@@ -22,8 +22,8 @@ from transformers import GPT2Model, LlamaModel, PreTrainedModel, Qwen2Model
 from transformers.cache_utils import Cache
 
 from wand.attention.interface import Attends
-from wand.decoding.cache import key_value_shape
 from wand.decoding.int8 import Int8Weight, quantize
+from wand.kv_cache.sizes import key_value_shape
 
 # Kinds of rotary embeddings whose frequencies do not depend on the length.
 STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
 from wand.decoding.graph import capture
 from wand.decoding.sampler import Sampler
+from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.model.batch import ConditionedBatch
 from wand.model.sampling import MASKED, Sampling
 

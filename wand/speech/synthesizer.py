@@ -15,9 +15,9 @@ from wand.checks import check_device
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
-from wand.decoding.prefixes import PrefixMemory
 from wand.files.plain_values import read_json
 from wand.files.typed import reading, require
+from wand.kv_cache.prefixes import PrefixMemory
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import read_files

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from wand.attention import AttentionContext, AttentionWindow
 from wand.codecs.reference import Reference
-from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Body, Decoder
 from wand.distillation.losses import IGNORE, cross_entropy, masked_sum, skew_kl
 from wand.distillation.terms import LossTerms
+from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.lora import LoraSettings, inject, merge
 from wand.model.adapters import build_backbone
 from wand.model.backbone import DROPOUT_SETTINGS, Backbone

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from wand.decoding.cache import StepContext
+from wand.kv_cache.step_context import StepContext
 
 
 class _GrowingLayer(DynamicLayer):

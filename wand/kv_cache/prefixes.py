@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from wand.attention.dense import dense_attention
-from wand.decoding.cache import PrefixWindowCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
 
 # Minimum number of shared columns. With fewer, recomputing is faster than a lookup.
 FEWEST = 8

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from transformers import DynamicCache, LlamaConfig
 
 from wand.attention import AttentionContext, AttentionWindow
-from wand.decoding.cache import PrefixWindowCache, key_value_shape, kv_bytes
-from wand.decoding.full_cache import FullCache
+from wand.kv_cache.full import FullCache
+from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.kv_cache.sizes import key_value_shape, kv_bytes
 
 CONFIG = LlamaConfig(
     hidden_size=12,

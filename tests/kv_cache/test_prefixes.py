@@ -11,9 +11,9 @@ from tests.conftest import TINY, sharpened
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
-from wand.decoding.cache import PrefixWindowCache
 from wand.decoding.decoder import Decoder
-from wand.decoding.prefixes import FEWEST, KnownPrefix, PrefixMemory
+from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.kv_cache.prefixes import FEWEST, KnownPrefix, PrefixMemory
 from wand.model.batch import ConditionedBatch, make_batch
 
 VOICES = [torch.arange(36).view(3, 12) % 16, torch.arange(36).flip(0).view(3, 12) % 16]
