@@ -81,7 +81,7 @@ def test_restart_touches_one_row_only():
     for step in range(5):
         feed(cache, [2 + step], rows=2)
     before = [ring.keys[0].clone() for ring in cache.rings]
-    new = PrefixWindowCache(CONFIG, prefix_length=2, window=1, starts=torch.tensor([1]))
+    new = PrefixWindowCache(CONFIG, prefix_length=2, window=3, starts=torch.tensor([1]))
     feed(new, [70, 71])
     cache.restart(torch.tensor([1]), new)
     assert cache.positions.tolist() == [7, 2]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from wand.attention import AttentionContext, AttentionWindow, Windows
+from wand.attention import AttentionContext, Windows
 from wand.attention.interface import Attends
 from wand.decoding.lean import LeanBody, reason_against_lean
 from wand.kv_cache.full import FullCache
@@ -71,21 +72,39 @@ class Decoder:
         Returns:
             The hidden states ``[B, D]`` from which the head predicts the first speech column, and the cache of the run.
         """
-        embeds = self.backbone.embed_prefix(batch)
+        return self._first_pass(replace(batch, columns=batch.columns[:, :0], offsets=None))
+
+    @torch.inference_mode()
+    def go_on(self, batch: ConditionedBatch) -> tuple[Tensor, DecodingCache]:
+        """Start a run in the middle of speeches: compute the prefix, then the newest columns of each speech again.
+
+        Args:
+            batch: Conditioning, columns and offsets of B rows. Every row has the same number of columns: all of its
+                speech since the text of its prefix began, or at least as many as the largest window. Needs a window.
+
+        Returns:
+            As `prefill`: the hidden states that predict the column after the last of the batch, and the cache.
+        """
+        return self._first_pass(batch)
+
+    def _first_pass(self, batch: ConditionedBatch) -> tuple[Tensor, DecodingCache]:
+        embeds, columns = self.backbone.embed(batch)
+        columns = columns.expand(len(batch), -1)
         cache = self._make_cache(batch, embeds)
-        columns = torch.arange(batch.prefix_length, device=embeds.device).expand(len(batch), -1)
+        if batch.columns.shape[1]:
+            assert isinstance(cache, PrefixWindowCache), "a run under full attention cannot start in the middle"
+            cache.reread(batch.columns.shape[1], batch.first_columns)
+        context = AttentionContext(self.window, batch.prefix_length, batch.padded_starts)
         if self.memory is None or isinstance(cache, FullCache):
-            context = AttentionContext(AttentionWindow(), batch.prefix_length, batch.padded_starts)
             return self._forward(cache, embeds, columns, context), cache
-        found = self.memory.find(embeds, cache.starts)
-        if found is None:
-            column = 0
-        else:
+        prefix = embeds[:, : batch.prefix_length]
+        column = 0
+        if (found := self.memory.find(prefix, cache.starts)) is not None:
             known, column = found
             load_known(cache, known, column)
-        rest = RestContext(column, batch.prefix_length, cache.starts)
+        rest = RestContext(column, embeds.shape[1], context)
         hidden = self._forward(cache, embeds[:, column:], columns[:, column:], rest)
-        self.memory.remember(embeds, cache.starts, cache)
+        self.memory.remember(prefix, cache.starts, cache)
         return hidden, cache
 
     @torch.inference_mode()

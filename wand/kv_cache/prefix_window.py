@@ -27,8 +27,8 @@ class PrefixWindowCache(Cache):
 
     Each row has its own position, and rows can be restarted one by one (`restart`). If all rows have the same position
     and all layers the same window, the cache also works as ``past_key_values`` of transformers' stock ``generate()``,
-    with stock masks and stock attention. The first forward pass must contain the whole prefix; each later one must
-    contain exactly one column.
+    with stock masks and stock attention. The first forward pass must contain the whole prefix (and, after `reread`,
+    speech columns); each later one must contain exactly one column.
 
     Args:
         config: Configuration of the transformers decoder, or the shape of its keys and values.
@@ -105,7 +105,7 @@ class PrefixWindowCache(Cache):
 
     @property
     def prefilled(self) -> bool:
-        """Whether the prefix is written. Kept on the host, so that reading it does not wait for the device."""
+        """Whether the first pass is done."""
         return self._clock.prefilled
 
     @prefilled.setter
@@ -120,6 +120,19 @@ class PrefixWindowCache(Cache):
     @loaded.setter
     def loaded(self, column: int) -> None:
         self._clock.loaded = column
+
+    def reread(self, columns: int, offsets: Tensor) -> None:
+        """Prepare an empty cache for a first pass that contains the prefix and columns of a speech that goes on.
+
+        Args:
+            columns: Number of speech columns of every row, the newest of its speech.
+            offsets: ``[B]`` index of the first of these columns in the speech of each row. If it is above 0, the
+                columns must fill the window.
+        """
+        largest = max(self._places)
+        assert columns >= largest or not bool(offsets.any()), f"{columns} columns do not fill the window {largest}"
+        self._clock.reread = columns
+        self._clock.offsets = offsets.to(self.positions.device)
 
     @property
     def nbytes(self) -> int:
@@ -156,11 +169,12 @@ class PrefixWindowCache(Cache):
 
     @torch.inference_mode()
     def restart(self, rows: Tensor, prefilled: PrefixWindowCache) -> None:
-        """Write new prefixes into some rows. Other rows do not change.
+        """Start new speeches in some rows, or go on with their speeches under new prefixes. Other rows do not change.
 
         Args:
             rows: ``[n]`` indices of the rows.
-            prefilled: A cache of n rows that contains only the new prefixes, of at most P columns.
+            prefilled: A cache of n rows with the same windows after its first pass: new prefixes of at most P columns,
+                and the columns of speeches that go on.
         """
         columns, padding = prefilled.prefix_length, self.prefix_length - prefilled.prefix_length
         if padding < 0:
@@ -169,8 +183,8 @@ class PrefixWindowCache(Cache):
             )
         # Keys already contain their positions, so a shorter prefix can be moved to the boundary unchanged.
         for own, new in zip(self.rings, prefilled.rings, strict=True):
-            own.keys[rows, :, padding : self.prefix_length] = new.keys[:, :, :columns]
-            own.values[rows, :, padding : self.prefix_length] = new.values[:, :, :columns]
+            own.keys[rows, :, padding:] = new.keys
+            own.values[rows, :, padding:] = new.values
         self.positions[rows] = prefilled.positions + padding
         self.starts[rows] = prefilled.starts + padding
         self.prefilled = True

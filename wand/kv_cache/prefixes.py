@@ -13,9 +13,9 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from wand.attention import AttentionContext
 from wand.attention.dense import dense_attention
 from wand.kv_cache.prefix_window import PrefixWindowCache
 
@@ -101,7 +101,7 @@ class PrefixMemory:
 
 
 def load_known(cache: PrefixWindowCache, known: KnownPrefix, column: int) -> None:
-    """Fill the prefix slots before a column. The next forward pass must contain the rest of the prefix."""
+    """Fill the prefix slots before a column. The first pass must contain the rest of the prefix."""
     for row, first in enumerate(cache.starts.tolist()):
         length = max(0, column - first)
         for ring, keys, values in zip(cache.rings, known.keys, known.values, strict=True):
@@ -111,20 +111,20 @@ def load_known(cache: PrefixWindowCache, known: KnownPrefix, column: int) -> Non
 
 
 class RestContext:
-    """The attention context for the last columns of a prefix, when the cache already has the first ones.
+    """The attention context of a first pass without the columns that the cache already has.
 
     Args:
         column: First column to compute.
-        prefix_length: P.
-        starts: ``[B]`` first real column of each row.
+        columns: Number of all columns, with those of the cache.
+        whole: The attention context of all columns.
     """
 
-    def __init__(self, column: int, prefix_length: int, starts: Tensor) -> None:
-        query = torch.arange(column, prefix_length, device=starts.device)[:, None]
-        key = torch.arange(prefix_length, device=starts.device)
-        # A padding column sees itself, so that no row of the softmax is empty.
-        self.mask = ((key <= query) & (key >= starts[:, None, None]) | (key == query))[:, None]
+    def __init__(self, column: int, columns: int, whole: AttentionContext) -> None:
+        self.column = column
+        self.columns = columns
+        self.whole = whole
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
-        """``[B, H, Q, d]`` over ``[B, G, P, d]`` to ``[B, Q, H, d]``."""
-        return dense_attention(query, key, value, self.mask, scaling)
+        """``[B, H, Q, d]`` over ``[B, G, S, d]`` to ``[B, Q, H, d]``."""
+        mask = self.whole.mask(self.columns, query.device, layer=layer)[:, :, self.column :]
+        return dense_attention(query, key, value, mask, scaling)

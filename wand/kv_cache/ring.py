@@ -22,6 +22,12 @@ class Clock:
     Args:
         prefix_length: P.
         positions: ``[B]`` column that each row writes next.
+
+    Attributes:
+        prefilled: Whether the first pass is done. Kept on the host, so that reading it does not wait for the device.
+        loaded: Prefix slots before this column were filled from memory; see `wand.kv_cache.prefixes`.
+        reread: Number of speech columns in the first pass.
+        offsets: ``[B]`` index of the first of them in the speech.
     """
 
     def __init__(self, prefix_length: int, positions: Tensor) -> None:
@@ -29,6 +35,8 @@ class Clock:
         self.positions = positions
         self.prefilled = False
         self.loaded = 0
+        self.reread = 0
+        self.offsets = torch.zeros_like(positions)
 
 
 class Places:
@@ -97,7 +105,10 @@ class RingLayer(CacheLayerMixin):
         """Do nothing: storage is allocated when the cache is created."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write keys and values ``[B, G, n, D]``: the whole prefix (n = P) if the cache is empty, else one column."""
+        """Write keys and values ``[B, G, n, D]``: one column, or the first pass if the cache is empty.
+
+        The first pass is the whole prefix, and the speech columns that `Clock.reread` counts.
+        """
         clock = self.clock
         columns = key_states.shape[2]
         if columns == 1 and clock.prefilled:
@@ -108,20 +119,34 @@ class RingLayer(CacheLayerMixin):
             if self.last:
                 clock.positions += 1
             return self.keys, self.values
-        if columns != clock.prefix_length - clock.loaded or clock.prefilled:
+        if columns != clock.prefix_length - clock.loaded + clock.reread or clock.prefilled:
             raise ValueError(
                 f"{columns} columns do not fit this cache: the first call must take the whole prefix of "
                 f"{clock.prefix_length} columns, every later one a single column"
             )
-        prefix = slice(clock.loaded, clock.prefix_length)
-        self.keys[:, :, prefix] = key_states.to(self.keys.dtype)
-        self.values[:, :, prefix] = value_states.to(self.values.dtype)
+        self._write_first(self.keys, key_states)
+        self._write_first(self.values, value_states)
         if self.last:
-            clock.positions.fill_(clock.prefix_length)
+            clock.positions.copy_(clock.prefix_length + clock.offsets + clock.reread)
             clock.prefilled = True
         if clock.loaded == 0:
             return key_states, value_states
-        return self.keys[:, :, : clock.prefix_length], self.values[:, :, : clock.prefix_length]
+        known = slice(0, clock.loaded)
+        keys, values = self.keys[:, :, known], self.values[:, :, known]
+        return torch.cat([keys.to(key_states.dtype), key_states], 2), torch.cat(
+            [values.to(value_states.dtype), value_states], 2
+        )
+
+    def _write_first(self, storage: Tensor, columns: Tensor) -> None:
+        """Write the columns of the first pass ``[B, G, n, D]``: the prefix, then the newest W of the speech."""
+        clock, window = self.clock, self.places.window
+        columns = columns.to(storage.dtype)
+        prefix, speech = columns.split([columns.shape[2] - clock.reread, clock.reread], dim=2)
+        storage[:, :, clock.loaded : clock.prefix_length] = prefix
+        kept = speech[:, :, -window:].transpose(1, 2)
+        index = torch.arange(clock.reread - kept.shape[1], clock.reread, device=storage.device)
+        slots = clock.prefix_length + (clock.offsets[:, None] + index) % window
+        storage[torch.arange(len(storage), device=storage.device)[:, None], :, slots] = kept
 
     def _write(self, storage: Tensor, column: Tensor) -> None:
         """Write one column ``[B, G, 1, D]`` to the slots of the step."""
@@ -148,7 +173,8 @@ class RingLayer(CacheLayerMixin):
         super().reset()
         self.clock.positions.zero_()
         self.clock.prefilled = False
-        self.clock.loaded = 0
+        self.clock.loaded = self.clock.reread = 0
+        self.clock.offsets.zero_()
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Raise ValueError: beam search would have to copy the rings at every step."""

@@ -269,17 +269,22 @@ class Backbone(nn.Module, ABC):
             batch: Conditioning and speech columns.
             context: Computes the attention of every layer: an `AttentionContext`, or an object that also records it.
         """
-        starts = batch.starts
-        speech = self.embed_speech(batch.columns, torch.zeros_like(starts))
-        embeds = torch.cat([self.embed_prefix(batch), speech], dim=1)
-        columns = torch.arange(embeds.shape[1], device=embeds.device)
+        embeds, columns = self.embed(batch)
         output = self.decoder(
             inputs_embeds=embeds,
-            position_ids=self.position_ids(columns, starts),
+            position_ids=self.position_ids(columns, batch.starts),
             use_cache=False,
             attention_context=context,
         )
         return output.last_hidden_state
+
+    def embed(self, batch: ConditionedBatch) -> tuple[Tensor, Tensor]:
+        """Decoder inputs ``[B, S, D]``, and the absolute column of each, ``[S]`` or ``[B, S]``."""
+        embeds = torch.cat([self.embed_prefix(batch), self.embed_speech(batch.columns, batch.first_columns)], dim=1)
+        columns = torch.arange(embeds.shape[1], device=embeds.device)
+        if batch.offsets is not None:
+            columns = columns + (columns >= batch.prefix_length) * batch.offsets[:, None]
+        return embeds, columns
 
     def sharded_units(self) -> list[nn.Module]:
         """Modules whose parameters are gathered together under FSDP2, inner ones first. Default: the decoder layers."""

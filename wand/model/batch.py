@@ -60,6 +60,8 @@ class ConditionedBatch:
         labels: ``[B, T + 1, K]``, -100 for ignored positions.
         padded: Whether any prefix is padded. Kept on the host, so that reading it does not wait for the device.
         ids: Ids of the utterances, for messages; empty if they have none.
+        offsets: ``[B]`` index of the first speech column of each row since the text of its prefix began to be spoken;
+            None if all are 0.
     """
 
     conditioning: Conditioning
@@ -70,11 +72,17 @@ class ConditionedBatch:
     labels: Tensor
     padded: bool
     ids: tuple[str, ...] = ()
+    offsets: Tensor | None = None
 
     @property
     def starts(self) -> Tensor:
         """``[B]`` first real column of each row."""
         return self.prefix_length - self.prefix_lengths
+
+    @property
+    def first_columns(self) -> Tensor:
+        """``[B]`` `offsets`, or zeros."""
+        return torch.zeros_like(self.prefix_lengths) if self.offsets is None else self.offsets
 
     @property
     def padded_starts(self) -> Tensor | None:
@@ -101,6 +109,7 @@ class ConditionedBatch:
             columns=change(self.columns),
             lengths=change(self.lengths),
             labels=change(self.labels),
+            offsets=None if self.offsets is None else change(self.offsets),
         )
 
 

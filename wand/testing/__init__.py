@@ -23,19 +23,19 @@ from torch import Tensor
 
 from wand.attention import AttentionContext, AttentionWindow
 from wand.codecs.reference import Reference
-from wand.decoding.decoder import Body, Decoder
+from wand.decoding.decoder import Decoder
 from wand.distillation.losses import IGNORE, cross_entropy, masked_sum, skew_kl
 from wand.distillation.terms import LossTerms
-from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.lora import LoraSettings, inject, merge
 from wand.model.adapters import build_backbone
 from wand.model.backbone import DROPOUT_SETTINGS, Backbone
 from wand.model.batch import ConditionedBatch
-from wand.testing.tools import Examples, batch_of, explicit_mask, one_process, shapes
+from wand.testing.decoding import DecodingContract
+from wand.testing.tools import Examples, batch_of, explicit_mask, later, one_process, shapes
 from wand.training.teacher import COPY, build_teacher
 
 
-class BackboneContract:
+class BackboneContract(DecodingContract):
     """Tests of what every `Backbone` must do. A subclass provides a tiny model and a few utterances.
 
     Attributes:
@@ -43,7 +43,6 @@ class BackboneContract:
         wraps: How often the ring wraps in the decoding tests, if `max_speech_tokens` allows it.
     """
 
-    tolerance: float = 1e-4
     wraps: int = 6
 
     # -- a subclass provides these -------------------------------------------------------------------------------
@@ -236,67 +235,29 @@ class BackboneContract:
                 alone = backbone(batch_of(backbone, [example]), at)[0]
                 self.close(together[row, : len(alone)], alone)
 
+    @pytest.mark.parametrize("offset", [0, 3])
     def test_the_window_is_an_explicit_mask(
-        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow
+        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow, offset: int
     ) -> None:
         """The stock decoder, with eager attention and an explicit mask, gives the same hidden states."""
+        columns = torch.arange(batch.prefix_length + batch.columns.shape[1])
+        if offset:
+            batch = later(batch, offset)
+            columns = torch.where(columns < batch.prefix_length, columns, columns + offset)[: columns[-1] + 1 - offset]
         with torch.no_grad():
             ours = backbone.hidden_states(batch, AttentionContext(window, batch.prefix_length, batch.padded_starts))
-            speech = backbone.embed_speech(batch.columns, torch.zeros_like(batch.starts))
+            speech = backbone.embed_speech(batch.columns, torch.full_like(batch.starts, offset))
             embeds = torch.cat([backbone.embed_prefix(batch), speech], dim=1)
             stock = copy.deepcopy(backbone.decoder)
             stock.set_attn_implementation("eager")
             output = stock(
                 inputs_embeds=embeds,
-                position_ids=backbone.position_ids(torch.arange(embeds.shape[1]), batch.starts),
+                position_ids=backbone.position_ids(columns, batch.starts),
                 attention_mask=explicit_mask(batch, window),
                 use_cache=False,
             )
         for row, start in enumerate(batch.starts.tolist()):
             self.close(ours[row, start:], output.last_hidden_state[row, start:])
-
-    # -- decoding ------------------------------------------------------------------------------------------------
-
-    @pytest.mark.parametrize("body", ["transformers", "auto"])
-    @pytest.mark.parametrize("cache", ["ring", "full"])
-    @torch.no_grad()
-    def test_stepping_equals_one_forward(
-        self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow, cache: str, body: Body
-    ) -> None:
-        """Decoding column by column gives the logits of training, with both caches and also in the lean body."""
-        at = window if cache == "ring" else AttentionWindow()
-        expected = backbone(batch, at)
-        head = backbone.speech_head()
-        decoder = Decoder(backbone, at, body)
-        hidden, state = decoder.prefill(batch)
-        self.close(head.logits(hidden, batch.labels[:, 0]), expected[:, 0])
-        for step in range(batch.columns.shape[1]):
-            hidden = decoder.step(state, batch.columns[:, step])
-            self.close(head.logits(hidden, batch.labels[:, step + 1]), expected[:, step + 1])
-
-    def test_the_ring_never_grows(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
-        """The size of the cache does not change."""
-        decoder = Decoder(backbone, window)
-        _, cache = decoder.prefill(batch)
-        assert isinstance(cache, PrefixWindowCache)
-        sizes = {cache.nbytes}
-        for step in range(batch.columns.shape[1]):
-            decoder.step(cache, batch.columns[:, step])
-            sizes.add(cache.nbytes)
-        assert len(sizes) == 1
-
-    @torch.no_grad()
-    def test_it_speaks_in_bfloat16(self, backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow) -> None:
-        """Weights in bfloat16 give about the same logits."""
-        expected = backbone(batch, window)
-        half = copy.deepcopy(backbone).to(torch.bfloat16)
-        decoder, head = Decoder(half, window), half.speech_head()
-        hidden, cache = decoder.prefill(batch)
-        for step in range(min(3, batch.columns.shape[1])):
-            logits = head.logits(hidden, batch.labels[:, step]).float()
-            difference = (logits - expected[:, step]).norm() / expected[:, step].norm()
-            assert difference < 0.1, f"relative difference {difference:.2f} at step {step}"
-            hidden = decoder.step(cache, batch.columns[:, step])
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -374,7 +335,3 @@ class BackboneContract:
                 self.close(predict(gathered), predict(whole))
                 self.close(*(Decoder(model, window).prefill(batch)[0] for model in (gathered, whole)))
             assert all(parameter.is_meta for parameter in gathered.parameters())
-
-    def close(self, own: Tensor, expected: Tensor) -> None:
-        """Assert that two results agree within `tolerance`."""
-        torch.testing.assert_close(own, expected, atol=self.tolerance, rtol=self.tolerance)

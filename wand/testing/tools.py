@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,3 +51,9 @@ def explicit_mask(batch: ConditionedBatch, window: AttentionWindow) -> Tensor:
                 if key == query or (key >= start and in_view):
                     mask[row, 0, query, key] = 0
     return mask
+
+
+def later(batch: ConditionedBatch, offset: int) -> ConditionedBatch:
+    """A batch whose columns are spoken later; learned positions allow fewer of them."""
+    columns, labels = batch.columns[:, : -offset or None], batch.labels[:, : -offset or None]
+    return replace(batch, columns=columns, labels=labels, offsets=torch.full_like(batch.lengths, offset))
