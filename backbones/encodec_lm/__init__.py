@@ -7,12 +7,9 @@ then the letters or phones to speak.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,19 +19,18 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaModel
 
 from wand.assets import asset_folder
+from wand.backbones.encodec_lm.conditioner import SymbolConditioner
 from wand.codecs import Codec, EncodecCodec
 from wand.codecs.encodec import EMBEDDED
-from wand.codecs.reference import Reference
 from wand.files.plain_values import read_json
 from wand.files.typed import build
 from wand.files.weights import file_digest, load_exactly, read_weights, write_safetensors
 from wand.files.writing import write_text
 from wand.model.backbone import Backbone
-from wand.model.batch import ConditionedBatch, Conditioning, left_pad
+from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
 from wand.model.heads import LinearHead
 from wand.model.sampling import Sampling
-from wand.text.characters import RULES
 from wand.text.front_end import AMERICAN, FRONT_ENDS, SYMBOLS, FrontEnd
 
 # Larger values are damage, not models.
@@ -107,66 +103,6 @@ class EncodecLMArchitecture:
                 f"hidden_size {self.hidden_size}, num_heads {self.num_heads} and num_key_value_heads "
                 f"{self.num_key_value_heads} do not fit together: each must divide the one before it"
             )
-
-
-@dataclass(frozen=True)
-class SymbolConditioner:
-    """Turns a reference and a text into prefix columns. A code column holds K codes, a text column one symbol id.
-
-    Args:
-        layout: Column layout of the codes.
-        front_end: Unit of the text input.
-        symbols: Symbols that the front end may produce.
-        reference_frames: Maximum number of reference frames.
-        language: Language of the phones.
-    """
-
-    layout: ColumnLayout
-    front_end: FrontEnd
-    symbols: str
-    reference_frames: int
-    language: str = AMERICAN
-    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_ids", {symbol: i for i, symbol in enumerate(self.symbols)})
-
-    @property
-    def start_id(self) -> int:
-        """Id of the text column after which speech starts."""
-        return len(self.symbols)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Short digest of the front end and its rules, its symbols, the layout and the length of the reference."""
-        parts = (asdict(self.layout), self.front_end, self.language, RULES, self.symbols, self.reference_frames)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-
-    def __call__(self, text: str, reference: Reference) -> Conditioning:
-        """``ids [L, K]`` and ``is_text [L]``, L the prefix columns of this utterance."""
-        spoken = FRONT_ENDS[self.front_end](text, self.language)
-        if not spoken:
-            raise ValueError("the text is empty: give at least one word")
-        if unknown := sorted(set(spoken) - set(self.symbols)):
-            raise ValueError(
-                f"the text {text!r} has {self.front_end} this model does not know: {' '.join(map(repr, unknown))}; it "
-                f"knows {self.symbols!r}" + (" (write numbers as words)" if self.front_end == "letters" else "")
-            )
-        frames = reference.codes[:, : self.reference_frames].long()
-        if frames.shape[1] == 0:
-            raise ValueError("the reference is empty: give a sound of at least half a second")
-        codes = self.layout.to_columns(frames)
-        spelled = torch.tensor([*(self._ids[symbol] for symbol in spoken), self.start_id])
-        ids = torch.cat([codes, spelled[:, None].expand(-1, self.layout.num_codebooks)])
-        return {"ids": ids, "is_text": torch.arange(len(ids)) >= len(codes)}
-
-    def length(self, conditioning: Conditioning) -> int:
-        """Number of prefix columns of one conditioning."""
-        return len(conditioning["ids"])
-
-    def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
-        """``ids [B, P, K]`` and ``is_text [B, P]``, left-padded."""
-        return {name: left_pad([c[name] for c in conditionings], prefix_length) for name in ("ids", "is_text")}
 
 
 class TextEncoder(nn.Module):

@@ -7,11 +7,14 @@ letters, English numbers and abbreviations as words (`wand.text.english`), phras
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import islice
 from typing import Literal
 
 from wand.text.characters import base_language, check_scripts, clean
 from wand.text.english import spell
 from wand.text.sentences import is_abbreviation
+from wand.text.words import place_words, split_words
 
 FrontEnd = Literal["letters", "phones"]
 AMERICAN = "en-us"
@@ -52,18 +55,50 @@ def phones(text: str, language: str = AMERICAN) -> str:
     Raises:
         ValueError: If espeak-ng is not installed, or the language is not written in the letters of the text.
     """
+    return _phones_of_each([text], language)[0]
+
+
+def _phones_of_each(texts: Sequence[str], language: str) -> list[str]:
+    """The phones of each text, read alone. espeak-ng is opened once for all of them."""
     from wand.text.espeak import phonemes
 
-    text = clean(text)
-    check_scripts(text, language)
-    if base_language(language) == "en":
-        text = spell(text)
-    phrases, marks = _split(text)
-    spoken = [" ".join(_LANGUAGE_FLAG.sub("", phrase).split()) for phrase in phonemes(phrases, language)]
-    return " ".join(phrase + mark for phrase, mark in zip(spoken, marks, strict=True) if phrase)
+    split = []
+    for text in map(clean, texts):
+        check_scripts(text, language)
+        split.append(_split(spell(text) if base_language(language) == "en" else text))
+    spoken = iter(phonemes([phrase for phrases, _ in split for phrase in phrases], language))
+    read = []
+    for phrases, marks in split:
+        plain = [" ".join(_LANGUAGE_FLAG.sub("", phrase).split()) for phrase in islice(spoken, len(phrases))]
+        read.append(" ".join(phrase + mark for phrase, mark in zip(plain, marks, strict=True) if phrase))
+    return read
 
 
 FRONT_ENDS = {"letters": letters, "phones": phones}
+
+
+def written_words(
+    text: str, spoken: str, front_end: FrontEnd, language: str = AMERICAN
+) -> tuple[list[str], list[int | None]]:
+    """The words of a text as they are written, and where each begins in the text that a front end has read.
+
+    Args:
+        text: The text.
+        spoken: What the front end has made of it. It may begin with a blank, which belongs to the first word.
+        front_end: The front end.
+        language: Language of the phones.
+
+    Returns:
+        The words, each with the blanks before it, and the index of the first symbol of each (of its blank); None for a
+        word that is spoken as one with the word before it. The first word begins at 0.
+    """
+    words = split_words(text)
+    read = [letters(word) for word in words] if front_end == "letters" else _phones_of_each(words, language)
+    readings = [
+        f" {one}" if front_end == "phones" or word[:1].isspace() else one for word, one in zip(words, read, strict=True)
+    ]
+    readings[0] = " " * spoken.startswith(" ") + read[0]
+    return words, place_words(readings, spoken)
 
 
 def _split(text: str) -> tuple[list[str], list[str]]:

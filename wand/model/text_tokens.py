@@ -1,0 +1,99 @@
+"""Texts as tokens that a window of text can be cut from, and the conditioners that take such windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, Self, runtime_checkable
+
+from wand.codecs.reference import Reference
+from wand.model.batch import Conditioner, Conditioning
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """A text as the tokens of a model.
+
+    Args:
+        ids: Ids of the N tokens.
+        words: The words as they are written, with their punctuation (``25,``), for timestamps. Words that share a token
+            share an entry (``of the``).
+        firsts: Index of the first token of each word, strictly increasing from 0. A text window begins and ends only at
+            such a place.
+    """
+
+    ids: tuple[int, ...]
+    words: tuple[str, ...]
+    firsts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.words) == len(self.firsts) <= len(self.ids)
+        assert self.firsts[:1] == (0,)
+        assert all(first < following for first, following in pairwise(self.firsts))
+
+    @classmethod
+    def of(
+        cls,
+        ids: Sequence[int],
+        places: Sequence[tuple[int, int]],
+        words: Sequence[str],
+        begins: Sequence[int | None],
+    ) -> Self:
+        """Find the first token of each word. A word that begins inside a token is joined with the word before it.
+
+        Args:
+            ids: Ids of the tokens.
+            places: Begin and end of each token, as indices of symbols. Tokens that are parts of one symbol share it.
+            words: The words, each with the blanks before it.
+            begins: Index of the symbol that each word begins with, None if that is not known.
+        """
+        first_at: dict[int, int] = {}
+        end = 0
+        for token, (begin, after) in enumerate(places):
+            if begin >= end:  # else it is a later part of a symbol
+                first_at.setdefault(end, token)
+            end = max(end, after)
+        joined: list[str] = []
+        firsts: list[int] = []
+        for word, begin in zip(words, begins, strict=True):
+            first = 0 if not firsts else -1 if begin is None else first_at.get(begin, -1)
+            if not firsts or first > firsts[-1]:
+                joined.append(word)
+                firsts.append(first)
+            else:
+                joined[-1] += word
+        return cls(tuple(ids), tuple(" ".join(word.split()) for word in joined), tuple(firsts))
+
+
+@runtime_checkable
+class PassageConditioner(Conditioner, Protocol):
+    """A conditioner that also takes tokens, so that the text in a prefix can be any window of a longer text."""
+
+    def tokens(self, text: str, joined: bool = False) -> TextTokens:
+        """The tokens of a unit of text.
+
+        Args:
+            text: The text, with the blanks around it.
+            joined: Whether the unit follows other text of the same passage. Then a blank between the two belongs to it.
+
+        Raises:
+            ValueError: If the text is empty or has characters that the model does not know.
+        """
+        ...
+
+    def opening(self, reference: Reference) -> str:
+        """What stands before a passage in the prompt and belongs to its first unit: a blank or nothing."""
+        ...
+
+    def with_tokens(self, ids: Sequence[int], reference: Reference) -> Conditioning:
+        """The conditioning for the ids of a text. For those of ``opening(reference) + text``, that of the text.
+
+        Raises:
+            ValueError: If the reference lacks something, or the text has no place of its own in the prompt.
+        """
+        ...
+
+    def text_span(self, conditioning: Conditioning) -> tuple[int, int]:
+        """The columns ``[begin, end)`` that hold the ids of the text, counted from the first column of the prefix."""
+        ...
