@@ -13,10 +13,10 @@ LIMIT = 200
 # A Chinese, Japanese or Korean letter takes about as long to speak as three letters of an alphabet.
 WIDE = 3
 
-_CLOSING = "\"'”’»)\\]}"
-_CLOSING_WIDE = "”’」』）】》〉"
+CLOSING = "\"'”’»)\\]}"
+CLOSING_WIDE = "”’」』）】》〉"
 # Possessive quantifiers match runs of marks whole or not at all, so that the search is linear.
-_SENTENCE_END = re.compile(rf"(?<![.!?;…])([.!?;…]++)([{_CLOSING}]*+)(?=\s|$)|[。！？；]++[{_CLOSING_WIDE}]*+")
+SENTENCE_END = re.compile(rf"(?<![.!?;…])([.!?;…]++)([{CLOSING}]*+)(?=\s|$)|[。！？；]++[{CLOSING_WIDE}]*+")
 _PAUSE = re.compile(r"[,:–—](?=\s)|[，、：]")
 _BLANK = re.compile(" ")
 
@@ -65,10 +65,10 @@ def _sentences(text: str) -> list[str]:
     """Cut the text after the ends of sentences. A blank between two belongs to the second; marks alone are none."""
     ends: list[int] = []
     seen, spoken = 0, False
-    for end in _SENTENCE_END.finditer(text):
+    for end in SENTENCE_END.finditer(text):
         spoken = spoken or _is_spoken(text[seen : end.end()])
         seen = end.end()
-        if spoken and _ends_sentence(text, end):
+        if spoken and ends_sentence(text, end):
             ends.append(seen)
             spoken = False
     if ends and not _is_spoken(text[ends[-1] :]):
@@ -80,7 +80,8 @@ def _is_spoken(text: str) -> bool:
     return any(letter.isalnum() for letter in text)
 
 
-def _ends_sentence(text: str, end: re.Match[str]) -> bool:
+def ends_sentence(text: str, end: re.Match[str]) -> bool:
+    """Whether a match of `SENTENCE_END` in a text with single blanks ends a sentence."""
     following = text[end.end() + 1 : end.end() + 2]
     if end[2] and following.islower():  # "Really?" he asked.
         return False
@@ -99,7 +100,7 @@ def is_abbreviation(text: str, stop: int) -> bool:
 
 def _shortened(text: str, limit: int) -> list[str]:
     """Cut a text into pieces within the limit, at the pause (else blank, else letter) nearest to its middle."""
-    if _size(text) <= limit:
+    if size_of(text) <= limit:
         return [text]
     middle = len(text) // 2
     for mark in (_PAUSE, _BLANK):
@@ -116,13 +117,13 @@ def _merged(pieces: list[str], limit: int) -> list[str]:
     """Merge neighbouring pieces as long as they fit."""
     merged: list[str] = []
     for piece in pieces:
-        if merged and _size(merged[-1] + piece) <= limit:
+        if merged and size_of(merged[-1] + piece) <= limit:
             merged[-1] += piece
         else:
             merged.append(piece)
     return merged
 
 
-def _size(text: str) -> int:
+def size_of(text: str) -> int:
     """Number of letters, with wide letters counted `WIDE` times."""
     return sum(WIDE if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text.strip())

@@ -10,7 +10,18 @@ from rapidfuzz.distance import Levenshtein
 # Scripts that are written without blanks: each letter, with the marks after it, counts as a word.
 _LETTER = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
 _WORD = regex.compile(rf"\s*(?:{_LETTER}[\p{{M}}ー]*[^\P{{P}}\p{{Ps}}\p{{Pi}}]*|(?:(?!{_LETTER})\S)+)")
+_WIDE = regex.compile(_LETTER)
 _SPOKEN = regex.compile(r"[\p{L}\p{N}]")
+
+
+def is_spoken(text: str) -> bool:
+    """Whether a text has letters or digits."""
+    return _SPOKEN.search(text) is not None
+
+
+def is_wide(word: str) -> bool:
+    """Whether a word is a letter of a script without blanks."""
+    return _WIDE.match(word) is not None
 
 
 def split_words(text: str) -> list[str]:
@@ -21,7 +32,7 @@ def split_words(text: str) -> list[str]:
     """
     begins: list[int] = []
     for found in _WORD.finditer(text):
-        if _SPOKEN.search(found[0]):
+        if is_spoken(found[0]):
             begins.append(found.start() if begins else 0)
     begins = begins or [0]
     return [text[begin:end] for begin, end in zip(begins, [*begins[1:], len(text)], strict=True)]
