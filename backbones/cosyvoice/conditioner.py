@@ -13,6 +13,7 @@ from torch import Tensor
 from wand.backbones.cosyvoice.version_3 import VERSION_3_TOKENS
 from wand.codecs.reference import Reference
 from wand.model.batch import Conditioning, left_pad
+from wand.model.text_tokens import TextTokens, raw_tokens
 from wand.model.tokenizers import PromptTokenizer, TextTokenizer
 
 QWEN = "CosyVoice-BlankEN"
@@ -113,18 +114,40 @@ class CosyVoiceConditioner:
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
         """``ids [L]`` and ``table [L]``: 0 control, 1 text, 2 speech."""
+        return self.with_tokens(self.tokens(text).ids, reference)
+
+    def tokens(self, text: str, joined: bool = False) -> TextTokens:
+        """The tokens of a unit of text."""
         if not text.strip():
             raise ValueError("the text is empty: give at least one word")
-        reader = self._reader
+        plain = self._reader.text(text)
+        return raw_tokens(plain, *self._reader.read(plain))
+
+    def opening(self, reference: Reference) -> str:
+        """Nothing: the text is read without what stands before it."""
+        return ""
+
+    def with_tokens(self, ids: Sequence[int], reference: Reference) -> Conditioning:
+        """``ids [L]`` and ``table [L]`` for the ids of a text."""
+        reader, spoken = self._reader, list(ids)
         continued = self.shape.instruction is None and bool((reference.text or "").strip())
         before = reader.text(reference.text or "") if continued else ""
         if self.shape.instruction is not None or self.shape.version == 3:
             before = reader.text(self._instruction()) + reader.marks(END_OF_PROMPT) + before
-        prompt, spoken = reader(before) if before else [], reader(reader.text(text))
+        prompt = reader(before) if before else []
         if self.shape.instruction is None and not continued:
             prompt, spoken = [], prompt + spoken  # upstream's cross-lingual mode: the bounds of the length count both
         speech = reference.codes[0].long() if continued else torch.zeros(0, dtype=torch.long)
         return self.prefix(prompt, spoken, speech)
+
+    def text_span(self, conditioning: Conditioning) -> tuple[int, int]:
+        """The columns between the prompt and the task token."""
+        written = int((conditioning["table"] == TEXT).sum())
+        begin, end = 1 + written - int(conditioning["spoken"]), 1 + written
+        if self.shape.version == 3 and begin == 1:  # cross-lingual: the prompt is counted as spoken
+            closing = self._reader.tokenizer.token_id(END_OF_PROMPT)
+            begin += conditioning["ids"][1:end].tolist().index(closing) + 1
+        return begin, end
 
     def _instruction(self) -> str:
         """The instruction without its end token, which users may have copied from upstream's examples."""

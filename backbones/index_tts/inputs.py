@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,9 @@ from wand.backbones.index_tts.conditioning import FFT, LATENTS, SAMPLE_RATE, log
 from wand.codecs.reference import Reference
 from wand.files.sound import check_audible
 from wand.model.batch import Conditioning, left_pad
+from wand.model.text_tokens import TextTokens
 from wand.text.characters import RULES, compose
+from wand.text.words import place_words, split_words
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -99,13 +102,17 @@ class PieceTokenizer:
         ids: list[int] = self._processor.encode(text)
         unknown = self._processor.unk_id()
         if unknown in ids:
-            pieces = self._processor.encode(text, out_type=str)
-            strange = sorted({piece for piece, id in zip(pieces, ids, strict=True) if id == unknown})
+            strange = sorted({piece for piece, id in zip(self.pieces(text), ids, strict=True) if id == unknown})
             raise ValueError(
                 f"the text {text!r} has characters that this model does not know: {' '.join(map(repr, strange))} "
                 f"(write numbers and signs as words)"
             )
         return ids
+
+    def pieces(self, text: str) -> list[str]:
+        """The texts of the ids of a cleaned text. Blanks are written as ``▁``."""
+        pieces: list[str] = self._processor.encode(text, out_type=str)
+        return pieces
 
     def __getstate__(self) -> dict[str, bytes]:
         return {"model": self.model}
@@ -182,17 +189,10 @@ class IndexTTSConditioner:
         Raises:
             ValueError: If the text is empty, too long or has unknown characters, or the reference has no audio.
         """
-        ids = self._read(text)
-        audio = reference.audio
-        if audio is None:
-            raise ValueError("IndexTTS needs the audio of the reference, at 24 kHz: codes are not enough")
-        if len(audio) <= FFT:
-            raise ValueError(f"the reference has {len(audio)} samples: give a sound of at least half a second")
-        heard = audio[: REFERENCE_SECONDS * SAMPLE_RATE].float()
-        check_audible(heard, SAMPLE_RATE, f"the first {len(heard) / SAMPLE_RATE:.1f} s of the reference")
-        return self.prefix(ids, log_mel(heard))
+        return self.with_tokens(self.tokens(text).ids, reference)
 
-    def _read(self, text: str) -> list[int]:
+    def tokens(self, text: str, joined: bool = False) -> TextTokens:
+        """The tokens of a unit of text. The tokenizer reads a blank before every text, so all units begin alike."""
         cleaned = clean_text(text)
         if not cleaned:
             raise ValueError("the text is empty: give at least one word")
@@ -205,12 +205,37 @@ class IndexTTSConditioner:
             )
         marks = (shape.start_text_token, shape.stop_text_token)
         ids = [id for id in self.tokenizer(cleaned) if id not in marks]
-        if len(ids) > shape.max_text_tokens:
+        pieces = self.tokenizer.pieces(cleaned)
+        ends = list(accumulate(map(len, pieces)))
+        words = split_words(text)
+        readings = [f" {clean_text(word)}".replace(" ", "▁") for word in words]
+        begins = place_words(readings, "".join(pieces))
+        return TextTokens.of(ids, list(pairwise([0, *ends])), words, begins)
+
+    def opening(self, reference: Reference) -> str:
+        """Nothing: marks of the model stand around the text."""
+        return ""
+
+    def with_tokens(self, ids: Sequence[int], reference: Reference) -> Conditioning:
+        """The conditioning of `__call__` for the ids of a text."""
+        if len(ids) > self.shape.max_text_tokens:
             raise ValueError(
-                f"the text takes {len(ids)} tokens, the model has positions for {shape.max_text_tokens}: split the "
-                f"text (it begins with {text[:40]!r})"
+                f"the text takes {len(ids)} tokens, the model has positions for {self.shape.max_text_tokens}: split "
+                f"the text"
             )
-        return ids
+        audio = reference.audio
+        if audio is None:
+            raise ValueError("IndexTTS needs the audio of the reference, at 24 kHz: codes are not enough")
+        if len(audio) <= FFT:
+            raise ValueError(f"the reference has {len(audio)} samples: give a sound of at least half a second")
+        heard = audio[: REFERENCE_SECONDS * SAMPLE_RATE].float()
+        check_audible(heard, SAMPLE_RATE, f"the first {len(heard) / SAMPLE_RATE:.1f} s of the reference")
+        return self.prefix(ids, log_mel(heard))
+
+    def text_span(self, conditioning: Conditioning) -> tuple[int, int]:
+        """The columns between the two marks of the text."""
+        begin = LATENTS + 1
+        return begin, begin + len(conditioning["text"]) - 2
 
     def prefix(self, text: Sequence[int], mel: Tensor) -> Conditioning:
         """The conditioning for text ids and the log-mel ``[F, 100]`` of a reference."""

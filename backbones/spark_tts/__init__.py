@@ -67,7 +67,7 @@ class SparkTTS(CausalSpeechLM):
         super().__init__(pretrained, None if pretrained is None else format, architecture)
 
     def describe_voice(self, text: str, gender: str, pitch: str = "moderate", speed: str = "moderate") -> Conditioning:
-        """The prompt of the controllable mode, which needs no reference: ``ids [L]``.
+        """The prompt of the controllable mode, which needs no reference: ``ids [L]`` and ``text [2]``.
 
         Args:
             text: The text to speak.
@@ -114,7 +114,7 @@ class SparkTTS(CausalSpeechLM):
             token = sampler(self.next_logits(ids)[None, None])[0]
             ids = torch.cat([ids, token])
             if int(token) == begins:
-                return {"ids": ids.cpu()}, self.conditioner.global_codes(ids.cpu())
+                return {**described, "ids": ids.cpu()}, self.conditioner.global_codes(ids.cpu())
             if int(token) in stops:
                 break
         raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wand.attention import AttentionWindow
+from wand.codecs.reference import Reference
 from wand.decoding import decoder, lean
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
@@ -16,7 +17,8 @@ from wand.decoding.stopping import StopRules
 from wand.distillation.losses import IGNORE
 from wand.distillation.terms import LossTerms
 from wand.model.backbone import Backbone
-from wand.model.batch import ConditionedBatch
+from wand.model.batch import ConditionedBatch, Conditioner
+from wand.model.text_tokens import PassageConditioner, TextTokens
 from wand.testing import BackboneContract
 from wand.training.teacher import COPY, build_teacher
 
@@ -33,6 +35,20 @@ def losses(backbone: Backbone, batch: ConditionedBatch, window: AttentionWindow,
     assert {value.dtype for value in sums} == {torch.float32}
     assert {value.device for value in sums} == {backbone.device}
     return [float(value.detach()) for value in sums]
+
+
+def columns_of_tokens(conditioner: Conditioner, text: str, reference: Reference) -> tuple[TextTokens, int, int]:
+    """Check that a prefix from tokens is that of the text. Returns the tokens and their columns."""
+    assert isinstance(conditioner, PassageConditioner)
+    tokens = conditioner.tokens(conditioner.opening(reference) + text)
+    made, expected = conditioner.with_tokens(tokens.ids, reference), conditioner(text, reference)
+    assert made.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(made[name], tensor), name
+    begin, end = conditioner.text_span(made)
+    assert end - begin == len(tokens.ids)
+    assert 0 <= begin < end < conditioner.length(made)
+    return tokens, begin, end
 
 
 class Contract(BackboneContract):

@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from tests.backbones.contract import Contract
+from tests.backbones.contract import Contract, columns_of_tokens
 from tests.backbones.tokenizers import write_tokenizer
 from wand.attention import AttentionContext, AttentionWindow
 from wand.backbones.causal_lm import CausalSpeechLM
@@ -98,6 +98,21 @@ def test_logits_are_transformers_own_on_the_allowed_rows(tmp_path: Path, name: s
         ]
     torch.testing.assert_close(full, expected, atol=5e-5, rtol=0)
     torch.testing.assert_close(logits, expected[:, model.speech_ids], atol=5e-5, rtol=0)
+
+
+@pytest.mark.parametrize("words", [None, "so it is"])
+@pytest.mark.parametrize("name", list(MARKS))
+def test_a_prompt_from_tokens_is_that_of_the_text(tmp_path: Path, name: str, words: str | None) -> None:
+    conditioner = make_model(tmp_path, name).conditioner
+    tokens, begin, end = columns_of_tokens(conditioner, "it is so.", reference := voice(name, words))
+    assert tokens.words == ("it", "is", "so.")
+    ids = conditioner("it is so.", reference)["ids"]
+    assert tuple(ids[begin:end].tolist()) == tokens.ids
+    blank = conditioner.known_tokenizer(" ")[0]
+    assert (tokens.ids[0] == blank) == (name == "orpheus" or words is not None)
+    window = conditioner.with_tokens(tokens.ids[tokens.firsts[1] :], reference)["ids"].tolist()
+    after = begin + len(tokens.ids) - tokens.firsts[1]
+    assert window[:begin] + window[after:] == ids[:begin].tolist() + ids[end:].tolist()
 
 
 @pytest.mark.parametrize("name", list(MARKS))

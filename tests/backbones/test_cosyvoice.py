@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.backbones.contract import Contract
+from tests.backbones.contract import Contract, columns_of_tokens
 from tests.backbones.goldens import Golden, close, greedy
 from wand.attention import AttentionWindow
 from wand.backbones.cosyvoice import CosyVoice2
@@ -159,6 +159,18 @@ def test_text_is_read_by_the_tokenizer_of_the_release(model: CosyVoice2) -> None
     assert zero_shot["ids"].tolist() == [0, *written, 1, 5, 6, 7]
     cross_lingual = model.conditioner("hello.", Reference(codes=voice.codes))
     assert cross_lingual["ids"].tolist() == [0, *written[-6:], 1]
+
+
+@pytest.mark.parametrize("instruction", [None, "whisper"])
+@pytest.mark.parametrize("transcript", [None, "so it is"])
+def test_a_prefix_from_tokens_is_that_of_the_text(
+    release: Path, transcript: str | None, instruction: str | None
+) -> None:
+    conditioner = CosyVoice2(pretrained=str(release), instruction=instruction).conditioner
+    reference = Reference(codes=torch.tensor([[5, 6, 7]]), text=transcript)
+    tokens, begin, end = columns_of_tokens(conditioner, "it is so.", reference)
+    assert (tokens.words, tokens.firsts) == (("it", "is", "so."), (0, 2, 5))
+    assert tuple(conditioner("it is so.", reference)["ids"][begin:end].tolist()) == tokens.ids
 
 
 def test_an_instruction_takes_the_place_of_the_prompt(release: Path) -> None:

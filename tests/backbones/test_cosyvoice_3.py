@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.backbones.contract import columns_of_tokens
 from tests.backbones.test_cosyvoice import NO_CODES, write_release
 from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.cosyvoice.conditioner import ADDED_TOKENS, CosyVoiceArchitecture
@@ -106,6 +107,18 @@ def test_an_instruction_begins_with_the_system_sentence(release: Path, instructi
     prefix = model.conditioner("hello.", VOICE)
     assert prefix["ids"].tolist() == [20, *tokenizer(said), *tokenizer("hello."), 22]
     assert prefix["spoken"].tolist() == [6]
+
+
+@pytest.mark.parametrize("instruction", [None, "speak softly."])
+@pytest.mark.parametrize("transcript", [None, "so it is"])
+def test_a_prefix_from_tokens_is_that_of_the_text(
+    release: Path, transcript: str | None, instruction: str | None
+) -> None:
+    conditioner = CosyVoice2(pretrained=str(release), instruction=instruction).conditioner
+    reference = replace(VOICE, text=transcript)
+    tokens, begin, end = columns_of_tokens(conditioner, "it is [breath] so.", reference)
+    assert tokens.words == ("it", "is", "[breath]", "so.")
+    assert tuple(conditioner("it is [breath] so.", reference)["ids"][begin:end].tolist()) == tokens.ids
 
 
 def test_the_bounds_of_cross_lingual_speech_count_the_instruction(release: Path) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.backbones.contract import columns_of_tokens
 from tests.backbones.index_tts import GOLDEN, LETTERS, codes, conditioning, load, pieces, sound, write_release
 from wand.attention import AttentionWindow
 from wand.backbones.index_tts import IndexTTS
-from wand.backbones.index_tts.conditioning import log_mel
+from wand.backbones.index_tts.conditioning import LATENTS, log_mel
 from wand.backbones.index_tts.inputs import IndexTTSConditioner, PieceTokenizer, clean_text
 from wand.codecs.reference import Reference
 from wand.model.batch import make_batch
@@ -53,6 +54,24 @@ def test_text_is_read_by_the_model_of_the_release(model: IndexTTS) -> None:
     spelled = [blank, *(ids[c] for c in "HI,"), blank, ids["你"], blank, ids["好"], blank, ids["!"]]
     assert made["text"].tolist() == [0, *spelled, 1]
     assert model.conditioner.length(made) == 32 + len(spelled) + 3
+
+
+def test_a_prefix_from_tokens_is_that_of_the_text(model: IndexTTS) -> None:
+    voice = sound(0.5)
+    tokens, begin, end = columns_of_tokens(model.conditioner, text := "“Hi…” he said — 你好, so.", voice)
+    assert tokens.words == ("“Hi…”", "he", "said —", "你", "好,", "so.")
+    assert begin == LATENTS + 1
+    assert tuple(model.conditioner(text, voice)["text"][begin - LATENTS : end - LATENTS].tolist()) == tokens.ids
+    blank = tokens.ids[0]
+    assert all(tokens.ids[first] == blank for first in tokens.firsts)
+
+
+def test_units_of_a_text_have_its_tokens(model: IndexTTS) -> None:
+    text = "So it is. He said: go on, then. 你好 “Yes” — and no one went."
+    units = [" So it is.".strip(), " He said: go on,", " then. 你好", " “Yes” — and no one went."]
+    assert "".join(units) == text
+    ids = [id for unit in units for id in model.conditioner.tokens(unit).ids]
+    assert tuple(ids) == model.conditioner.tokens(text).ids
 
 
 def test_marks_in_a_text_are_left_out(model: IndexTTS) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from tests.backbones.contract import Contract
+from tests.backbones.contract import Contract, columns_of_tokens
 from tests.backbones.goldens import Golden, close, greedy
 from tests.backbones.tokenizers import write_tokenizer
 from wand.attention import AttentionContext, AttentionWindow
@@ -24,6 +24,7 @@ from wand.testing import Examples, explicit_mask
 
 GOLDEN = Golden.read("sparktts")
 IDS: dict[str, int] = GOLDEN.config["ids"]
+IDS_OF_LETTERS = GOLDEN.config["text_chars"]
 TEXT, WORDS = GOLDEN.config["text"], GOLDEN.config["prompt_text"]
 
 
@@ -93,6 +94,15 @@ def test_prompts_are_upstreams(model: SparkTTS) -> None:
     )
     described = model.describe_voice(TEXT, *chosen)
     assert described["ids"].tolist() == given["ctl_input_ids"][0].tolist()
+
+
+@pytest.mark.parametrize("words", [None, WORDS])
+def test_a_prompt_from_tokens_is_that_of_the_text(model: SparkTTS, words: str | None) -> None:
+    tokens, begin, end = columns_of_tokens(model.conditioner, TEXT, voice(words))
+    conditioning = model.conditioner(TEXT, voice(words))
+    assert tuple(conditioning["ids"][begin:end].tolist()) == tokens.ids == tuple(map(IDS_OF_LETTERS.index, TEXT))
+    described = model.describe_voice(TEXT, "female")
+    assert model.conditioner.text_span(described) == (2, 2 + len(TEXT))
 
 
 @pytest.mark.parametrize("mode", ["zs", "xl", "xlforced", "ctl"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, Self
 
 import torch
@@ -17,8 +17,9 @@ from wand.codecs.reference import Reference
 from wand.model.batch import Conditioning, left_pad
 from wand.model.columns import ColumnLayout, FlattenedLayout
 from wand.model.sampling import RepetitionAware, Sampling
+from wand.model.text_tokens import TextTokens, raw_tokens
 from wand.model.tokenizers import PromptTokenizer, TextTokenizer
-from wand.text.front_end import AMERICAN, phones
+from wand.text.front_end import AMERICAN, phones, written_words
 
 # Placeholders of a prompt, filled with text and with tokens.
 TEXTS = ("text", "reference_text", "speaker")
@@ -218,56 +219,116 @@ class PromptConditioner:
         return self.tokenizer
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
-        """``ids [L]``: ids of the prompt."""
-        if not text.strip():
-            raise ValueError("the text is empty: give at least one word")
-        words = (reference.text or "").strip()
-        template = self.format.prompt
-        if words and self.format.prompt_with_reference is not None:
-            template = self.format.prompt_with_reference
-        return self.fill(template, text, reference)
+        """``ids [L]``: ids of the prompt; ``text [2]``: begin and end of the text in them."""
+        _check_words(text)
+        return self.fill(self._template(reference), text, reference)
 
     def fill(self, template: str, text: str, reference: Reference = NOBODY) -> Conditioning:
-        """Fill a prompt template. Returns its ids.
+        """Fill a prompt template, whose texts are read together. Returns its ids and the place of the text.
 
         Raises:
             ValueError: If the reference lacks something that the template needs.
         """
-        texts = {"text": self._written(text), "reference_text": self._written(reference.text or "")}
-        if "{speaker}" in template:
-            if not reference.speaker:
-                raise ValueError(f"the prompt {template!r} names a speaker: the reference must say which speaker it is")
-            texts["speaker"] = reference.speaker
-        ids = [self._part_ids(part, texts, reference) for part in _CODE_PLACES.split(template)]
-        return {"ids": torch.cat(ids)}
+        return self._filled(template, {"text": self._written(text), **self._texts(template, reference)}, reference)
+
+    def tokens(self, text: str, joined: bool = False) -> TextTokens:
+        """The tokens of a unit of text, read without the rest of the prompt."""
+        _check_words(text)
+        reader = self._reader
+        if self.format.front_end == "raw":
+            plain = reader.text(text)
+            return raw_tokens(plain, *reader.read(plain))
+        spoken = " " * (joined or text[0].isspace()) + self._written(text)
+        return TextTokens.of(*reader.read(spoken), *written_words(text, spoken, "phones", self.format.language))
+
+    def opening(self, reference: Reference) -> str:
+        """The blank before the text in the prompt, if there is one."""
+        return " " if " {text}" in self._template(reference) else ""
+
+    def with_tokens(self, ids: Sequence[int], reference: Reference) -> Conditioning:
+        """The conditioning of `__call__` for the ids of a text, which are kept as they are.
+
+        `__call__` reads the texts of a prompt together. It may join the end of a transcript and the text in one token
+        if no blank is between them; here they stay apart.
+
+        Raises:
+            ValueError: If the prompt names the text more than once.
+        """
+        template = self._template(reference)
+        before, *after = template.split("{text}")
+        if len(after) > 1:
+            raise ValueError(f"the prompt {template!r} names the text more than once: no part of a text can replace it")
+        if self.known_tokenizer.begins_with_blank(ids[0]):
+            before = before.removesuffix(" ")
+        texts = self._texts(template, reference)
+        opening, ending = (self._filled(part, texts, reference)["ids"] for part in (before, *after))
+        begin = len(opening)
+        return {"ids": torch.cat([opening, torch.tensor(ids), ending]), "text": torch.tensor([begin, begin + len(ids)])}
+
+    def text_span(self, conditioning: Conditioning) -> tuple[int, int]:
+        """The columns of the text in the prompt."""
+        begin, end = conditioning["text"].tolist()
+        return begin, end
 
     def global_codes(self, ids: Tensor) -> Tensor:
         """The global codes in the ids ``[L]`` of a prompt."""
         return torch.stack([(self._global_ids == token).nonzero()[0, 0] for token in ids if token in self._global_ids])
 
+    def _template(self, reference: Reference) -> str:
+        continued = (reference.text or "").strip() and self.format.prompt_with_reference
+        return continued or self.format.prompt
+
+    def _texts(self, template: str, reference: Reference) -> dict[str, str]:
+        """The texts of a prompt, without the one that is spoken."""
+        texts = {"reference_text": self._written(reference.text or "")}
+        if "{speaker}" in template:
+            if not reference.speaker:
+                raise ValueError(f"the prompt {template!r} names a speaker: the reference must say which speaker it is")
+            texts["speaker"] = reference.speaker
+        return texts
+
     def _written(self, text: str) -> str:
         if self.format.front_end == "raw" or not text.strip():
             return text
-        return phones(text, self.format.language)
+        return _phones(text, self.format.language)
 
-    def _part_ids(self, part: str, texts: dict[str, str], reference: Reference) -> Tensor:
+    def _filled(self, template: str, texts: Mapping[str, str], reference: Reference) -> Conditioning:
+        ids: list[int] = []
+        place = (0, 0)
+        for part in _CODE_PLACES.split(template):
+            if _CODE_PLACES.fullmatch(part):
+                ids += self._code_ids(part, reference)
+                continue
+            # Every second piece names the text that belongs there.
+            pieces = _TEXT_PLACES.split(part)
+            reader = self._reader
+            prompt = [reader.text(texts[piece]) if i % 2 else reader.marks(piece) for i, piece in enumerate(pieces)]
+            read, places = reader.read("".join(prompt))
+            if "text" in pieces[1::2]:
+                number = pieces.index("text", 1)
+                begin = len("".join(prompt[:number]))
+                end = begin + len(prompt[number])
+                begin -= prompt[number - 1].endswith(" ")
+                inside = [len(ids) + i for i, (first, after) in enumerate(places) if after > begin and first < end]
+                place = (inside[0], inside[-1] + 1) if inside else (len(ids), len(ids))
+            ids += read
+        return {"ids": torch.tensor(ids, dtype=torch.long), "text": torch.tensor(place)}
+
+    def _code_ids(self, part: str, reference: Reference) -> list[int]:
         if part == "{reference}":
-            return self._speech_ids[self.format.layout().to_columns(reference.codes.long())[:, 0]]
-        if part == "{global_codes}":
-            if reference.global_codes is None:
-                raise ValueError("the reference has no global codes, which this model needs for the voice")
-            voice = reference.global_codes.long()
-            if len(voice) and not 0 <= int(voice.min()) <= int(voice.max()) < len(self._global_ids):
-                raise ValueError(
-                    f"the reference has global codes from {int(voice.min())} to {int(voice.max())}, but the model has "
-                    f"0 to {len(self._global_ids) - 1}"
-                )
-            return self._global_ids[voice]
-        reader = self._reader
-        # Every second piece names the text that belongs there.
-        pieces = _TEXT_PLACES.split(part)
-        prompt = [reader.text(texts[piece]) if i % 2 else reader.marks(piece) for i, piece in enumerate(pieces)]
-        return torch.tensor(reader("".join(prompt)), dtype=torch.long)
+            columns = self.format.layout().to_columns(reference.codes.long())[:, 0]
+            spoken: list[int] = self._speech_ids[columns].tolist()
+            return spoken
+        if reference.global_codes is None:
+            raise ValueError("the reference has no global codes, which this model needs for the voice")
+        voice = reference.global_codes.long()
+        if len(voice) and not 0 <= int(voice.min()) <= int(voice.max()) < len(self._global_ids):
+            raise ValueError(
+                f"the reference has global codes from {int(voice.min())} to {int(voice.max())}, but the model has "
+                f"0 to {len(self._global_ids) - 1}"
+            )
+        named: list[int] = self._global_ids[voice].tolist()
+        return named
 
     def length(self, conditioning: Conditioning) -> int:
         """Number of prefix columns of one conditioning."""
@@ -276,3 +337,13 @@ class PromptConditioner:
     def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
         """``ids [B, P]``, left-padded."""
         return {"ids": left_pad([c["ids"] for c in conditionings], prefix_length)}
+
+
+def _check_words(text: str) -> None:
+    if not text.strip():
+        raise ValueError("the text is empty: give at least one word")
+
+
+@lru_cache(maxsize=64)  # a passage writes the transcript of its reference again and again
+def _phones(text: str, language: str) -> str:
+    return phones(text, language)

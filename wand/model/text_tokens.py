@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Protocol, Self, runtime_checkable
 
 from wand.codecs.reference import Reference
 from wand.model.batch import Conditioner, Conditioning
+from wand.text.words import split_words
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,28 @@ class TextTokens:
             begins: Index of the symbol that each word begins with, None if that is not known.
         """
         first_at: dict[int, int] = {}
-        end = 0
-        for token, (begin, after) in enumerate(places):
-            if begin >= end:  # else it is a later part of a symbol
-                first_at.setdefault(end, token)
-            end = max(end, after)
+        seen = 0
+        for token, (begin, end) in enumerate(places):
+            if begin >= seen:  # else it is a later part of a symbol
+                first_at.setdefault(seen, token)
+            seen = max(seen, end)
         joined: list[str] = []
         firsts: list[int] = []
-        for word, begin in zip(words, begins, strict=True):
-            first = 0 if not firsts else -1 if begin is None else first_at.get(begin, -1)
+        for word, place in zip(words, begins, strict=True):
+            first = 0 if not firsts else -1 if place is None else first_at.get(place, -1)
             if not firsts or first > firsts[-1]:
                 joined.append(word)
                 firsts.append(first)
             else:
                 joined[-1] += word
         return cls(tuple(ids), tuple(" ".join(word.split()) for word in joined), tuple(firsts))
+
+
+def raw_tokens(text: str, ids: Sequence[int], places: Sequence[tuple[int, int]]) -> TextTokens:
+    """The tokens of a text that the tokenizer reads as it is written, see `TextTokens.of`."""
+    words = split_words(text)
+    begins = accumulate(map(len, words[:-1]), initial=0)
+    return TextTokens.of(ids, places, words, list(begins))
 
 
 @runtime_checkable

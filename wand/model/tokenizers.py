@@ -17,6 +17,8 @@ from wand.text.characters import RULES, compose
 
 # Code points that are no characters. They mark the stand-in of a token in a prompt.
 _OPENS, _CLOSES = "\ufdd0", "\ufdd1"
+# How vocabularies write a blank.
+_BLANKS = (" ", "\u0120", "\u2581")
 
 Files = dict[str, bytes]
 """Small files of an original model, by relative name."""
@@ -114,6 +116,11 @@ class TextTokenizer:
             raise ValueError(f"the tokenizer has no token {token!r}: is this the tokenizer of the right model?")
         return int(found)
 
+    def begins_with_blank(self, id: int) -> bool:
+        """Whether the text of a token begins with a blank, written as byte-level BPE or SentencePiece write it."""
+        token = self._tokenizer.id_to_token(id)
+        return token is not None and token[:1] in _BLANKS
+
     def __contains__(self, token: str) -> bool:
         return self._tokenizer.token_to_id(token) is not None
 
@@ -191,10 +198,16 @@ class PromptTokenizer:
         Raises:
             ValueError: If a text contains the name of a token that this tokenizer cannot read as plain text.
         """
+        return self.read(prompt)[0]
+
+    def read(self, prompt: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a prompt as `__call__` gives them, and the begin and end of each in the prompt, in letters."""
         if self.tags is None:
-            return self.tokenizer(prompt)
+            opened = self.tokenizer.encoding(prompt)
+            return opened.ids, opened.offsets
         encoding = self._reader.encode(prompt, add_special_tokens=False)
         if names := self._stand_ins.keys() & set(encoding.tokens):
             raise ValueError(f"the text contains {min(names)!r}, a token of the model: remove it from the text")
         known = self._ids
-        return [known.get(t, known.get(t.strip(), id)) for t, id in zip(encoding.tokens, encoding.ids, strict=True)]
+        ids = [known.get(t, known.get(t.strip(), id)) for t, id in zip(encoding.tokens, encoding.ids, strict=True)]
+        return ids, encoding.offsets

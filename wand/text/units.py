@@ -32,10 +32,11 @@ _BOUND = {
     "any", "no", "every", "each", "and", "or", "but", "nor", "so", "yet", "if", "as", "than", "because", "while",
     "when", "where", "who", "which", "what", "whose", "of", "to", "in", "on", "at", "by", "for", "from", "with",
     "without", "about", "into", "onto", "upon", "over", "under", "between", "through", "after", "before", "since",
-    "until", "up", "out", "one", "is", "are", "was", "were", "am", "be", "been", "being", "has", "have", "had",
-    "having", "do", "does", "did", "can", "could", "will", "would", "shall", "should", "may", "might", "must",
-    "not", "very", "too", "more", "most", "go", "goes", "make", "makes", "i", "you", "he", "she", "it", "we",
-    "they", "there",
+    "until", "down", "above", "below", "beside", "against", "around", "behind", "near", "toward", "towards",
+    "during", "across", "along", "among", "off", "up", "out", "one", "is", "are", "was", "were", "am", "be",
+    "been", "being", "has", "have", "had", "having", "do", "does", "did", "can", "could", "will", "would", "shall",
+    "should", "may", "might", "must", "not", "very", "too", "more", "most", "go", "goes", "make", "makes", "i",
+    "you", "he", "she", "it", "we", "they", "there",
 }  # fmt: skip
 
 
