@@ -7,12 +7,13 @@ from functools import lru_cache
 from wand.recognition.base import Recogniser
 from wand.recognition.embedded import EmbeddedRecogniser
 from wand.recognition.named import class_and_weights, open_named
+from wand.recognition.piecewise import Piecewise
 from wand.recognition.pretrained import PretrainedRecogniser
 from wand.text.characters import base_language
 
 EMBEDDED = "embedded"
 
-__all__ = ["EMBEDDED", "EmbeddedRecogniser", "PretrainedRecogniser", "Recogniser", "open_recogniser"]
+__all__ = ["EMBEDDED", "EmbeddedRecogniser", "Piecewise", "PretrainedRecogniser", "Recogniser", "open_recogniser"]
 
 
 @lru_cache(maxsize=2)
