@@ -19,7 +19,7 @@ test: develop
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-integrations: develop
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear,ray]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear,praat,ray]"
 	$(BIN)/pytest -m integration -rs
 
 install: $(VENV)/.installed

@@ -20,32 +20,19 @@ from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.takes import speak_examples
+from wand.metrics.pitch import median_pitch, pitch_track
 from wand.recognition.network import LogMel
 from wand.speech.speaking import decode
 
 RATE = 16_000
-PITCHES = (60.0, 400.0)
 MELS = 40
-
-
-def pitch(audio: Tensor) -> float:
-    """Median fundamental frequency, in Hz, of the voiced frames of 16 kHz audio ``[N]``, by autocorrelation."""
-    frames = audio.unfold(0, 1024, 320)
-    frames = frames[frames.square().mean(1) > 0.1 * audio.square().mean()]
-    spectrum = torch.fft.rfft(frames - frames.mean(1, keepdim=True), n=2048)
-    correlation = torch.fft.irfft(spectrum.abs().square())[:, :1024]
-    shortest, longest = int(RATE / PITCHES[1]), int(RATE / PITCHES[0])
-    normal = correlation[:, shortest:longest] / correlation[:, :1].clamp(min=1e-9)
-    best = normal.max(dim=1)
-    voiced = best.values > 0.4
-    return float((RATE / (best.indices[voiced] + shortest)).median()) if voiced.any() else float("nan")
 
 
 def voice_print(audio: Tensor) -> Tensor:
     """Features of a voice that depend little on the text: ``[2 * MELS + 1]``."""
     mel = LogMel(MELS)(audio[None] / audio.std().clamp(min=1e-5) * 0.05)[0]
     loud = mel[mel.mean(1) > mel.mean()]
-    return torch.cat([loud.mean(0), loud.std(0), 4 * torch.tensor([pitch(audio)]).log()])
+    return torch.cat([loud.mean(0), loud.std(0), 4 * torch.tensor([median_pitch(pitch_track(audio, RATE))]).log()])
 
 
 def table(lm: EncodecLM, sentences: int) -> str:
@@ -75,7 +62,8 @@ def table(lm: EncodecLM, sentences: int) -> str:
         right = nearest.count(list(own).index(name))
         right_in_all += right
         f0 = [
-            torch.tensor([pitch(x) for x in part]).nanmedian() for part in ([decode(codec, c) for c in codes], sounds)
+            torch.tensor([median_pitch(pitch_track(x, RATE)) for x in part]).nanmedian()
+            for part in ([decode(codec, c) for c in codes], sounds)
         ]
         lines.append([name, f"{f0[0]:.0f}", f"{f0[1]:.0f}", f"{right} of {len(texts)}"])
     lines.append(["all", "", "", f"{right_in_all} of {len(examples)}"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wand.demo.corpus import UNSEEN_VOICE, VOICES
+from wand.metrics.pitch import median_pitch, pitch_track
 from wand.text import espeak
 from wand.text.espeak import SAMPLE_RATE, Voice, synthesize
 
@@ -13,13 +14,7 @@ TEXT = "the quiet teacher found seven old books."
 
 
 def pitch(audio: torch.Tensor) -> float:
-    """Median fundamental frequency in Hz of the louder 40 ms frames, by autocorrelation."""
-    frames = audio.unfold(0, 640, 320).double()
-    frames = frames[frames.square().mean(1) > frames.square().mean()]
-    spectrum = torch.fft.rfft(frames - frames.mean(1, keepdim=True), n=2048)
-    correlation = torch.fft.irfft(spectrum.abs().square())
-    shortest, longest = SAMPLE_RATE // 400, SAMPLE_RATE // 60
-    return float(SAMPLE_RATE / (correlation[:, shortest:longest].argmax(1) + shortest).double().median())
+    return median_pitch(pitch_track(audio, SAMPLE_RATE))
 
 
 def spectrum_of(audio: torch.Tensor) -> torch.Tensor:
