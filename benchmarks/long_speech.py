@@ -22,7 +22,7 @@ from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.evaluation.systems import ComparedSystem, compared_systems
 from wand.evaluation.takes import speak_examples
 from wand.files.audio import write_audio
-from wand.metrics.words import errors_by_part
+from wand.metrics.edits import errors_by_part
 from wand.model.backbone import Backbone
 from wand.recognition import EMBEDDED, Recogniser, open_recogniser
 from wand.runs.checkpoints import load_backbone_and_settings, load_original

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wand.metrics import ErrorRates
-from wand.metrics.words import errors, errors_by_part
+from wand.metrics.words import errors
 
 
 def distance(a, b) -> int:
@@ -57,46 +57,6 @@ def test_nothing_heard_is_all_wrong():
 def test_a_text_without_words_is_refused():
     with pytest.raises(ValueError, match="no words"):
         errors("heard", "...")
-
-
-@given(words, st.lists(words, min_size=1, max_size=4))
-def test_errors_of_the_parts_add_up_to_those_of_the_whole(heard, parts):
-    by_part = errors_by_part(heard, parts)
-    wrong, letters, _, _ = errors(heard, " ".join(parts))
-    assert sum(count for count, _ in by_part) == wrong
-    assert sum(size for _, size in by_part) == letters
-
-
-@given(words, st.lists(words, min_size=1, max_size=4))
-def test_the_parts_share_one_alignment(heard, parts):
-    """The transcript can be cut so that every part has the errors of its piece, by the slow distance."""
-    pieces = [part + " " * (i + 1 < len(parts)) for i, part in enumerate(parts)]
-    cuts = {0}
-    for piece, (wrong, _) in zip(pieces, errors_by_part(heard, parts), strict=True):
-        cuts = {b for a in cuts for b in range(a, len(heard) + 1) if distance(piece, heard[a:b]) == wrong}
-    assert len(heard) in cuts
-
-
-def test_minutes_of_speech_are_aligned():
-    """A text of 20 minutes, one letter of each part wrong: the slow path would hold 400 million numbers."""
-    parts = [f"part {'abcdefghij'[i % 10]} of a long text is here" for i in range(600)]
-    heard = " ".join(part.replace("long", "lonk") for part in parts)
-    assert [wrong for wrong, _ in errors_by_part(heard, parts)] == [1] * 600
-
-
-def test_errors_are_found_in_the_part_they_are_in():
-    parts = ["red fox plays", "cool wind sky", "green trees"]
-    assert [count for count, _ in errors_by_part("red fox plays cool wint sky green trees", parts)] == [0, 1, 0]
-    assert [count for count, _ in errors_by_part("red fox plays", parts)] == [0 + 1, 14, 11]
-    assert [count for count, _ in errors_by_part("", parts)] == [14, 14, 11]
-    assert [count for count, _ in errors_by_part("red fox plays cool wind sky green trees nice", parts)] == [0, 0, 5]
-
-
-def test_a_number_may_begin_where_another_ends():
-    """Without the full stop, the transcript has one number where the text has two."""
-    parts = ["he was fifty.", "three men left.", "it was 20."]
-    assert errors_by_part("he was fifty three men left it was twenty", parts) == [(0, 8), (0, 11), (0, 9)]
-    assert errors_by_part("he was fifty three men lefd it was twenty", parts) == [(0, 8), (1, 11), (0, 9)]
 
 
 class Parrot:

@@ -36,42 +36,6 @@ def errors(heard: str, text: str, language: str = "en") -> tuple[int, int, int, 
     return Levenshtein.distance(heard, text), len(text), Levenshtein.distance(heard.split(), words), len(words)
 
 
-def errors_by_part(heard: str, parts: Sequence[str], language: str = "en") -> list[tuple[int, int]]:
-    """Wrong letters and letters of each part of a long text that was transcribed as a whole.
-
-    The whole text is aligned once, along a shortest edit path. An inserted letter counts for the part before it.
-
-    Args:
-        heard: The transcript of the whole text.
-        parts: The parts of the text, in order; each has words.
-        language: Language of both.
-    """
-    text, part_of = _letters_of_parts(parts, language)
-    wrong = [0] * len(parts)
-    for edit in Levenshtein.editops(text, plain_words(heard, language)):
-        place = edit.src_pos - (edit.tag == "insert")  # an insertion is before `src_pos`
-        wrong[part_of[max(place, 0)]] += 1
-    return [(count, part_of.count(i)) for i, count in enumerate(wrong)]
-
-
-def _letters_of_parts(parts: Sequence[str], language: str) -> tuple[str, list[int]]:
-    """The plain words of the whole text, and the part of each letter. A blank belongs to the part before it."""
-    blank = " " if has_blanks(language) else ""
-    plain = [plain_words(part, language) for part in parts]
-    single = [i for i, part in enumerate(plain) for _ in range(len(part) + len(blank) * (i + 1 < len(plain)))]
-    text = plain_words(" ".join(parts), language)
-    if text == blank.join(plain):
-        return text, single
-    # A number at the end of a part and one at the beginning of the next have become one number.
-    part_of: list[int] = []
-    for edit in Levenshtein.opcodes(blank.join(plain), text):
-        last = max(edit.src_start, edit.src_end - 1)
-        part_of += [
-            single[min(edit.src_start + k, last, len(single) - 1)] for k in range(edit.dest_end - edit.dest_start)
-        ]
-    return text, part_of
-
-
 class ErrorRates(Metric):
     """CER and WER of speech: all wrong letters (words) of the transcripts divided by all letters (words) of the texts.
 
