@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from wand.metrics.intervals import interval, resampled_sums
+from wand.metrics.intervals import interval, resampled_sums, upper_bound
 
 
 def test_every_resample_draws_as_many_sentences_as_there_are():
@@ -31,3 +31,42 @@ def test_the_same_seed_gives_the_same_interval():
     values = torch.rand(9, 3)
     assert torch.equal(resampled_sums(values), resampled_sums(values))
     assert not torch.equal(resampled_sums(values), resampled_sums(values, seed=1))
+
+
+def test_factors_are_drawn_by_themselves():
+    """Three voices and two seeds, marked so that the sums say what was drawn."""
+    values = torch.tensor([[[1.0, 1.0], [10.0, 1.0]], [[100.0, 1.0], [1e3, 1.0]], [[1e4, 1.0], [1e5, 1.0]]])
+    sums = resampled_sums(values, resamples=200)
+    assert (sums[:, 1] == 6).all()
+    digits = (sums[:, :1].long() // torch.tensor([10**i for i in range(6)])) % 10
+    voices, seeds = digits.view(-1, 3, 2).sum(2) // 2, digits.view(-1, 3, 2).sum(1) // 3
+    assert torch.equal(digits.view(-1, 3, 2), voices[:, :, None] * seeds[:, None, :])
+    assert {tuple(row) for row in seeds.tolist()} == {(0, 2), (1, 1), (2, 0)}
+    assert (voices.sum(1) == 3).all()
+    assert len({tuple(row) for row in voices.tolist()}) == 10
+
+
+def test_the_spread_of_crossed_means_is_that_of_both_factors():
+    """Effects of voices and seeds add up: so do the variances of their means, each as in a bootstrap of its own."""
+    random = np.random.default_rng(0)
+    voices, seeds = torch.from_numpy(random.normal(0, 2, 40)), torch.from_numpy(random.normal(0, 1, 30))
+    means = resampled_sums((voices[:, None] + seeds)[..., None], resamples=4000)[:, 0] / 1200
+    expected = (voices.var(correction=0) / 40 + seeds.var(correction=0) / 30).sqrt()
+    assert abs(float(means.std() / expected) - 1) < 0.05
+
+
+def test_pairing_removes_what_both_systems_share():
+    """Voices differ by tens of points, systems by one: the bound of the difference does not see the voices."""
+    random = np.random.default_rng(1)
+    shared = torch.from_numpy(random.normal(20, 10, (8, 3)))
+    noise = torch.from_numpy(random.normal(0, 0.1, (8, 3)))
+    sums = resampled_sums(torch.stack([shared + 1 + noise, shared], dim=2))
+    difference = (sums[:, 0] - sums[:, 1]) / 24
+    assert 1 < upper_bound(difference) < 1.2
+    assert upper_bound(difference) < interval(difference)[1]
+
+
+def test_the_upper_bound_of_a_mean_is_the_normal_one():
+    values = torch.from_numpy(np.random.default_rng(0).normal(5.0, 2.0, 400))
+    bound = upper_bound(resampled_sums(values[:, None])[:, 0] / len(values))
+    assert abs(bound - (float(values.mean()) + 1.645 * float(values.std()) / 20)) < 0.03
