@@ -1,0 +1,54 @@
+"""Whether a long sound keeps the voice of its reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from wand.recognition.activity import FRAMES, active_frames, levels
+
+# Parts with less active speech than this are not compared, in seconds.
+SHORTEST = 1.0
+
+
+class Embedder(Protocol):
+    """Describes the voice of a sound by a vector. Vectors of one voice point in similar directions."""
+
+    def __call__(self, sound: Tensor, sample_rate: int) -> Tensor:
+        """The vector ``[D]`` of a sound ``[N]``."""
+        ...
+
+
+def similarity_by_part(
+    sound: Tensor, sample_rate: int, reference: Tensor, edges: Sequence[float], embed: Embedder
+) -> Tensor:
+    """Cosine similarity of the voice in each part of a sound with the voice of the reference.
+
+    Args:
+        sound: Audio ``[N]``.
+        sample_rate: Sample rate of sound and reference, in Hz.
+        reference: Audio of the reference ``[M]``.
+        edges: Edges of P parts, as in `wand.metrics.prosody.by_part`.
+        embed: Describes a voice.
+
+    Returns:
+        Similarities, float32 ``[P]``; NaN in parts with less than a second of active speech, and in all parts if the
+        reference has less.
+    """
+    parts = [sound[round(first * sample_rate) : round(last * sample_rate)] for first, last in pairwise(edges)]
+    found = [_embedding(part, sample_rate, embed) for part in parts]
+    wanted = _embedding(reference, sample_rate, embed)
+    return torch.tensor(
+        [math.nan if own is None or wanted is None else float(cosine_similarity(own, wanted, dim=0)) for own in found]
+    )
+
+
+def _embedding(sound: Tensor, sample_rate: int, embed: Embedder) -> Tensor | None:
+    active = active_frames(levels(sound, sample_rate))
+    return None if int(active.sum()) < SHORTEST * FRAMES else embed(sound, sample_rate).float()
