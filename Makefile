@@ -18,8 +18,10 @@ test: develop
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
+# resemblyzer comes without its dependencies: only its weights are read.
 test-integrations: develop
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear,praat,ray]"
+	$(BIN)/python -m pip install --no-deps resemblyzer==0.1.4 --quiet --constraint constraints.txt
 	$(BIN)/pytest -m integration -rs
 
 install: $(VENV)/.installed
