@@ -122,7 +122,7 @@ class Edits:
 def edits(heard: str, parts: Sequence[str], language: str = "en") -> Edits:
     """Align the transcript of a whole text with all its parts together.
 
-    Letters are compared after `wand.text.plain_words.plain_words`. Half an hour of speech takes about a second.
+    Letters are compared after `wand.text.plain_words.plain_words`. Half an hour of speech takes less than a second.
 
     Args:
         heard: The transcript of the whole text.

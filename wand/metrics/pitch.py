@@ -93,11 +93,12 @@ def _scores(frequencies: Tensor, strengths: Tensor, peaks: Tensor) -> Tensor:
 def _best_path(frequencies: Tensor, scores: Tensor) -> Tensor:
     """The choices ``[F]`` whose scores, minus the costs of jumps, are greatest (Viterbi), block by block."""
     count = len(scores)
-    missing = -count % BLOCK
-    octaves = functional.pad(frequencies.log2(), (0, 1, 0, missing)).unflatten(0, (-1, BLOCK))
-    scores = functional.pad(scores, (0, 0, 0, missing)).unflatten(0, (-1, BLOCK))
+    block = min(BLOCK, count)
+    missing = -count % block
+    octaves = functional.pad(frequencies.log2(), (0, 1, 0, missing)).unflatten(0, (-1, block))
+    scores = functional.pad(scores, (0, 0, 0, missing)).unflatten(0, (-1, block))
     best, back = scores[:, 0], []
-    for i in range(1, BLOCK):
+    for i in range(1, block):
         jumps = OCTAVE_JUMP_COST * (octaves[:, i - 1, :, None] - octaves[:, i, None, :]).abs()
         jumps[:, -1, :] = jumps[:, :, -1] = VOICING_COST
         jumps[:, -1, -1] = 0
