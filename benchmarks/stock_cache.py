@@ -18,8 +18,8 @@ from wand.benchmark.cost import interleaved_milliseconds
 from wand.benchmark.paths import GENERATE, LEAN, MeasuredSystem, make_cache
 from wand.benchmark.shapes import SHAPES
 from wand.console.tables import markdown
-from wand.decoding.lean import LeanBody
 from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.lean.body import LeanBody
 from wand.model.backbone import Backbone
 
 NAMES = ("DynamicCache", "ring", "lean")

@@ -14,14 +14,15 @@ from tests.training.accumulated import module_of, utterances
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.benchmark.paths import MeasuredSystem, make_cache, open_steps
-from wand.decoding import decoder, lean
+from wand.decoding import decoder
 from wand.decoding.decoder import Decoder
-from wand.decoding.engine import Request
 from wand.decoding.generate import generate_all, stream
 from wand.decoding.graph import capture
+from wand.decoding.requests import Request
 from wand.decoding.stopping import StopRules
 from wand.distillation.losses import skew_kl
 from wand.kv_cache.prefixes import PrefixMemory
+from wand.lean import body
 from wand.model.batch import ConditionedBatch
 from wand.model.sampling import RepetitionAware, Sampling
 from wand.training.curriculum import WindowSchedule
@@ -34,7 +35,7 @@ ALL_RULES = Sampling(top_k=9, top_p=0.9, repetition_penalty=1.3, repetition=Repe
 
 @pytest.fixture(autouse=True)
 def _lean_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (decoder, lean):  # which knows no other parameters than torch's own
+    for module in (decoder, body):  # which knows no other parameters than torch's own
         monkeypatch.setattr(module, "reason_against_lean", lambda body: None)
 
 

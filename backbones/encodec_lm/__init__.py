@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from wand.files.plain_values import read_json
 from wand.files.typed import build
 from wand.files.weights import file_digest, load_exactly, read_weights, write_safetensors
 from wand.files.writing import write_text
+from wand.model.alignment import AlignmentHead
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
@@ -33,6 +34,10 @@ from wand.model.heads import LinearHead
 from wand.model.sampling import Sampling
 from wand.text.front_end import AMERICAN, FRONT_ENDS, SYMBOLS, FrontEnd
 
+# What older files do not name.
+ADDED = {"language", "alignment_heads"}
+# Speech columns per symbol of a model that has no such setting.
+COLUMNS_PER_SYMBOL = 3.5
 # Larger values are damage, not models.
 LARGEST_SIZES = {
     "hidden_size": 2**16,
@@ -68,6 +73,7 @@ class EncodecLMArchitecture:
         columns_per_symbol: Approximate number of speech columns per symbol. It scales progress embeddings of text and
             speech, which help a column to find its place in the text. 0 uses none.
         reference_seconds: Maximum length of the reference in the prefix, in seconds.
+        alignment_heads: Layer and head of the attention heads that look at the symbol that is spoken.
     """
 
     hidden_size: int = 256
@@ -86,6 +92,7 @@ class EncodecLMArchitecture:
     text_kernel: int = 1
     columns_per_symbol: float = 0.0
     reference_seconds: float = 2.0
+    alignment_heads: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, largest in LARGEST_SIZES.items():
@@ -196,6 +203,8 @@ class EncodecLM(Backbone):
             shape.language,
         )
         self.language = shape.language
+        self.alignment_heads = tuple(AlignmentHead(layer, head) for layer, head in shape.alignment_heads)
+        self.tokens_per_second = shape.frame_rate / (shape.columns_per_symbol or COLUMNS_PER_SYMBOL)
         self.sampling = Sampling(temperature=0.9, top_p=0.95)
         self.decoder = LlamaModel(
             LlamaConfig(
@@ -310,7 +319,7 @@ def _read_architecture(folder: Path) -> EncodecLMArchitecture:
 def _described(config: dict[str, Any], place: str) -> EncodecLMArchitecture:
     """The architecture in plain values. Every key must be there: a default would be another model."""
     known = {entry.name for entry in fields(EncodecLMArchitecture)}
-    if set(config) | {"language"} != known:  # older files do not name the language
-        wrong = sorted(set(config) ^ known - {"language"})
+    if set(config) | ADDED != known:
+        wrong = sorted(set(config) ^ known - ADDED)
         raise ValueError(f"{place} does not describe an EncodecLM: wrong or missing keys {wrong}")
     return build(EncodecLMArchitecture, config, place)

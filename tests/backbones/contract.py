@@ -10,12 +10,13 @@ from torch import Tensor
 
 from wand.attention import AttentionWindow
 from wand.codecs.reference import Reference
-from wand.decoding import decoder, lean
+from wand.decoding import decoder
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopRules
 from wand.distillation.losses import IGNORE
 from wand.distillation.terms import LossTerms
+from wand.lean import body
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch, Conditioner
 from wand.model.text_tokens import PassageConditioner, TextTokens
@@ -73,7 +74,7 @@ class Contract(BackboneContract):
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         expected = self.speak(backbone, batch, window)
-        for module in (decoder, lean):  # which knows no other parameters than torch's own
+        for module in (decoder, body):  # which knows no other parameters than torch's own
             monkeypatch.setattr(module, "reason_against_lean", lambda body: None)
         backbone.to(gpu)
         assert Decoder(backbone, window).can_be_captured

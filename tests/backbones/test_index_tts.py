@@ -25,8 +25,8 @@ from wand.attention import AttentionContext, AttentionWindow
 from wand.backbones.index_tts import IndexTTS, IndexTTSArchitecture, MelPositions
 from wand.backbones.index_tts.conditioning import LATENTS
 from wand.decoding.decoder import Decoder
-from wand.decoding.engine import Generation
 from wand.decoding.generate import generate
+from wand.decoding.requests import Generation
 from wand.decoding.stopping import StopReason, StopRules
 from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.kv_cache.sizes import kv_bytes

@@ -11,8 +11,8 @@ from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
-from wand.decoding.engine import Request
 from wand.decoding.generate import generate_all, stream
+from wand.decoding.requests import Request
 from wand.decoding.sampler import Sampler
 from wand.decoding.stopping import StopRules
 from wand.kv_cache.prefixes import PrefixMemory

@@ -16,8 +16,9 @@ from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
-from wand.decoding.engine import Done, Engine, Generation
+from wand.decoding.engine import Engine
 from wand.decoding.generate import generate_all, stream
+from wand.decoding.requests import Done, Generation
 from wand.decoding.sampler import Sampler
 from wand.model.sampling import RepetitionAware, Sampling
 

@@ -21,10 +21,10 @@ from transformers import (
 )
 
 from wand.attention import AttentionContext, AttentionWindow, use_wand_attention
-from wand.decoding.int8 import FEW_ROWS, quantize
-from wand.decoding.lean import LeanBody, fuse, reason_against_lean
 from wand.kv_cache.full import FullCache
 from wand.kv_cache.prefix_window import PrefixWindowCache
+from wand.lean.body import LeanBody, fuse, reason_against_lean
+from wand.lean.int8 import FEW_ROWS, quantize
 
 PREFIX, WINDOW, STEPS = 6, 4, 15
 STARTS = torch.tensor([0, 3, 1])

@@ -19,8 +19,8 @@ from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
-from wand.decoding.engine import Request
 from wand.decoding.generate import stream
+from wand.decoding.requests import Request
 from wand.decoding.stopping import StopRules
 from wand.kv_cache.prefixes import PrefixMemory
 from wand.model.batch import Conditioning

@@ -54,7 +54,7 @@ def test_rules_of_zero_columns_never_act():
 
 
 def test_reasons_read_as_words():
-    assert [str(reason) for reason in StopReason] == ["stop token", "length bound", "loop", "silence"]
+    assert [str(reason) for reason in StopReason] == ["stop token", "length bound", "loop", "silence", "end of text"]
 
 
 def test_a_bound_is_positive():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wand.data.example import Example
-from wand.decoding.engine import Generation
+from wand.decoding.requests import Generation
 from wand.decoding.stopping import StopReason
 from wand.evaluation.quality import Take, counts, judge, metric_mean, summarise, won_back
 

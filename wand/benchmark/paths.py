@@ -54,7 +54,7 @@ class MeasuredSystem:
 
     Args:
         window: W; None is full attention.
-        path: ``transformers`` (the unchanged body), ``lean`` (`wand.decoding.lean`; on a GPU the window's step is one
+        path: ``transformers`` (the unchanged body), ``lean`` (`wand.lean.body`; on a GPU the window's step is one
             CUDA graph), ``lean int8``, or transformers' ``generate()`` with its own growing cache.
     """
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from wand.attention import AttentionContext, Windows
 from wand.attention.interface import Attends
-from wand.decoding.lean import LeanBody, reason_against_lean
+from wand.decoding.watch import AlignmentWatch
 from wand.kv_cache.full import FullCache
 from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.kv_cache.prefixes import PrefixMemory, RestContext, load_known
+from wand.lean.body import LeanBody, reason_against_lean
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 
@@ -108,19 +109,21 @@ class Decoder:
         return hidden, cache
 
     @torch.inference_mode()
-    def step(self, cache: DecodingCache, columns: Tensor) -> Tensor:
+    def step(self, cache: DecodingCache, columns: Tensor, watch: AlignmentWatch | None = None) -> Tensor:
         """Advance a run by one column.
 
         Args:
             cache: The cache of the run, from `prefill`; changed in place.
             columns: ``[B, K]``, the new speech column of every row.
+            watch: Notes where the alignment heads look.
 
         Returns:
             The hidden states ``[B, D]`` from which the head predicts the next column.
         """
         positions = cache.positions.expand(len(columns)).clone()
         embeds = self.backbone.embed_speech(columns[:, None], positions - cache.prefix_length)
-        return self._forward(cache, embeds, positions[:, None], cache.step_context())
+        context: Attends = cache.step_context()
+        return self._forward(cache, embeds, positions[:, None], watch.context(context) if watch else context)
 
     def _forward(self, cache: DecodingCache, embeds: Tensor, columns: Tensor, context: Attends) -> Tensor:
         starts = torch.zeros_like(columns[:, 0]) if cache.starts is None else cache.starts

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
-from torch import Tensor
 
 from wand.checks import check_whole_number
 from wand.decoding.decoder import Decoder
+from wand.decoding.moves import Mover
+from wand.decoding.requests import Done, Generation, Part, Request
 from wand.decoding.rows import BROKEN, Rows, cannot_be_spoken
+from wand.decoding.speeches import History, Speech
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.batch import ConditionedBatch, Conditioning, make_batch
 from wand.model.sampling import Sampling
+from wand.passages.passage import Passage
+from wand.passages.rules import PassageRules
 
+# The limit of a passage: none.
+ENDLESS = 2**62
 # Columns of a row between two checks for loops and silence.
 CHECK_EVERY = 16
 # Drop old columns of the history once there are at least this many.
@@ -29,86 +35,6 @@ FORGET_AFTER = 256
 # exceed CHECK_EVERY.
 LOOK_EVERY = {"cpu": 1}
 LOOK_EVERY_ELSEWHERE = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """A request for one speech.
-
-    Args:
-        conditioning: The conditioning of one utterance, from the adapter's conditioner.
-        seed: Random seed. The speech depends on this seed and not on other requests.
-        max_columns: Maximum number of speech columns; that of the engine's rules by default.
-        parts: Frames of the first part and of every other part of a stream; None returns the speech as a whole.
-        name: Names the request in messages, such as its text.
-    """
-
-    conditioning: Conditioning
-    seed: int = 0
-    max_columns: int | None = None
-    parts: tuple[int, int] | None = None
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Generation:
-    """A finished speech.
-
-    Args:
-        codes: ``[K, F]``, complete frames.
-        columns: ``[T, K]``, the columns that were fed back to the model.
-        reason: Why the speech ended.
-    """
-
-    codes: Tensor
-    columns: Tensor
-    reason: StopReason
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """The newest frames of a streamed speech.
-
-    Args:
-        ticket: Ticket of the request.
-        codes: ``[K, n]``, complete frames.
-    """
-
-    ticket: int
-    codes: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Done:
-    """The end of a speech.
-
-    Args:
-        ticket: Ticket of the request.
-        generation: The whole speech.
-    """
-
-    ticket: int
-    generation: Generation
-
-
-@dataclass(slots=True)
-class _Speech:
-    """The speech that a row is speaking."""
-
-    ticket: int
-    limit: int
-    """Maximum number of columns."""
-    begin: int
-    """Index of its first column in the history."""
-    parts: tuple[int, int] | None
-    name: str
-    given: int = 0
-    """Frames that were returned as parts."""
-
-    @property
-    def wanted(self) -> int | None:
-        """Number of frames at which the next part is due."""
-        return None if self.parts is None else self.given + self.parts[1 if self.given else 0]
 
 
 class Engine:
@@ -123,13 +49,21 @@ class Engine:
         prefix_length: P, the maximum number of prefix columns of a request.
         rules: When to end a speech that has no stop token.
         sampling: Sampling settings; those of the backbone by default.
+        passages: How to speak passages; None refuses them.
 
     Raises:
-        ValueError: If `rows` is not positive.
+        ValueError: If `rows` is not positive, or the model cannot speak passages.
     """
 
     def __init__(
-        self, decoder: Decoder, *, rows: int, prefix_length: int, rules: StopRules, sampling: Sampling | None = None
+        self,
+        decoder: Decoder,
+        *,
+        rows: int,
+        prefix_length: int,
+        rules: StopRules,
+        sampling: Sampling | None = None,
+        passages: PassageRules | None = None,
     ) -> None:
         check_whole_number("rows", rows, least=1, hint="the engine needs at least one row")
         self.decoder = decoder
@@ -141,8 +75,9 @@ class Engine:
         self._queue: deque[tuple[int, Request]] = deque()
         self._tickets = 0
         self._state: Rows | None = None
-        self._speeches: list[_Speech | None] = []
-        self._history: list[Tensor] = []
+        self._speeches: list[Speech | None] = []
+        self._history = History()
+        self._mover = None if passages is None else Mover(decoder, passages)
         self._errors: deque[str] = deque()
         self._looked = 0  # columns of the history at the last check for finished rows
 
@@ -157,7 +92,12 @@ class Engine:
         Raises:
             ValueError: If its prefix is longer than `prefix_length`.
         """
-        length = self.decoder.backbone.conditioner.length(request.conditioning)
+        if isinstance(request.conditioning, Passage):
+            if self._mover is None:
+                raise ValueError("this engine speaks no passages: give it the rules of passages")
+            length = self._mover.prefix_length(request.conditioning)
+        else:
+            length = self.decoder.backbone.conditioner.length(request.conditioning)
         if length > self.prefix_length:
             raise ValueError(
                 f"the prefix of a request takes {length} columns, the engine has {self.prefix_length}: "
@@ -214,15 +154,19 @@ class Engine:
         if self._errors:
             raise ValueError(self._errors.popleft())
         self._admit()
-        if self._state is None or not self._speaking:
+        if self._state is not None and self._mover is not None:
+            self._mover.move(self._state, self._speeches, self._history)
+        if self._state is None or not self._active:
             return []
         self._history.append(self._state.draw())
         due = self._parts_due()
         events: list[Part | Done] = list(self._ended()) if due or self._may_have_ended else []
         # `_ended` runs before any part is returned, so that no part contains frames after the end of a speech.
         events += [self._part(row) for row in due if self._speeches[row] is not None]
-        if self._speaking:
+        if self._active:
             self._state.feed()
+            if self._mover is not None:
+                self._mover.look(self._state)
         return events
 
     def shrink(self) -> None:
@@ -231,13 +175,20 @@ class Engine:
         if self._state is None or self._state.captured or not speaking or 2 * len(speaking) > len(self._speeches):
             return
         self._state.keep(speaking)
-        self._history = [column[speaking] for column in self._history]
+        self._history.keep(speaking)
+        if self._mover is not None:
+            self._mover.looks.keep(speaking)
         self._speeches = [self._speeches[row] for row in speaking]
         self.rows = len(speaking)
 
     @property
     def _speaking(self) -> list[int]:
         return [row for row, speech in enumerate(self._speeches) if speech is not None]
+
+    @property
+    def _active(self) -> list[int]:
+        """Rows that speak and do not wait for text."""
+        return [row for row, speech in enumerate(self._speeches) if speech is not None and not speech.parked]
 
     @property
     def _free(self) -> list[int]:
@@ -250,66 +201,81 @@ class Engine:
             return
         in_step = self.decoder.window.is_full
         if self._state is None or (in_step and not self._speaking):
-            chosen = self._take(self.rows)
-            # These rows fill the cache, so pad their prefixes to its length now.
-            whole = len(chosen) == self.rows and not in_step
-            self._open(self._batch(chosen, self.prefix_length if whole else None), chosen)
-        elif not in_step and (free := self._free):
-            chosen = self._take(len(free))
-            batch = self._batch(chosen)
+            if chosen := self._take(self.rows):
+                # These rows fill the cache, so pad their prefixes to its length now.
+                whole = len(chosen) == self.rows and not in_step
+                self._open(self._batch(chosen, self.prefix_length if whole else None), chosen)
+        elif not in_step and (free := self._free) and (chosen := self._take(len(free))):
             rows = free[: len(chosen)]
-            most = self._state.restart(rows, batch, [request.seed for _, request in chosen])
-            for row, speech in zip(rows, self._begun(chosen, most), strict=True):
-                self._speeches[row] = speech
+            seeds = [request.seed for _, request in chosen]
+            most = self._state.restart(rows, self._batch(chosen), seeds)
+            self._begin(rows, chosen, most)
 
     def _take(self, count: int) -> list[tuple[int, Request]]:
-        return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+        """The next requests. A passage whose first text has not arrived waits, and holds up no others."""
+        ready = (one for one in self._queue if self._mover is None or self._mover.is_ready(one[1].conditioning))
+        taken = list(islice(ready, count))
+        for one in taken:
+            self._queue.remove(one)
+        return taken
 
     def _batch(self, chosen: Sequence[tuple[int, Request]], prefix_length: int | None = None) -> ConditionedBatch:
         backbone = self.decoder.backbone
-        given = [request.conditioning for _, request in chosen]
+        given = [self._conditioning(request.conditioning) for _, request in chosen]
         return make_batch(backbone.conditioner, backbone.layout, given, prefix_length=prefix_length)
+
+    def _conditioning(self, given: Conditioning | Passage) -> Conditioning:
+        if not isinstance(given, Passage):
+            return given
+        assert self._mover is not None
+        return self._mover.first(given)
 
     def _open(self, batch: ConditionedBatch, chosen: Sequence[tuple[int, Request]]) -> None:
         """Start with new rows."""
-        self._history, self._looked = [], 0
+        self._history, self._looked = History(), 0
         rows = None if self.decoder.window.is_full else self.rows
         seeds = [request.seed for _, request in chosen]
-        self._state = Rows(self.decoder, batch, seeds, self.sampling, rows, self.prefix_length)
-        free = 0 if rows is None else rows - len(batch)
-        self._speeches = [*self._begun(chosen, self._state.most), *[None] * free]
+        follows = self._mover is not None
+        self._state = Rows(self.decoder, batch, seeds, self.sampling, rows, self.prefix_length, follows)
+        self._speeches = [None] * (len(batch) if rows is None else rows)
+        self._begin(range(len(batch)), chosen, self._state.most)
 
-    def _begun(self, chosen: Sequence[tuple[int, Request]], most: list[int] | None) -> list[_Speech]:
-        backbone = self.decoder.backbone
-        limits = [request.max_columns or self.rules.max_columns for _, request in chosen]
-        limits = [min(limit, backbone.max_speech_tokens or limit) for limit in limits]
-        if most is not None:
-            limits = [min(limit, own) for limit, own in zip(limits, most, strict=True)]
-        begin = len(self._history)
-        return [
-            _Speech(ticket, limit, begin, request.parts, request.name)
-            for (ticket, request), limit in zip(chosen, limits, strict=True)
-        ]
+    def _begin(self, rows: Sequence[int], chosen: Sequence[tuple[int, Request]], most: list[int] | None) -> None:
+        """Note the speeches that begin in some rows."""
+        assert self._state is not None
+        positions = self.decoder.backbone.max_speech_tokens
+        for i, (row, (ticket, request)) in enumerate(zip(rows, chosen, strict=True)):
+            kept = torch.zeros(0, self._layout.num_codebooks, dtype=torch.long)
+            speech = Speech(ticket, 0, len(self._history), kept, request.parts, request.name)
+            if isinstance(request.conditioning, Passage):
+                assert self._mover is not None
+                speech.limit = request.max_columns or ENDLESS
+                self._mover.begin(self._state, row, speech, request.conditioning)
+            else:
+                limits = [request.max_columns or self.rules.max_columns, positions, None if most is None else most[i]]
+                speech.limit = min(limit for limit in limits if limit is not None)
+                if self._mover is not None:
+                    self._state.hold(row, False)
+            self._speeches[row] = speech
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _parts_due(self) -> list[int]:
         """Rows whose next part is complete. A row in this list may have ended."""
-        now = len(self._history)
-        return [
-            row
-            for row, speech in enumerate(self._speeches)
-            if speech is not None
-            and speech.wanted is not None
-            and self._layout.frames_of(now - speech.begin) >= speech.wanted
-        ]
+        return [row for row in self._active if self._is_due(self._speeches[row])]
+
+    def _is_due(self, speech: Speech | None) -> bool:
+        assert speech is not None
+        return speech.wanted is not None and self._layout.frames_of(self._spoken(speech)) >= speech.wanted
+
+    def _spoken(self, speech: Speech) -> int:
+        return speech.spoken(len(self._history))
 
     def _part(self, row: int) -> Part:
         speech = self._speeches[row]
         assert speech is not None
-        first = speech.begin + speech.given * self._layout.columns_per_frame
-        columns = torch.stack([column[row] for column in self._history[first:]]).cpu()
-        codes = self._layout.from_columns(columns)
+        first = speech.given * self._layout.columns_per_frame
+        codes = self._layout.from_columns(speech.columns(self._history, row, first, self._spoken(speech)))
         speech.given += codes.shape[1]
         return Part(speech.ticket, codes)
 
@@ -319,9 +285,8 @@ class Engine:
     def _may_have_ended(self) -> bool:
         """Whether to check for finished rows now. A check waits for the device, so it is rarer on a GPU."""
         assert self._state is not None
-        spoken = len(self._history)
-        at_bound = any(s is not None and spoken - s.begin >= s.limit for s in self._speeches)
-        return spoken % LOOK_EVERY.get(self._state.device.type, LOOK_EVERY_ELSEWHERE) == 0 or at_bound
+        at_bound = any(s is not None and self._spoken(s) >= s.limit for s in self._speeches)
+        return len(self._history) % LOOK_EVERY.get(self._state.device.type, LOOK_EVERY_ELSEWHERE) == 0 or at_bound
 
     def _ended(self) -> list[Done]:
         """Find the speeches that have ended since the last check, and free their rows."""
@@ -330,10 +295,10 @@ class Engine:
         self._drop_broken(frames)
         broken = self._broken_rules(frames)
         found: list[Done] = []
-        for row, speech in enumerate(self._speeches):
-            if speech is None:
-                continue
-            spoken = len(self._history) - speech.begin
+        for row in self._active:
+            speech = self._speeches[row]
+            assert speech is not None
+            spoken = self._spoken(speech)
             # After the stop token, delayed codebooks continue for the length of their delay.
             end = frames[row] + self._layout.flush_columns
             if row in broken:
@@ -341,10 +306,10 @@ class Engine:
             elif end < min(spoken, speech.limit):
                 length, reason = end, StopReason.STOP_TOKEN
             elif spoken >= speech.limit:
-                length, reason = speech.limit, StopReason.LENGTH
+                length, reason = speech.limit, speech.bound
             else:
                 continue
-            found.append(Done(speech.ticket, self._spoken(row, speech.begin, length, reason)))
+            found.append(Done(speech.ticket, self._generation(row, speech, length, reason)))
             self._speeches[row] = None
         self._looked = len(self._history)
         self._state.park(self._free)
@@ -354,28 +319,33 @@ class Engine:
     def _drop_broken(self, frames: list[int]) -> None:
         """Drop the speeches whose logits are not finite; the next step raises."""
         assert self._state is not None
-        for row, speech in enumerate(self._speeches):
+        for row in self._active:
+            speech = self._speeches[row]
             if speech is not None and frames[row] == BROKEN:
-                column = len(self._history) - speech.begin
-                self._errors.append(cannot_be_spoken(f"request {speech.ticket} {speech.name!r}", column))
+                name = f"request {speech.ticket} {speech.name!r}"
+                self._errors.append(cannot_be_spoken(name, self._spoken(speech)))
                 self._speeches[row] = None
                 self._state.clear(row)
 
-    def _spoken(self, row: int, begin: int, length: int, reason: StopReason) -> Generation:
-        columns = [column[row] for column in self._history[begin : begin + length]]
-        own = torch.stack(columns).cpu() if columns else torch.zeros(0, self._layout.num_codebooks, dtype=torch.long)
-        return Generation(self._layout.from_columns(own), own, reason)
+    def _generation(self, row: int, speech: Speech, length: int, reason: StopReason) -> Generation:
+        first = min(speech.given * self._layout.columns_per_frame, length)
+        columns = speech.columns(self._history, row, first, length)
+        codes = self._layout.from_columns(columns)
+        if speech.follower is None:
+            return Generation(codes, columns, reason)
+        speech.follower.finish(length)
+        return Generation(codes, columns, reason, tuple(speech.follower.words), tuple(speech.follower.faults))
 
     def _broken_rules(self, frames: list[int]) -> dict[int, tuple[int, StopReason]]:
         """Rows that a stop rule ends before their stop token or limit does: row to (length, reason).
 
         A row is judged at every multiple of `CHECK_EVERY` of its own columns. If this method runs later than that, it
-        still judges the columns that the row had then.
+        still judges the columns that the row had then. A passage is judged by its follower instead.
         """
         reach, now = max(self.rules.loop_columns, self.rules.silence_columns), len(self._history)
         due: dict[int, tuple[int, int]] = {}
         for row, speech in enumerate(self._speeches):
-            if speech is None:
+            if speech is None or speech.follower is not None:
                 continue
             late = (now - speech.begin) % CHECK_EVERY
             length = now - speech.begin - late
@@ -383,7 +353,7 @@ class Engine:
                 due[row] = length, late
         if not (due and reach):
             return {}
-        newest = torch.stack(self._history[-reach - CHECK_EVERY :], dim=1).cpu()
+        newest = self._history.newest(reach + CHECK_EVERY)
         checked = {}
         for row, (length, late) in due.items():
             until = newest.shape[1] - late
@@ -391,9 +361,6 @@ class Engine:
         return {row: (length, reason) for row, (length, reason) in checked.items() if reason is not None}
 
     def _forget(self) -> None:
-        """Drop the columns of the history that no current speech needs."""
-        first = min((speech.begin for speech in self._speeches if speech is not None), default=0)
-        if first >= FORGET_AFTER:
-            del self._history[:first]
-            self._looked -= first
-            self._speeches = [s if s is None else replace(s, begin=s.begin - first) for s in self._speeches]
+        """Free the columns of the history that no current speech needs."""
+        needed = [s.begin for s in self._speeches if s is not None and not s.parked]
+        self._history.forget(min(needed, default=len(self._history)), FORGET_AFTER)

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from wand.console.interrupt import raise_if_stopped
 from wand.decoding.decoder import Decoder
-from wand.decoding.engine import Done, Engine, Generation, Request
+from wand.decoding.engine import Engine
+from wand.decoding.requests import Done, Generation, Request
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.batch import ConditionedBatch
 from wand.model.sampling import Sampling
+from wand.passages.passage import Passage
+from wand.passages.rules import PassageRules
 
 
 def generate(
@@ -88,11 +91,22 @@ def generate_each(
     """Do the same as `generate_all`, and yield the generations that have just ended, by the number of their request."""
     if not requests:
         return
-    longest = max(decoder.backbone.conditioner.length(request.conditioning) for request in requests)
-    engine = Engine(decoder, rows=min(rows, len(requests)), prefix_length=longest, rules=rules, sampling=sampling)
+    engine = _engine_for(decoder, requests, min(rows, len(requests)), rules, sampling)
     numbers = {engine.submit(request): i for i, request in enumerate(requests)}
     for ended in _endings(engine, on_column):
         yield {numbers[ticket]: generation for ticket, generation in ended.items()}
+
+
+def _engine_for(
+    decoder: Decoder, requests: Sequence[Request], rows: int, rules: StopRules, sampling: Sampling | None
+) -> Engine:
+    """An engine for the longest prefix of some requests."""
+    given = [request.conditioning for request in requests]
+    texts = [one for one in given if isinstance(one, Passage)]
+    windows = PassageRules.of(decoder.backbone, decoder.window) if texts else None
+    lengths = [decoder.backbone.conditioner.length(one) for one in given if not isinstance(one, Passage)]
+    lengths += [text.columns_without_text + windows.size for text in texts if windows]
+    return Engine(decoder, rows=rows, prefix_length=max(lengths), rules=rules, sampling=sampling, passages=windows)
 
 
 def _endings(engine: Engine, on_column: Callable[[], object] | None) -> Iterator[dict[int, Generation]]:
@@ -139,14 +153,11 @@ def stream(
     Yields:
         Parts, each as soon as it is ready. The last one has the stop reason and may have no frames.
     """
-    length = decoder.backbone.conditioner.length(request.conditioning)
-    engine = Engine(decoder, rows=1, prefix_length=length, rules=rules, sampling=sampling)
+    engine = _engine_for(decoder, [request], 1, rules, sampling)
     engine.submit(request)
-    given = 0
     while engine.busy:
         for event in engine.step():
             if isinstance(event, Done):
-                yield Chunk(event.generation.codes[:, given:], event.generation.reason)
+                yield Chunk(event.generation.codes, event.generation.reason)
             else:
                 yield Chunk(event.codes)
-                given += event.codes.shape[1]

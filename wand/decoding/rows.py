@@ -13,6 +13,7 @@ from torch import Tensor
 from wand.decoding.decoder import Decoder
 from wand.decoding.graph import capture
 from wand.decoding.sampler import Sampler
+from wand.decoding.watch import AlignmentWatch
 from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.model.batch import ConditionedBatch
 from wand.model.sampling import MASKED, Sampling
@@ -43,9 +44,11 @@ class Rows:
         sampling: Sampling settings; those of the backbone by default.
         rows: B, if larger than the batch. The additional rows are free. Needs a window.
         prefix_length: P, if larger than that of the batch.
+        follows: Whether to watch the alignment heads of the model, and to hold back the stop token (`hold`).
 
     Attributes:
         most: The most speech columns of each row of the first batch; None if the model has no rule for that.
+        watch: Where the alignment heads look; None if they are not watched.
     """
 
     @torch.inference_mode()
@@ -57,6 +60,7 @@ class Rows:
         sampling: Sampling | None = None,
         rows: int | None = None,
         prefix_length: int | None = None,
+        follows: bool = False,
     ) -> None:
         backbone = decoder.backbone
         self.decoder = decoder
@@ -74,6 +78,12 @@ class Rows:
         if free:
             self._make_room(len(batch), free, prefix_length or batch.prefix_length)
         count = len(self.hidden)
+        self.watch: AlignmentWatch | None = None
+        self._held: Tensor | None = None
+        if follows:
+            assert isinstance(self.cache, PrefixWindowCache), "the alignment heads are watched under a window"
+            self.watch = AlignmentWatch(backbone.alignment_heads, count, self.cache.prefix_length, self.device)
+            self._held = torch.zeros(count, dtype=torch.bool, device=self.device)
         self._sampler = Sampler(
             sampling or backbone.sampling, [*seeds, *[0] * free], backbone.forbidden_tokens(), self.device
         )
@@ -134,10 +144,13 @@ class Rows:
             logits = logits.clone()
             stop = logits[:, 0, self.layout.stop_id]
             stop.copy_(torch.where(self.steps < self._least, MASKED, stop))
+        if self._held is not None and first == 0:
+            logits = logits.clone()
+            logits[:, 0, self._stop_ids] = logits[:, 0, self._stop_ids].masked_fill(self._held[:, None], MASKED)
         return self._sampler(logits, first)
 
     def _feed(self) -> None:
-        self.hidden.copy_(self.decoder.step(self.cache, self.columns))
+        self.hidden.copy_(self.decoder.step(self.cache, self.columns, self.watch))
 
     def state(self) -> list[Tensor]:
         """The tensors that a step changes, except keys and values: a repeated step writes the same ones."""
@@ -170,6 +183,63 @@ class Rows:
         return most
 
     @torch.inference_mode()
+    def exchange(self, rows: Sequence[int], batch: ConditionedBatch) -> None:
+        """Exchange the prefixes of rows in the middle of their speeches. Everything else of the rows stays.
+
+        Args:
+            rows: Indices of rows, one for each row of the batch.
+            batch: The new conditioning, and the newest columns of the speeches; see `Decoder.go_on`.
+        """
+        assert isinstance(self.cache, PrefixWindowCache)
+        places = torch.tensor(rows, device=self.device)
+        self.hidden[places], begun = self.decoder.go_on(batch.to(self.device))
+        assert isinstance(begun, PrefixWindowCache)
+        self.cache.restart(places, begun)
+
+    @torch.inference_mode()
+    def set_text(self, row: int, length: int, begin: int, end: int) -> None:
+        """Tell the watch where the text of a row is.
+
+        Args:
+            row: The row.
+            length: Number of its real prefix columns.
+            begin: First column of the text, counted from the first real column.
+            end: The column after the last one of the text.
+        """
+        assert self.watch is not None
+        first = self.cache.prefix_length - length
+        self.watch.set_text(row, first + begin, first + end)
+
+    def first_text_column(self, row: int) -> int:
+        """The prefix column of the first text token of a row."""
+        assert self.watch is not None
+        return self.watch.first[row]
+
+    @torch.inference_mode()
+    def hold(self, row: int, held: bool) -> None:
+        """Hold back the stop tokens of a row, or allow them at any length."""
+        assert self._held is not None
+        self._held[row] = held
+        if self._least is not None:
+            self._least[row] = 0
+
+    @torch.inference_mode()
+    def set_steps(self, row: int, steps: int) -> None:
+        """Let a row go on from an earlier column. Its cache must be exchanged too."""
+        self.steps[row], self.frames[row] = steps, SPEAKING
+
+    @torch.inference_mode()
+    def save(self, row: int) -> list[Tensor]:
+        """The state of a row that is to be parked, for `load`; without its cache."""
+        return [self.steps[row].clone(), self.frames[row].clone(), *self._sampler.save(row)]
+
+    @torch.inference_mode()
+    def load(self, row: int, saved: Sequence[Tensor]) -> None:
+        """Set the state of a row. Its cache must be exchanged too."""
+        self.steps[row], self.frames[row] = saved[0], saved[1]
+        self._sampler.load(row, saved[2:])
+
+    @torch.inference_mode()
     def park(self, rows: Sequence[int]) -> None:
         """Hold ended rows at one position, so that they do not run out of learned positions."""
         if rows and isinstance(self.cache, PrefixWindowCache):
@@ -194,3 +264,6 @@ class Rows:
         self.hidden, self.columns = self.hidden[kept], self.columns[kept]
         self.steps, self.frames = self.steps[kept], self.frames[kept]
         self._least = None if self._least is None else self._least[kept]
+        self._held = None if self._held is None else self._held[kept]
+        if self.watch is not None:
+            self.watch.keep(kept)

@@ -110,6 +110,15 @@ class Sampler:
         if self._lately is not None:
             self._lately[rows] = -1
 
+    def save(self, row: int) -> list[Tensor]:
+        """The state of a row, for `load`."""
+        return [tensor[row].clone() for tensor in self.state()]
+
+    def load(self, row: int, saved: Sequence[Tensor]) -> None:
+        """Set the state of a row."""
+        for tensor, value in zip(self.state(), saved, strict=True):
+            tensor[row] = value
+
     def keep(self, rows: Tensor) -> None:
         """Keep only the given rows ``[n]``."""
         self._seeds, self._calls, self._remembered = self._seeds[rows], self._calls[rows], self._remembered[rows]

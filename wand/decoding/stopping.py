@@ -18,6 +18,7 @@ class StopReason(StrEnum):
     LENGTH = "length bound"
     LOOP = "loop"
     SILENCE = "silence"
+    TEXT_END = "end of text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wand.data.example import Example
-from wand.decoding.engine import Generation
+from wand.decoding.requests import Generation
 from wand.decoding.stopping import StopReason
 from wand.metrics.intervals import interval, resampled_sums
 from wand.metrics.words import errors

@@ -15,8 +15,8 @@ from wand.codecs.base import CodecUnavailable
 from wand.codecs.reference import Reference
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
-from wand.decoding.engine import Generation, Request
 from wand.decoding.generate import generate_all
+from wand.decoding.requests import Generation, Request
 from wand.evaluation.metric import SpokenSentence, TestMetric, measure_all
 from wand.evaluation.quality import Take, judge
 from wand.metrics.words import errors

@@ -31,6 +31,7 @@ from wand.attention import (
 from wand.attention.interface import Attends
 from wand.codecs.base import Codec
 from wand.lora import has_adapters, switched_off
+from wand.model.alignment import AlignmentHead
 from wand.model.batch import ConditionedBatch, Conditioner
 from wand.model.columns import ColumnLayout
 from wand.model.heads import Head, HeadInput
@@ -71,6 +72,8 @@ class Backbone(nn.Module, ABC):
             its transcript. If False, it uses whole recordings with their transcripts.
         hears_references: Whether the conditioner needs the audio of a reference.
         reads_references: Whether the conditioner needs the codes of a reference.
+        alignment_heads: Attention heads that look at the text token that is spoken; empty if none is known.
+        tokens_per_second: Approximate number of text tokens that one second of speech says.
         language: Language that the front end reads, by its name in espeak-ng; None if the model reads plain text.
         silent_codes: Codes of silence in the first codebook. Before the codec decodes a speech of this model, a run of
             them is cut to `longest_silence` codes. Default: none.
@@ -97,6 +100,8 @@ class Backbone(nn.Module, ABC):
     cut_references: bool = False
     hears_references: bool = False
     reads_references: bool = True
+    alignment_heads: tuple[AlignmentHead, ...] = ()
+    tokens_per_second: float = 4.0
     language: str | None = None
     silent_codes: tuple[int, ...] = ()
     longest_silence: int = 5

@@ -18,8 +18,8 @@ from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.interrupt import raise_if_stopped
 from wand.decoding.decoder import Decoder
-from wand.decoding.engine import Generation, Request
 from wand.decoding.generate import generate_all, generate_each, stream
+from wand.decoding.requests import Generation, Request
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch

@@ -22,8 +22,8 @@ from transformers import GPT2Model, LlamaModel, PreTrainedModel, Qwen2Model
 from transformers.cache_utils import Cache
 
 from wand.attention.interface import Attends
-from wand.decoding.int8 import Int8Weight, quantize
 from wand.kv_cache.sizes import key_value_shape
+from wand.lean.int8 import Int8Weight, quantize
 
 # Kinds of rotary embeddings whose frequencies do not depend on the length.
 STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
@@ -89,7 +89,7 @@ class LeanBody:
 
     Args:
         decoder: The transformers body, including its final norm.
-        int8: Use int8 copies of the weights of the projections (CPU only; see `wand.decoding.int8`).
+        int8: Use int8 copies of the weights of the projections (CPU only; see `wand.lean.int8`).
 
     Raises:
         ValueError: If the body is not supported, or `int8` is used on a device other than a CPU.

@@ -1,0 +1,1 @@
+"""A faster implementation of a decoder body for speaking."""
