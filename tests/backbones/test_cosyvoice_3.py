@@ -20,7 +20,8 @@ from wand.decoding.decoder import Decoder
 from wand.model.batch import make_batch
 from wand.model.sampling import Sampling
 from wand.speech.silence import SilenceCutter
-from wand.speech.speaking import SpeakOptions, stream_speech, synthesize
+from wand.speech.speaking import SpeakOptions, synthesize
+from wand.speech.streaming import stream_speech
 
 SILENT = (1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323)
 VOICE = Reference(codes=torch.tensor([[5, 6, 7]]), text="so it is")

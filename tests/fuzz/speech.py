@@ -18,7 +18,8 @@ from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.decoding.sampler import Sampler
 from wand.model.batch import make_batch
-from wand.speech.speaking import SoundChunk, SpeakOptions, Speech
+from wand.speech.speaking import SpeakOptions, Speech
+from wand.speech.streaming import SoundChunk
 from wand.speech.synthesizer import Synthesizer
 
 

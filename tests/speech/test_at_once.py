@@ -15,7 +15,8 @@ from torch import Tensor
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
-from wand.speech.speaking import SoundChunk, SpeakOptions
+from wand.speech.speaking import SpeakOptions
+from wand.speech.streaming import SoundChunk
 from wand.speech.synthesizer import Synthesizer
 
 TEXTS = ["hello there", "so it is", "well then", "and again", "go on", "come in", "not now", "why not"]

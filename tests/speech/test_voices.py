@@ -97,7 +97,7 @@ def test_files_that_are_no_voice_are_refused(model: Synthesizer, tmp_path: Path)
 def test_a_text_in_parts_is_its_parts_with_pauses_between(model: Synthesizer, sound: Path) -> None:
     voice = model.read_voice(sound)
     text = " ".join([TEXT] * 4)
-    (whole,) = model.generate(text, voice, SpeakOptions(max_seconds=1, split=True, seed=3))
+    (whole,) = model.generate(text, voice, SpeakOptions(max_seconds=1, long_text="split", seed=3))
     from wand.text.sentences import split_sentences
 
     parts = split_sentences(text)

@@ -24,6 +24,7 @@ from wand.files.text import read_lines
 from wand.model.backbone import Backbone
 from wand.model.sampling import Sampling
 from wand.runs.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
+from wand.speech.long_text import LONG_TEXTS
 from wand.speech.speaking import SpeakOptions, Speech, check_text, synthesize_each
 from wand.speech.voices import check_voice_file, open_voice, save_voice
 from wand.training.teacher import COPY, SELF
@@ -70,12 +71,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--max_seconds",
         type=float,
         default=30.0,
-        help="longest speech of a text, or of a part with --split, in seconds (default: 30)",
+        help="longest speech of a text, or of a part of a text that is split, in seconds; a passage has no limit "
+        "(default: 30)",
     )
     parser.add_argument(
-        "--split",
-        action="store_true",
-        help="split long texts between sentences and speak the parts (default: speak each text in one pass)",
+        "--long_text",
+        choices=LONG_TEXTS,
+        default="auto",
+        help="how texts are spoken: as a `passage`, in one continuous decode; `split` between sentences; `whole`, with "
+        "the whole text in the prefix; `auto` is a passage if the alignment heads of the model are known, else split "
+        "if the text is longer than those of the training, else whole (default: auto)",
+    )
+    parser.add_argument(
+        "--split", action="store_const", const="split", dest="long_text", help="the same as --long_text split"
     )
     parser.add_argument(
         "--int8", action="store_true", help="use int8 weights (CPU only): faster, with slightly different results"
@@ -163,7 +171,7 @@ def _check(options: argparse.Namespace) -> SpeakOptions:
         check_voice_file(options.save_voice)
     if options.window is not None:
         AttentionWindow(_window(options.window))
-    return SpeakOptions(_sampling(Sampling(), options), options.seed, options.max_seconds, split=options.split)
+    return SpeakOptions(_sampling(Sampling(), options), options.seed, options.max_seconds, long_text=options.long_text)
 
 
 def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:

@@ -74,6 +74,7 @@ class Backbone(nn.Module, ABC):
         reads_references: Whether the conditioner needs the codes of a reference.
         alignment_heads: Attention heads that look at the text token that is spoken; empty if none is known.
         tokens_per_second: Approximate number of text tokens that one second of speech says.
+        longest_prefix: Number of prefix columns of the longest training utterance; None if it is not known.
         language: Language that the front end reads, by its name in espeak-ng; None if the model reads plain text.
         silent_codes: Codes of silence in the first codebook. Before the codec decodes a speech of this model, a run of
             them is cut to `longest_silence` codes. Default: none.
@@ -102,6 +103,7 @@ class Backbone(nn.Module, ABC):
     reads_references: bool = True
     alignment_heads: tuple[AlignmentHead, ...] = ()
     tokens_per_second: float = 4.0
+    longest_prefix: int | None = None
     language: str | None = None
     silent_codes: tuple[int, ...] = ()
     longest_silence: int = 5

@@ -13,20 +13,22 @@ import torch
 from torch import Tensor
 
 from wand.attention import Windows
-from wand.checks import check_number, check_switch, check_whole_number
+from wand.checks import check_number, check_whole_number
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.interrupt import raise_if_stopped
 from wand.decoding.decoder import Decoder
-from wand.decoding.generate import generate_all, generate_each, stream
+from wand.decoding.generate import generate_all, generate_each
 from wand.decoding.requests import Generation, Request
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
 from wand.model.sampling import Sampling
+from wand.passages.follower import Fault, SpokenWord
+from wand.passages.passage import Passage
+from wand.speech.long_text import LONG_TEXTS, LongText, parts_of_text
 from wand.speech.silence import SilenceCutter
 from wand.speech.voices import check_reference
-from wand.text.sentences import split_sentences
 
 # A decode that misses its stop token ends after this many seconds of repetition or of silence.
 LOOP_SECONDS = 2.0
@@ -43,11 +45,13 @@ class SpeakOptions:
 
     Args:
         sampling: Sampling settings; None uses those of the model.
-        seed: Random seed. Text i uses seed + i; with `split`, part i does, where i counts the parts of all texts.
-        max_seconds: Maximum length of a speech (with `split`, of a part), in seconds.
-        rows: Number of texts (with `split`, of parts) that are spoken at the same time.
-        split: Cut long texts at the ends of sentences and speak them in parts, with a short pause between parts.
-            Otherwise every text is spoken in one pass, however long it is.
+        seed: Random seed. Text i uses seed + i; if texts are split, part i does, where i counts the parts of all texts.
+        max_seconds: Maximum length of a speech (of a part, if texts are split), in seconds. A passage has no limit.
+        rows: Number of texts (of parts, if texts are split) that are spoken at the same time.
+        long_text: How texts are spoken. ``passage``: in one continuous decode, in which the text in the prefix moves
+            with the speech. ``split``: sentence by sentence, with short pauses. ``whole``: with the whole text in the
+            prefix, however long it is. ``auto``: as a passage if the alignment heads of the model are known; otherwise
+            split if the text is longer than those of the training, else whole.
         first_seconds: Length of the first part of a stream, in seconds. A shorter part is heard sooner.
         chunk_seconds: Length of every other part of a stream, in seconds.
 
@@ -59,7 +63,7 @@ class SpeakOptions:
     seed: int = 0
     max_seconds: float = 30.0
     rows: int = 8
-    split: bool = False
+    long_text: LongText = "auto"
     first_seconds: float = 0.2
     chunk_seconds: float = 0.5
 
@@ -68,7 +72,8 @@ class SpeakOptions:
             raise ValueError(f"sampling {self.sampling!r} is not a wand.Sampling")
         check_whole_number("seed", self.seed, least=-(2**63), most=2**63 - 1)
         check_whole_number("rows", self.rows, least=1)
-        check_switch("split", self.split)
+        if self.long_text not in LONG_TEXTS:
+            raise ValueError(f"long_text {self.long_text!r} is not one of {', '.join(LONG_TEXTS)}")
         for name in ("max_seconds", "first_seconds", "chunk_seconds"):
             check_number(name, getattr(self, name), LENGTHS)
 
@@ -86,6 +91,8 @@ class Speech:
         codes: Codes of the speech, ``[K, F]``.
         reason: Why the speech ended.
         sample_rate: Sample rate of `audio`, in Hz.
+        words: The words of a passage and their columns; empty for other texts.
+        faults: What went wrong in a passage and could not be repaired.
     """
 
     text: str
@@ -93,6 +100,8 @@ class Speech:
     codes: Tensor
     reason: StopReason
     sample_rate: int
+    words: tuple[SpokenWord, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 def check_text(text: object) -> None:
@@ -196,13 +205,17 @@ class _Job:
         backbone = decoder.backbone
         check_reference(reference, backbone)
         self.decoder, self.codec, self.texts, self.reference = decoder, codec, texts, reference
-        parts = [split_sentences(text) if options.split and text.strip() else [text] for text in texts]
-        self.ends = list(accumulate(len(own) for own in parts))
-        said = [part for own in parts for part in own]
-        self.conditionings = [backbone.conditioner(part, reference) for part in said]
+        how, window = options.long_text, decoder.window
+        parts = [parts_of_text(text, how, backbone, codec, window, reference) for text in texts]
+        self.ends = list(accumulate(len(own) for own, _ in parts))
+        said = [(part, is_passage) for own, is_passage in parts for part in own]
+        self.conditionings = [
+            Passage(backbone.conditioner, reference, part) if is_passage else backbone.conditioner(part, reference)
+            for part, is_passage in said
+        ]
         self.requests = [
             Request(conditioning, options.seed + i, name=part)
-            for i, (part, conditioning) in enumerate(zip(said, self.conditionings, strict=True))
+            for i, ((part, _), conditioning) in enumerate(zip(said, self.conditionings, strict=True))
         ]
         rules = stop_rules(backbone, codec, options.max_seconds)
         self.how: dict[str, Any] = {"rules": rules, "rows": options.rows, "sampling": options.sampling}
@@ -234,74 +247,20 @@ def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], sample
     codes = torch.cat([generation.codes for generation, _ in parts], dim=1)
     reason = next((reason for reason in reasons if reason != StopReason.STOP_TOKEN), StopReason.STOP_TOKEN)
     sounds = [sound for _, sound in parts if sound is not None]
-    if not sounds:
-        return Speech(text, None, codes, reason, sample_rate)
-    pause = round(PAUSE_SECONDS * sample_rate)
-    padded = [torch.nn.functional.pad(sound, (0, pause)) for sound in sounds[:-1]]
-    return Speech(text, torch.cat([*padded, sounds[-1]]), codes, reason, sample_rate)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SoundChunk:
-    """A part of a streamed speech.
-
-    Args:
-        audio: Float32 ``[n]``.
-        codes: ``[K, m]``, the frames since the previous part. The audio may lag behind the codes.
-        reason: Why the speech ended; None except in the last part.
-    """
-
-    audio: Tensor
-    codes: Tensor
-    reason: StopReason | None
-
-
-def stream_speech(
-    decoder: Decoder,
-    codec: Codec,
-    text: str,
-    reference: Reference,
-    options: SpeakOptions = DEFAULT_OPTIONS,
-) -> Iterator[SoundChunk]:
-    """Speak a text and yield its sound in parts, each part as soon as it is ready.
-
-    Args:
-        decoder: Decoder of a model in eval mode.
-        codec: The model's codec. A causal codec keeps state between parts, so that they join without a seam.
-        text: The text.
-        reference: The voice; see `wand.speech.voices`.
-        options: Settings for speaking.
-
-    Raises:
-        ValueError: If the text cannot be spoken, or the codec can only decode a whole speech.
-    """
-    check_text(text)
-    backbone = decoder.backbone
-    check_reference(reference, backbone)
-    if codec.needs_latents:
-        raise ValueError(f"{type(codec).__name__} needs a second pass over the whole speech: use generate, not stream")
-    voice, shorten = codec.stream(reference), SilenceCutter(backbone.silent_codes, backbone.longest_silence)
-    first, others = (
-        max(1, round(seconds * backbone.frame_rate)) for seconds in (options.first_seconds, options.chunk_seconds)
-    )
-    parts = stream(
-        decoder,
-        Request(backbone.conditioner(text, reference), options.seed, parts=(first, others), name=text),
-        rules=stop_rules(backbone, codec, options.max_seconds),
-        sampling=options.sampling,
-    )
-    for part in parts:
-        audio = voice.decode(shorten(part.codes)).cpu()
-        if part.reason is not None:
-            audio = torch.cat([audio, voice.finish().cpu()])
-        yield SoundChunk(audio, part.codes, part.reason)
+    audio = None
+    if sounds:
+        pause = round(PAUSE_SECONDS * sample_rate)
+        padded = [torch.nn.functional.pad(sound, (0, pause)) for sound in sounds[:-1]]
+        audio = torch.cat([*padded, sounds[-1]])
+    last = parts[-1][0]  # a passage has one part
+    return Speech(text, audio, codes, reason, sample_rate, last.words, last.faults)
 
 
 def sounds_of(
     backbone: Backbone,
     codec: Codec,
     window: Windows,
-    conditionings: Sequence[Conditioning],
+    conditionings: Sequence[Conditioning | Passage],
     codes: Sequence[Tensor],
     references: Sequence[Reference | None],
 ) -> list[Tensor]:
@@ -321,6 +280,7 @@ def sounds_of(
     sounds = []
     for conditioning, one, reference in zip(conditionings, codes, references, strict=True):
         raise_if_stopped()
+        assert not isinstance(conditioning, Passage), "codecs with a second pass speak no passages"
         batch = make_batch(backbone.conditioner, backbone.layout, [conditioning], [one.cpu()])
         latents = backbone.speech_latents(batch.to(backbone.device), window)[0]
         sounds.append(codec.vocode(latents, reference).cpu() if len(latents) else torch.zeros(0))

@@ -23,7 +23,8 @@ from wand.model.backbone import Backbone
 from wand.model.tokenizers import read_files
 from wand.runs.checkpoints import ABOUT, codec_of_run, load_backbone_and_settings
 from wand.runs.trust import check_export, trusting
-from wand.speech.speaking import DEFAULT_OPTIONS, SoundChunk, SpeakOptions, Speech, stream_speech, synthesize
+from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions, Speech, synthesize
+from wand.speech.streaming import SoundChunk, stream_speech
 from wand.speech.voices import open_voice, save_voice
 
 # What the description of an export has.
@@ -98,7 +99,7 @@ class Synthesizer:
 
     def stream(
         self,
-        text: str,
+        text: str | Iterable[str],
         reference: Reference | str | Path,
         options: SpeakOptions = DEFAULT_OPTIONS,
         *,
@@ -107,13 +108,15 @@ class Synthesizer:
         """Speak one text and yield its sound in parts. The codes equal those of `generate` with the same seed.
 
         Args:
-            text: The text.
+            text: The text, or an iterator of its pieces, such as those of a language model. The pieces may end
+                anywhere, and are read when the speech needs them.
             reference: As in `generate`.
             options: Settings for speaking, with the length of the parts.
             reference_text: As in `generate`.
 
         Raises:
-            ValueError: If the text or the reference cannot be used, or the codec can only decode a whole speech.
+            ValueError: If the text or the reference cannot be used, the codec can only decode a whole speech, or the
+                model cannot speak text in pieces.
         """
         codec = self.codec or self.backbone.load_codec()
         return stream_speech(self.decoder, codec, text, self._reference(reference, reference_text), options)

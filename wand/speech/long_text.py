@@ -1,0 +1,63 @@
+"""How a text is spoken: whole, as a passage, or in parts."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from wand.attention import Windows
+from wand.codecs import Codec
+from wand.codecs.reference import Reference
+from wand.model.backbone import Backbone
+from wand.model.text_tokens import PassageConditioner
+from wand.text.sentences import split_sentences
+
+LongText = Literal["auto", "passage", "split", "whole"]
+LONG_TEXTS: tuple[LongText, ...] = get_args(LongText)
+
+
+def reason_against_passages(backbone: Backbone, codec: Codec | None, window: Windows) -> str | None:
+    """Why a model cannot speak passages under a window; None if it can."""
+    if window.is_full:
+        return "it has full attention"
+    if not backbone.alignment_heads:
+        return "its alignment heads are not known (`wand align` finds them)"
+    if not isinstance(backbone.conditioner, PassageConditioner):
+        return f"its {type(backbone.conditioner).__name__} takes whole texts only"
+    if codec is not None and codec.needs_latents:
+        return f"{type(codec).__name__} needs a second pass over the whole speech"
+    return None
+
+
+def parts_of_text(
+    text: str, how: LongText, backbone: Backbone, codec: Codec | None, window: Windows, reference: Reference
+) -> tuple[list[str], bool]:
+    """The parts in which a text is spoken, and whether they are passages.
+
+    Args:
+        text: The text.
+        how: ``passage``: in one continuous decode, whose text windows move with the speech. ``split``: sentence by
+            sentence. ``whole``: in one decode with the whole text in the prefix. ``auto``: as a passage if the model
+            can speak passages; else split if the text is longer than those of the training, else whole.
+        backbone: The model.
+        codec: Its codec.
+        window: Its window.
+        reference: The voice.
+
+    Raises:
+        ValueError: If the model cannot speak passages, but is told to.
+    """
+    reason = reason_against_passages(backbone, codec, window)
+    if how == "passage" and reason is not None:
+        raise ValueError(f"this model cannot speak passages, because {reason}: split the text instead")
+    if how == "passage" or (how == "auto" and reason is None):
+        return [text], True
+    if how == "whole" or (how == "auto" and not _is_long(text, backbone, reference)):
+        return [text], False
+    return split_sentences(text), False
+
+
+def _is_long(text: str, backbone: Backbone, reference: Reference) -> bool:
+    """Whether the prefix of a text is longer than all prefixes of the training, if that is known."""
+    if backbone.longest_prefix is None:
+        return False
+    return backbone.conditioner.length(backbone.conditioner(text, reference)) > backbone.longest_prefix
