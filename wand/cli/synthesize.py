@@ -15,6 +15,7 @@ from rich.table import Table
 from wand.attention import AttentionWindow, Windows
 from wand.checks import check_device
 from wand.cli import FLAG, FLAG_HELP
+from wand.cli.book import check_book, speak_book
 from wand.cli.options import OptionParser
 from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
@@ -37,6 +38,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = OptionParser(prog="wand synthesize", description="Speak texts in the voice of a reference.")
     parser.add_argument("text", nargs="*", help="texts to speak; each gives one sound file")
     parser.add_argument("--file", type=Path, help="text file with one text per line, spoken after the texts given here")
+    parser.add_argument(
+        "--book",
+        type=Path,
+        help="text file to speak as one text of any length, or - for standard input, spoken as it arrives; the sound "
+        "is written while it is spoken",
+    )
     parser.add_argument(
         "--ckpt_path",
         default=LAST,
@@ -128,9 +135,13 @@ def main(arguments: list[str]) -> list[Speech]:
     options = parse(arguments)
     speaking = _check(options)
     texts = [*options.text, *_read_texts(options.file)]
-    if not texts:
-        raise ValueError("nothing to speak: give a text, or --file with one text per line")
-    if not 1 <= options.start <= len(texts):
+    if options.book is not None:
+        check_book(options.book)
+        if texts or options.start != 1:
+            raise ValueError("--book is spoken alone: leave out the other texts, --file and --start")
+    elif not texts:
+        raise ValueError("nothing to speak: give a text, --file with one text per line, or --book with a long text")
+    if options.book is None and not 1 <= options.start <= len(texts):
         raise ValueError(f"--start {options.start} is not the number of a text: there are {len(texts)}")
     for text in texts:
         check_text(text)
@@ -144,6 +155,9 @@ def main(arguments: list[str]) -> list[Speech]:
         save_voice(reference, options.save_voice, codec)
     decoder = Decoder(backbone, window, int8=options.int8)
     settings = replace(speaking, sampling=_sampling(backbone.sampling, options))
+    if options.book is not None:
+        speak_book(options.book, options.out, decoder, codec, reference, settings)
+        return []
     spoken: dict[int, Speech] = {}
     try:
         with progress("speaking", None, "columns", stream=sys.stderr) as columns:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ from wand.files.sound import (
     check_samples,
     check_values,
 )
-from wand.files.writing import check_writable, write_bytes
+from wand.files.writing import check_writable, replacing, write_bytes
 
 # Formats that users are told of; soundfile writes more.
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
@@ -212,6 +214,14 @@ def check_sound_file(path: str | Path, sample_rate: int = 24_000) -> None:
             f"{path}: no sound is written as {path.suffix or 'a file without a suffix'!r}: {formats} are"
         ) from error
     check_writable(path)
+
+
+@contextmanager
+def sound_writer(path: str | Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
+    """Give a function that writes the next samples ``[n]`` of a mono sound. The file is in its place at the end."""
+    kind = Path(path).suffix.removeprefix(".")
+    with replacing(path) as partial, soundfile.SoundFile(partial, "w", sample_rate, 1, format=kind) as file:
+        yield lambda audio: file.write(audio.clamp(-1, 1).cpu().numpy())
 
 
 def write_audio(path: str | Path, audio: Tensor, sample_rate: int) -> None:

@@ -1,0 +1,72 @@
+"""`wand synthesize --book`: speak a text of any length, and write the sound while it is spoken."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from wand.codecs import Codec
+from wand.codecs.reference import Reference
+from wand.console.interrupt import Interrupted, raise_if_stopped
+from wand.console.progress import progress
+from wand.decoding.decoder import Decoder
+from wand.files.audio import sound_writer
+from wand.files.text import read_text
+from wand.speech.long_text import reason_against_passages
+from wand.speech.speaking import SpeakOptions
+from wand.speech.streaming import stream_speech
+from wand.text.paragraphs import paragraphs
+
+STDIN = Path("-")
+
+
+def check_book(book: Path) -> None:
+    """Check that there is such a text.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if book != STDIN and not book.is_file():
+        raise ValueError(f"--book {book} does not exist: give a text file, or - for standard input")
+
+
+def speak_book(
+    book: Path, out: Path, decoder: Decoder, codec: Codec, reference: Reference, options: SpeakOptions
+) -> None:
+    """Speak a text file, or standard input as it arrives. After an interruption the sound so far is kept."""
+    text: str | Iterable[str] = _from_stdin() if book == STDIN else paragraphs(read_text(book).splitlines())
+    if options.long_text not in ("auto", "passage") or reason_against_passages(decoder.backbone, codec, decoder.window):
+        text = "".join(text)
+    seconds, reason = 0.0, None
+    with sound_writer(out, codec.sample_rate) as write, progress("speaking", None, "seconds", stream=sys.stderr) as bar:
+        try:
+            for chunk in stream_speech(decoder, codec, text, reference, options):
+                write(chunk.audio)
+                seconds += len(chunk.audio) / codec.sample_rate
+                reason = chunk.reason
+                bar.update(int(seconds))
+                raise_if_stopped()
+        except Interrupted as error:
+            stopped: Interrupted | None = error
+        else:
+            stopped = None
+    if stopped is not None:
+        stopped.report = f"the first {seconds:.0f} seconds are in {out}"
+        raise stopped
+    Console().print(f"{out}: {seconds:.2f} seconds, ended by {reason}", highlight=False, soft_wrap=True)
+
+
+def _from_stdin() -> Iterator[str]:
+    """What arrives on standard input, as soon as it arrives."""
+    decode = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while piece := os.read(sys.stdin.fileno(), 1 << 16):
+            yield decode.decode(piece)
+        yield decode.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise ValueError("standard input is not UTF-8") from error
