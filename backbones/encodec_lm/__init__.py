@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from wand.files.plain_values import read_json
 from wand.files.typed import build
 from wand.files.weights import file_digest, load_exactly, read_weights, write_safetensors
 from wand.files.writing import write_text
-from wand.model.alignment import AlignmentHead
+from wand.model.alignment import read_heads
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.model.columns import ColumnLayout
@@ -34,8 +34,9 @@ from wand.model.heads import LinearHead
 from wand.model.sampling import Sampling
 from wand.text.front_end import AMERICAN, FRONT_ENDS, SYMBOLS, FrontEnd
 
+CONFIG = "config.json"
 # What older files do not name.
-ADDED = {"language", "alignment_heads"}
+ADDED = {"language"}
 # Speech columns per symbol of a model that has no such setting.
 COLUMNS_PER_SYMBOL = 3.5
 # Larger values are damage, not models.
@@ -73,7 +74,6 @@ class EncodecLMArchitecture:
         columns_per_symbol: Approximate number of speech columns per symbol. It scales progress embeddings of text and
             speech, which help a column to find its place in the text. 0 uses none.
         reference_seconds: Maximum length of the reference in the prefix, in seconds.
-        alignment_heads: Layer and head of the attention heads that look at the symbol that is spoken.
     """
 
     hidden_size: int = 256
@@ -92,7 +92,6 @@ class EncodecLMArchitecture:
     text_kernel: int = 1
     columns_per_symbol: float = 0.0
     reference_seconds: float = 2.0
-    alignment_heads: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, largest in LARGEST_SIZES.items():
@@ -186,7 +185,9 @@ class EncodecLM(Backbone):
         if (pretrained is None) == (architecture is None):
             raise ValueError("EncodecLM takes exactly one of `pretrained` and `architecture`")
         self.pretrained = pretrained
-        shape = _read_architecture(self.folder) if architecture is None else architecture
+        config = {} if pretrained is None else _read_config(self.folder)
+        heads = config.pop("alignment_heads", [])
+        shape = _described(config, str(self.folder / CONFIG)) if architecture is None else architecture
         self.shape = shape
         self.frame_rate = shape.frame_rate
         self.sample_rate = shape.sample_rate
@@ -203,7 +204,6 @@ class EncodecLM(Backbone):
             shape.language,
         )
         self.language = shape.language
-        self.alignment_heads = tuple(AlignmentHead(layer, head) for layer, head in shape.alignment_heads)
         self.tokens_per_second = shape.frame_rate / (shape.columns_per_symbol or COLUMNS_PER_SYMBOL)
         self.sampling = Sampling(temperature=0.9, top_p=0.95)
         self.decoder = LlamaModel(
@@ -220,6 +220,7 @@ class EncodecLM(Backbone):
                 eos_token_id=None,
             )
         )
+        self.alignment_heads = read_heads(heads, self.decoder.config, f"{pretrained}: {CONFIG}: alignment_heads")
         # This class embeds the inputs. The embedding table of the body would be a parameter without a gradient.
         del self.decoder.embed_tokens
         width, codebooks, rows = shape.hidden_size, shape.num_codebooks, self.speech_vocab_size
@@ -257,8 +258,9 @@ class EncodecLM(Backbone):
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``."""
-        config = {"model_type": "encodec_lm", **self.architecture()}
-        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        heads = [[*head] for head in self.alignment_heads]
+        config = {"model_type": "encodec_lm", **self.architecture(), "alignment_heads": heads}
+        write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
         state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
         write_safetensors(state, folder / "model.safetensors")
 
@@ -306,14 +308,15 @@ class EncodecLM(Backbone):
         return forbidden
 
 
-def _read_architecture(folder: Path) -> EncodecLMArchitecture:
-    path = folder / "config.json"
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The architecture of a model, in plain values, and its ``alignment_heads``, which older files do not name."""
+    path = folder / CONFIG
     if not (path.is_file() and (folder / "model.safetensors").is_file()):
         raise ValueError(f"no EncodecLM at {folder}: it should hold config.json and model.safetensors")
     config = read_json(path)
     if config.pop("model_type", None) != "encodec_lm":
         raise ValueError(f"{path} describes another model (model_type is not encodec_lm)")
-    return _described(config, str(path))
+    return config
 
 
 def _described(config: dict[str, Any], place: str) -> EncodecLMArchitecture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from wand.model.alignment import read_heads
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import Files
 from wand.moved import say_where
@@ -46,4 +47,6 @@ def build_backbone(spec: dict[str, Any], files: Files | None = None) -> Backbone
     made = find_backbone(spec["class_path"]).from_architecture(spec["architecture"])
     if files:
         made.use_files(files)
+    if "alignment_heads" in spec:  # older specs do not have them
+        made.alignment_heads = read_heads(spec["alignment_heads"], made.decoder.config, "alignment_heads")
     return made

@@ -384,9 +384,13 @@ class Backbone(nn.Module, ABC):
         )
 
     def spec(self) -> dict[str, Any]:
-        """Class path and architecture as plain values; `build_backbone` builds the model from them."""
+        """Class path, architecture and alignment heads as plain values; `build_backbone` builds the model from them."""
         own = next(kind for kind in type(self).__mro__ if not issubclass(kind, FSDPModule))
-        return {"class_path": f"{own.__module__}.{own.__qualname__}", "architecture": self.architecture()}
+        return {
+            "class_path": f"{own.__module__}.{own.__qualname__}",
+            "architecture": self.architecture(),
+            "alignment_heads": [[*head] for head in self.alignment_heads],
+        }
 
 
 def _without_weights(backbone: Backbone) -> Backbone:

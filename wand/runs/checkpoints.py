@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from wand.alignment.record import apply_record
 from wand.checks import first_line
 from wand.codecs import Codec
 from wand.files.typed import reading, require
@@ -182,7 +183,8 @@ def open_run(path: str | Path) -> OpenedRun:
 def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]:
     """Load the student of a run, in eval mode, and the settings of the run.
 
-    The checkpoint of a run with LoRA holds only the adapters. They are merged into the original weights.
+    The checkpoint of a run with LoRA holds only the adapters. They are merged into the original weights. If ``wand
+    align`` has noted alignment heads in the run folder, the student has these.
 
     Raises:
         ValueError: If the file is no such checkpoint, names code that it may not start (`wand.runs.trust`), or needs
@@ -198,6 +200,7 @@ def load_backbone_and_settings(path: str | Path) -> tuple[Backbone, RunSettings]
         if lora is not None:
             merge(backbone.decoder)
             backbone.pretrained = None
+    apply_record(run_folder(run.file), backbone)
     return backbone.eval(), run.settings
 
 

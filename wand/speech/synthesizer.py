@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from wand.alignment.record import apply_record
 from wand.attention import Windows
 from wand.checks import check_device
 from wand.codecs import Codec
@@ -183,4 +184,5 @@ def _read_export(folder: Path) -> tuple[Backbone, Windows]:
     if backbone.pretrained_digest() != about["digest"]:
         raise ValueError(f"the weights at {folder} are not those of the export: their digest has changed; export again")
     backbone.load_pretrained()
+    apply_record(folder, backbone)
     return backbone, window

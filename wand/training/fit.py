@@ -30,7 +30,8 @@ def check_fit(
     Raises:
         ValueError: If it does not.
     """
-    backbone, adapters = saved["backbone"], RunSettings.from_plain(saved).lora
+    backbone = {name: saved["backbone"][name] for name in ("class_path", "architecture")}
+    adapters = RunSettings.from_plain(saved).lora
     if not _describes(backbone, own):
         raise ValueError(f"the checkpoint holds another backbone: {_describe_difference(backbone, own)}")
     if adapters != lora:
