@@ -15,7 +15,8 @@ from tests.workplace import Workplace
 from wand import WandModule
 from wand.backbones.encodec_lm import EncodecLM
 from wand.cli.configs import shipped_configs
-from wand.runs.checkpoints import read_checkpoint
+from wand.data.shards import ShardedExamples
+from wand.runs.checkpoints import load_backbone_and_settings, read_checkpoint
 
 # Without anybody who listens: a random model speaks long.
 QUIET = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoint.mode=max"]
@@ -39,6 +40,16 @@ def test_quickstart_leaves_table_sound_and_checkpoints(run: Workplace) -> None:
     assert (folder / "config.yaml").is_file()
     for system in ("reference", "teacher", "student"):
         assert soundfile.info(folder / "samples" / f"0-{system}.wav").samplerate == 16_000
+
+
+def test_a_run_records_its_longest_prefix(run: Workplace, cache: Path) -> None:
+    backbone, _ = load_backbone_and_settings(run.folder / "runs" / "quickstart")
+    shards = list(cache.glob("*/train-*.safetensors"))
+    lengths = []
+    for folder in {path.parent for path in shards}:
+        examples = ShardedExamples(sorted(folder.glob("train-*.safetensors")), folder.name)
+        lengths.append(max(backbone.conditioner.length(example.conditioning) for example in examples))
+    assert backbone.longest_prefix in lengths
 
 
 def test_tensorboard_shows_the_method(run: Workplace) -> None:

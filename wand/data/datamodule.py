@@ -160,7 +160,9 @@ class SpeechDataModule(LightningDataModule):
         if stage == "fit":
             self._train_loader = self._loader("train", shuffle=True)
             self._check_columns(self._train_loader)
-            self._warn_if_window_never_acts(longest_of(self._train_loader.lengths).speech)
+            longest = longest_of(self._train_loader.lengths)
+            self._module.backbone.longest_prefix = longest.prefix
+            self._warn_if_window_never_acts(longest.speech)
 
     def _finished_cache(self, backbone: Backbone) -> ShardCache:
         """The cache of this machine, with all shards. All processes must call this.

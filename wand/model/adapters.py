@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from wand.files.typed import require
 from wand.model.alignment import read_heads
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import Files
@@ -49,4 +50,5 @@ def build_backbone(spec: dict[str, Any], files: Files | None = None) -> Backbone
         made.use_files(files)
     if "alignment_heads" in spec:  # older specs do not have them
         made.alignment_heads = read_heads(spec["alignment_heads"], made.decoder.config, "alignment_heads")
+    made.longest_prefix = require(spec.get("longest_prefix"), int | None, "longest_prefix")
     return made

@@ -384,12 +384,13 @@ class Backbone(nn.Module, ABC):
         )
 
     def spec(self) -> dict[str, Any]:
-        """Class path, architecture and alignment heads as plain values; `build_backbone` builds the model from them."""
+        """Class path, architecture and facts about the weights as plain values, for `build_backbone`."""
         own = next(kind for kind in type(self).__mro__ if not issubclass(kind, FSDPModule))
         return {
             "class_path": f"{own.__module__}.{own.__qualname__}",
             "architecture": self.architecture(),
             "alignment_heads": [[*head] for head in self.alignment_heads],
+            "longest_prefix": self.longest_prefix,
         }
 
 

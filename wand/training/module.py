@@ -168,6 +168,7 @@ class WandModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what a resumed run needs besides the weights."""
+        checkpoint["hyper_parameters"]["backbone"] = self.backbone.spec()  # its facts are known since the fit began
         checkpoint["wand"] = {
             "pretrained_digest": None if self.backbone.pretrained is None else self.backbone.pretrained_digest(),
             "skipped_steps": self.skipped_steps.state_dict(),
