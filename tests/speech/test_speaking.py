@@ -19,9 +19,19 @@ def test_sounds_decoded_side_by_side_are_those_decoded_alone():
         torch.testing.assert_close(sound, alone, atol=2e-5, rtol=1e-4)
 
 
+def test_long_speech_is_decoded_in_parts(monkeypatch):
+    codec = EncodecCodec()
+    codes = [torch.randint(0, 256, (4, frames)) for frames in (70, 20, 141)]
+    whole = decode_all(codec, codes)
+    monkeypatch.setattr("wand.speech.speaking.STREAMED_SECONDS", 1.0)
+    for own, sound in zip(whole, decode_all(codec, codes), strict=True):
+        torch.testing.assert_close(sound, own, atol=2e-5, rtol=1e-4)
+
+
 def test_a_codec_that_looks_ahead_is_never_padded():
     class LooksAhead:
         causal = False
+        frame_rate = 50.0
 
         def decode(self, codes, reference=None):
             return codes.flip(-1).float().sum(1, keepdim=True)

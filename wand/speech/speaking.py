@@ -35,6 +35,8 @@ LOOP_SECONDS = 2.0
 SILENCE_SECONDS = 2.0
 # Lengths of speech that can be asked for, in seconds: up to a day.
 LENGTHS = "(0, 86400]"
+# Longer speech is decoded in parts of this length, which bounds the memory of the codec.
+STREAMED_SECONDS = 60.0
 # Pause between two parts of a text that was split, in seconds.
 PAUSE_SECONDS = 0.2
 
@@ -288,7 +290,11 @@ def sounds_of(
 
 
 def decode(codec: Codec, codes: Tensor, reference: Reference | None = None) -> Tensor:
-    """Decode codes ``[K, F]`` to audio ``[N]``. Empty codes give empty audio."""
+    """Decode codes ``[K, F]`` to audio ``[N]``. Empty codes give empty audio. Long speech is decoded as a stream."""
+    frames = round(STREAMED_SECONDS * codec.frame_rate)
+    if codes.shape[1] > frames:
+        stream = codec.stream(reference)
+        return torch.cat([*(stream.decode(part).cpu() for part in codes.split(frames, dim=1)), stream.finish().cpu()])
     return codec.decode(codes[None], reference)[0, 0].cpu() if codes.shape[1] else torch.zeros(0)
 
 
@@ -307,7 +313,12 @@ def decode_all(
         voices = references or [None] * len(codes)
         return [decode(codec, one, voice) for one, voice in zip(codes, voices, strict=True)]
     sounds = [torch.zeros(0)] * len(codes)
-    order = sorted((i for i, one in enumerate(codes) if one.shape[1]), key=lambda i: codes[i].shape[1])
+    frames = round(STREAMED_SECONDS * codec.frame_rate)
+    order = sorted((i for i, one in enumerate(codes) if 0 < one.shape[1] <= frames), key=lambda i: codes[i].shape[1])
+    for i, one in enumerate(codes):
+        if one.shape[1] > frames:
+            raise_if_stopped()
+            sounds[i] = decode(codec, one)
     for start in range(0, len(order), rows):
         raise_if_stopped()
         chosen = order[start : start + rows]
