@@ -119,3 +119,29 @@ def test_bad_texts_and_settings_get_one_line(
 def test_no_checkpoint_is_said(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synthesize", "yes.", "--ckpt_path", "runs/none", "--reference", REFERENCE]) == 2
     assert "no checkpoint at runs/none" in capsys.readouterr().err
+
+
+def test_a_text_longer_than_those_of_the_training_is_split(
+    run: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model of the run is random, so that no alignment heads are known."""
+    long = "every word is heard, and another one is heard as well. " * 12
+    out = tmp_path / "out.wav"
+    assert speak(long, "--reference", REFERENCE, "--out", str(out)) == 0
+    assert "are split: this model cannot speak passages, because its alignment heads are not" in capsys.readouterr().err
+    assert soundfile.info(out).duration > 2.0
+    assert speak(long, "--reference", REFERENCE, "--out", str(out), "--long_text", "whole") == 0
+    assert capsys.readouterr().err.count("split") == 0
+    assert soundfile.info(out).duration <= 0.5
+
+
+def test_a_book_is_spoken_as_one_text(run: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("Chapter one\n\nevery word\nis heard.\n\n" * 10)
+    out = tmp_path / "book.wav"
+    assert speak("--book", str(book), "--reference", REFERENCE, "--out", str(out)) == 0
+    assert f"{out}: {soundfile.info(out).duration:.2f} seconds, ended by" in capsys.readouterr().out
+    assert speak("--book", str(tmp_path / "none.txt"), "--reference", REFERENCE) == 2
+    assert "none.txt does not exist" in capsys.readouterr().err
+    assert speak("yes.", "--book", str(book), "--reference", REFERENCE) == 2
+    assert "--book is spoken alone" in capsys.readouterr().err

@@ -17,6 +17,8 @@ from wand.checks import check_device
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.book import check_book, speak_book
 from wand.cli.options import OptionParser
+from wand.codecs import Codec
+from wand.codecs.reference import Reference
 from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
 from wand.decoding.decoder import Decoder
@@ -25,7 +27,7 @@ from wand.files.text import read_lines
 from wand.model.backbone import Backbone
 from wand.model.sampling import Sampling
 from wand.runs.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
-from wand.speech.long_text import LONG_TEXTS
+from wand.speech.long_text import LONG_TEXTS, parts_of_text, reason_against_passages
 from wand.speech.speaking import SpeakOptions, Speech, check_text, synthesize_each
 from wand.speech.voices import check_voice_file, open_voice, save_voice
 from wand.training.teacher import COPY, SELF
@@ -158,6 +160,7 @@ def main(arguments: list[str]) -> list[Speech]:
     if options.book is not None:
         speak_book(options.book, options.out, decoder, codec, reference, settings)
         return []
+    _say_why_split(texts, decoder, codec, reference, settings)
     spoken: dict[int, Speech] = {}
     try:
         with progress("speaking", None, "columns", stream=sys.stderr) as columns:
@@ -186,6 +189,21 @@ def _check(options: argparse.Namespace) -> SpeakOptions:
     if options.window is not None:
         AttentionWindow(_window(options.window))
     return SpeakOptions(_sampling(Sampling(), options), options.seed, options.max_seconds, long_text=options.long_text)
+
+
+def _say_why_split(
+    texts: list[str], decoder: Decoder, codec: Codec, reference: Reference, settings: SpeakOptions
+) -> None:
+    """Say why texts are split that could be passages in another model."""
+    backbone, window = decoder.backbone, decoder.window
+    reason = reason_against_passages(backbone, codec, window)
+    if settings.long_text != "auto" or reason is None:
+        return
+    if any(len(parts_of_text(text, "auto", backbone, codec, window, reference)[0]) > 1 for text in texts):
+        Console(stderr=True).print(
+            f"texts longer than those of the training are split: this model cannot speak passages, because {reason}",
+            soft_wrap=True,
+        )
 
 
 def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:
