@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import ablations, data, long_speech
+from benchmarks import ablations, data
 from tests.workplace import Workplace
-from wand.backbones.encodec_lm import EncodecLM
 from wand.cli.configs import shipped_configs
 from wand.data.shards import ShardedExamples
-from wand.demo.corpus import EspeakCorpus
 
 
 def table(cer: float, share: float) -> dict:
@@ -59,21 +57,6 @@ def test_the_table_has_the_seeds_and_their_mean() -> None:
     assert "| whole method | 15.0 (10.0, 20.0) |" in text
     assert "88 (100, 75) |" in text
     assert "Heard by embedded." in text
-
-
-def test_long_texts_are_counted_by_slice(workplace: Workplace) -> None:
-    lm = EncodecLM(pretrained=str(workplace.pretrained))
-    lm.load_pretrained()
-    corpus = EspeakCorpus(0.01, test_sentences=48)
-    (whole, parts), *_ = long = long_speech.joined(corpus, lm, lm.load_codec(), 22, ["anna", "brian"])
-    assert set(parts) <= {0, 1, 2}
-    assert min(parts) == 0
-    assert len(parts) > 1
-    assert " ".join(parts.values()) == whole.text
-    assert whole.codes.shape[1] / lm.frame_rate >= 22
-    assert [example.speaker for example, _ in long] == ["anna", "brian"]
-    with pytest.raises(ValueError, match="only"):
-        long_speech.joined(corpus, lm, lm.load_codec(), 500, ["anna"])
 
 
 def test_synthetic_utterances_are_written_once_and_measured(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from wand.metrics.intervals import interval, resampled_sums, upper_bound
+from wand.metrics.intervals import interval, resampled_medians, resampled_sums, upper_bound
 
 
 def test_every_resample_draws_as_many_sentences_as_there_are():
@@ -70,3 +70,17 @@ def test_the_upper_bound_of_a_mean_is_the_normal_one():
     values = torch.from_numpy(np.random.default_rng(0).normal(5.0, 2.0, 400))
     bound = upper_bound(resampled_sums(values[:, None])[:, 0] / len(values))
     assert abs(bound - (float(values.mean()) + 1.645 * float(values.std()) / 20)) < 0.03
+
+
+def test_medians_are_those_of_the_values_that_are_drawn():
+    values = torch.randn(5, 3, 4).masked_fill(torch.rand(5, 3, 4) < 0.2, torch.nan)
+    medians = resampled_medians(values, resamples=20)
+    times = resampled_sums(torch.eye(15).view(5, 3, 15), resamples=20)  # how often each sentence is drawn
+    for median, own in zip(medians, times.long(), strict=True):
+        drawn = values.view(15, 4).repeat_interleave(own, dim=0)
+        assert float(median) == float(drawn.nanmedian())
+
+
+def test_no_values_have_no_median():
+    assert resampled_medians(torch.full((2, 2, 3), torch.nan), resamples=5).isnan().all()
+    assert resampled_medians(torch.zeros(2, 2, 0), resamples=5).isnan().all()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,12 +28,42 @@ def resampled_sums(values: Tensor, resamples: int = RESAMPLES, seed: int = 0) ->
     Returns:
         The sums, float64 ``[R, M]``.
     """
-    generator = torch.Generator().manual_seed(seed)
-    first, *others = [_weights(count, resamples, generator) for count in values.shape[:-1]]
+    first, *others = _draws(values.shape[:-1], resamples, seed)
     sums = torch.tensordot(first, values.double(), 1)
     for weights in others:
         sums = torch.einsum("rn,rn...->r...", weights, sums)
     return sums
+
+
+def resampled_medians(values: Tensor, resamples: int = RESAMPLES, seed: int = 0) -> Tensor:
+    """Medians of all values of the sentences that are drawn, as in `resampled_sums`: the same seed draws the same ones.
+
+    Args:
+        values: Up to M values of each of N sentences; NaN counts as no value. ``[N, M]``; with factors,
+            ``[V, S, ..., M]``.
+        resamples: R, the number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        The lower medians, float64 ``[R]``; NaN for draws without values.
+    """
+    weights, *others = _draws(values.shape[:-1], resamples, seed)
+    for own in others:
+        weights = (weights[:, :, None] * own[:, None, :]).flatten(1)
+    order = values.flatten().double().argsort()  # NaN comes last
+    order = order[: int((~values.isnan()).sum())]
+    reached = weights.repeat_interleave(values.shape[-1], dim=1)[:, order].cumsum(1)
+    if not len(order):
+        return torch.full((resamples,), math.nan, dtype=torch.float64)
+    total = reached[:, -1:]
+    places = torch.searchsorted(reached, total / 2).clamp(max=len(order) - 1)[:, 0]
+    return values.flatten().double()[order[places]].masked_fill(total[:, 0] == 0, math.nan)
+
+
+def _draws(factors: Sequence[int], resamples: int, seed: int) -> list[Tensor]:
+    """How often each of the N levels of each factor is drawn, each ``[R, N]``."""
+    generator = torch.Generator().manual_seed(seed)
+    return [_weights(count, resamples, generator) for count in factors]
 
 
 def _weights(count: int, resamples: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,1 @@
+"""Long texts as one passage, against sentences that are spoken one by one."""
