@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.long_speech.hearing import letters
 from benchmarks.long_speech.record import PASSAGE, SPLITTING, SYSTEMS, Facts
 from wand.decoding.stopping import StopReason
 from wand.metrics.edits import edits, parts_by_time
@@ -21,9 +22,9 @@ from wand.metrics.intervals import interval, resampled_medians, resampled_sums, 
 DIFFERENCE, RATIO = "passage - splitting", "passage / splitting"
 # The speeches of each system, ``[V][S]``.
 Grid = dict[str, list[list[Facts]]]
-MEDIANS = ("seam_pitch", "seam_level", "seam_pause", "pitch_drift", "level_drift")
+MEDIANS = ("seam_pitch", "seam_level", "seam_pause", "sentence_pitch", "pitch_drift", "level_drift", "rate_drift")
 # Figures of the sound whose ratio between the systems is a figure, too.
-COMPARED = ("seam_pitch", "seam_level", "seam_pause", "duration", "letters_per_second")
+COMPARED = ("seam_pitch", "seam_level", "seam_pause", "sentence_pitch", "duration", "letters_per_second")
 # A speech that ended for one of these reasons has reached the end of its text.
 ENDS = {StopReason.STOP_TOKEN, StopReason.TEXT_END}
 
@@ -136,7 +137,9 @@ def _sound_figures(grid: list[list[Facts]], recorded: Tensor) -> dict[str, tuple
     """The figures of one system, each with its resamples. `recorded`: ``[V, S, 1]``."""
     found = {name: _median(_sound(grid, name)) for name in MEDIANS}
     found["pitch_drift_size"] = _median(_sound(grid, "pitch_drift").abs())
-    spoken = _table(grid, lambda facts: (facts.sound["seconds"], facts.sound["active"], _letters(facts)))
+    spoken = _table(
+        grid, lambda facts: (facts.sound["seconds"], facts.sound["active"], sum(map(letters, facts.sentences)))
+    )
     counts = torch.cat([spoken, recorded], -1)
     values, samples = _ratios(counts.sum((0, 1))), _ratios(resampled_sums(counts))
     return found | {name: (values[name], samples[name]) for name in values}
@@ -161,10 +164,6 @@ def computing(grid: list[list[Facts]]) -> tuple[float, float]:
 def reached_end(facts: Facts) -> bool:
     """Whether a speech has reached the end of its text."""
     return all(reason in ENDS for reason in facts.reasons)
-
-
-def _letters(facts: Facts) -> int:
-    return sum(letter.isalnum() for sentence in facts.sentences for letter in sentence)
 
 
 def _median(values: Tensor) -> tuple[Tensor, Tensor]:

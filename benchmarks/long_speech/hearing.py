@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -16,13 +17,16 @@ from benchmarks.long_speech.texts import LongText
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.files.audio import write_audio
-from wand.metrics.prosody import by_part, prosody, thirds
+from wand.metrics.prosody import Prosody, by_part, prosody, thirds
 from wand.metrics.seams import seams
 from wand.recognition import Recogniser
 from wand.speech.speaking import PAUSE_SECONDS
 
 # Frames that a codec decodes at once: they bound the memory.
 FRAMES_AT_ONCE = 500
+# Seconds of voice on both sides of a seam that are compared. Whole sentences hardly differ: a voice that begins each of
+# them anew jumps from the low end of a sentence to the high beginning of the next.
+BESIDE_SEAM = 0.5
 
 
 def decoded(codec: Codec, codes: Tensor, reference: Reference) -> Tensor:
@@ -67,30 +71,49 @@ def hear(
     if sounds is not None:
         write_audio(sounds / f"{key}.flac".replace("/", "-"), sound, rate)
     if not facts.sound:
-        facts.sound = measured(sound, rate, facts.begins() if key.system == PASSAGE else begins)
+        facts.sound = measured(sound, rate, facts.sentences, facts.begins() if key.system == PASSAGE else begins)
         record.write_facts(key, facts)
     for ear in missing:
         facts.heard[ear.name] = ear.transcribe([sound], rate)[0]
         record.write_facts(key, facts)
 
 
-def measured(sound: Tensor, sample_rate: int, begins: Sequence[float]) -> dict[str, Any]:
+def measured(sound: Tensor, sample_rate: int, sentences: Sequence[str], begins: Sequence[float]) -> dict[str, Any]:
     """What is measured in a sound.
 
     Args:
         sound: Audio ``[N]``.
         sample_rate: Its sample rate, in Hz.
-        begins: When its sentences begin, in seconds.
+        sentences: The sentences of its text.
+        begins: When they begin, in seconds; only those that were reached.
     """
     frames = prosody(sound, sample_rate)
-    parts, steps = by_part(frames, thirds(frames.seconds)), seams(frames, begins[1:])
+    parts, steps = by_part(frames, thirds(frames.seconds)), seams(frames, begins[1:], BESIDE_SEAM)
     return {
         "seconds": len(sound) / sample_rate,
         "active": float(parts.active.sum()),
         "begins": list(begins),
         "pitch_drift": parts.pitch_drift,
         "level_drift": parts.level_drift,
+        "rate_drift": rate_drift(frames, sentences, begins),
         "seam_pitch": steps.pitch.tolist(),
         "seam_level": steps.level.tolist(),
         "seam_pause": steps.pause.tolist(),
+        "sentence_pitch": seams(frames, begins[1:]).pitch.tolist(),
     }
+
+
+def rate_drift(frames: Prosody, sentences: Sequence[str], begins: Sequence[float]) -> float:
+    """By which share the last third of the sentences is spoken faster than the first; NaN if some were not reached."""
+    third = len(sentences) // 3
+    if not third or len(begins) < len(sentences):
+        return math.nan
+    edges = [begins[0], begins[third], begins[-third], frames.seconds]
+    counts = [sum(map(letters, own)) for own in (sentences[:third], sentences[third:-third], sentences[-third:])]
+    first, _, last = by_part(frames, edges).rates(counts).tolist()
+    return last / first - 1
+
+
+def letters(text: str) -> int:
+    """Number of letters and digits."""
+    return sum(letter.isalnum() for letter in text)

@@ -36,10 +36,12 @@ than half was heard; skip, insertion: letters of the longest stretch of text tha
 not in the text.
 
 ended: speeches that reached the end of their text; faults: skips, loops and stops that were not repaired; seam, pause:
-medians of the steps in pitch and level where a sentence begins, and of the pauses there; drift: the last third of the
-sound minus the first, medians with their signs; size: median of the sizes of the drifts in pitch; duration: seconds
-spoken over those of espeak-ng's reading of the same text as a whole; letters/s: letters and digits per second of active
-speech; computing: CPU seconds per second of speech, without the codec; moves: share of it that exchanges text windows.
+medians of the steps in pitch and level where a sentence begins, between half a second of voice on both sides, and of
+the pauses there; sentence: median step in pitch between whole sentences; drift: the last third of the sound against the
+first (rate: of the sentences), medians with their signs; size: median of the sizes of the drifts in pitch; duration:
+seconds spoken over those of espeak-ng's reading of the same text as a whole; letters/s: letters and digits per second
+of active speech; computing: CPU seconds per second of speech, without the codec; moves: share of it that exchanges text
+windows.
 """
 
 
@@ -165,9 +167,11 @@ _SOUND_TITLES = [
     "seam semitones",
     "seam dB",
     "pause s",
+    "sentence semitones",
     "drift semitones",
     "size",
     "drift dB",
+    "drift of rate %",
     "duration",
     "letters/s",
     "computing",
@@ -179,15 +183,16 @@ def _sound_lines(length: Length) -> list[list[str]]:
     lines = []
     for system in (*SYSTEMS, RATIO):
         own = length.sound[system]
-        ended, faults, drifts, cost = "-", "-", ["-"] * 3, ["-"] * 2
+        ended, faults, drifts, cost = "-", "-", ["-"] * 4, ["-"] * 2
         if system != RATIO:
             speeches = [facts for grid in length.spoken[system] for facts in grid]
             ended = f"{sum(map(reached_end, speeches))} of {len(speeches)}"
             faults = f"{sum(len(facts.faults) for facts in speeches)}"
             drifts = [_number(own[name]) for name in ("pitch_drift", "pitch_drift_size", "level_drift")]
+            drifts.append(_percent(own["rate_drift"]))
             seconds, moves = computing(length.spoken[system])
             cost = [f"{seconds:.2f}", f"{100 * moves:.1f}"]
-        seams = [_number(own[name]) for name in ("seam_pitch", "seam_level", "seam_pause")]
+        seams = [_number(own[name]) for name in ("seam_pitch", "seam_level", "seam_pause", "sentence_pitch")]
         rates = [_number(own["duration"], 3), _number(own["letters_per_second"])]
         lines.append([f"{length.seconds:g}", system, ended, faults, *seams, *drifts, *rates, *cost])
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from benchmarks.long_speech.__main__ import measure
 from benchmarks.long_speech.figures import DIFFERENCE, RATIO, Mistakes, error_figures, mistakes, sound_figures
+from benchmarks.long_speech.hearing import rate_drift
 from benchmarks.long_speech.record import PASSAGE, SPLITTING, SYSTEMS, Facts
 from benchmarks.long_speech.report import to_markdown
 from benchmarks.long_speech.texts import LongText, corpus_for, long_texts
@@ -19,6 +21,7 @@ from wand.codecs.reference import Reference
 from wand.data.sources.source import Utterance
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import EspeakCorpus
+from wand.metrics.prosody import Prosody
 from wand.model.alignment import AlignmentHead
 from wand.recognition import Piecewise, open_recogniser
 
@@ -121,7 +124,7 @@ def test_shorter_texts_are_the_beginnings_of_longer_ones(voice: EncodecLM) -> No
 
 def facts(**changed: object) -> Facts:
     sound = {"seconds": 10.0, "active": 8.0, "begins": [0.0, 4.0], "pitch_drift": 0.5, "level_drift": -1.0}
-    seams = {"seam_pitch": [2.0], "seam_level": [1.0], "seam_pause": [0.2]}
+    seams = {"seam_pitch": [2.0], "seam_level": [1.0], "seam_pause": [0.2], "sentence_pitch": [1.0], "rate_drift": 0.1}
     return Facts(["one two.", "three four."], ["stop token"], [], [], 1.0, 0.0, sound | seams | changed)
 
 
@@ -176,3 +179,11 @@ def test_figures_of_the_sound_are_medians_and_ratios() -> None:
     assert figures[PASSAGE]["duration"].value == pytest.approx(40 / 60)
     assert figures[RATIO]["duration"].value == pytest.approx(40 / 50)
     assert figures[PASSAGE]["letters_per_second"].value == pytest.approx(4 * 15 / 32)
+
+
+def test_speech_that_becomes_faster_has_a_drift_of_rate() -> None:
+    frames = Prosody(torch.full((600,), 100.0), torch.zeros(600), torch.ones(600, dtype=torch.bool))
+    sentences = ["one two", "and", "six ten"]
+    assert rate_drift(frames, sentences, [0.0, 2.0, 4.0]) == 0
+    assert rate_drift(frames, sentences, [0.0, 2.0, 5.0]) == pytest.approx(1.0)
+    assert math.isnan(rate_drift(frames, sentences, [0.0, 2.0]))
