@@ -15,25 +15,15 @@ from torch.nn import functional
 from benchmarks.long_speech.record import PASSAGE, Key, Record
 from benchmarks.long_speech.texts import LongText
 from wand.codecs import Codec
-from wand.codecs.reference import Reference
 from wand.files.audio import write_audio
 from wand.metrics.prosody import Prosody, by_part, prosody, thirds
 from wand.metrics.seams import seams
 from wand.recognition import Recogniser
-from wand.speech.speaking import PAUSE_SECONDS
+from wand.speech.speaking import PAUSE_SECONDS, decode
 
-# Frames that a codec decodes at once: they bound the memory.
-FRAMES_AT_ONCE = 500
 # Seconds of voice on both sides of a seam that are compared. Whole sentences hardly differ: a voice that begins each of
 # them anew jumps from the low end of a sentence to the high beginning of the next.
 BESIDE_SEAM = 0.5
-
-
-def decoded(codec: Codec, codes: Tensor, reference: Reference) -> Tensor:
-    """Decode codes ``[K, F]`` of any length to audio ``[N]``."""
-    voice = codec.stream(reference)
-    parts = [voice.decode(part).cpu() for part in codes.split(FRAMES_AT_ONCE, dim=1)]
-    return torch.cat([*parts, voice.finish().cpu()])
 
 
 def joined(parts: Sequence[Tensor], sample_rate: int) -> tuple[Tensor, list[float]]:
@@ -67,7 +57,7 @@ def hear(
     if facts.sound and not missing and sounds is None:
         return
     rate = codec.sample_rate
-    sound, begins = joined([decoded(codec, codes, text.reference) for codes in record.codes(key)], rate)
+    sound, begins = joined([decode(codec, codes, text.reference) for codes in record.codes(key)], rate)
     if sounds is not None:
         write_audio(sounds / f"{key}.flac".replace("/", "-"), sound, rate)
     if not facts.sound:

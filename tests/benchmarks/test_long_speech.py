@@ -22,7 +22,6 @@ from wand.data.sources.source import Utterance
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import EspeakCorpus
 from wand.metrics.prosody import Prosody
-from wand.model.alignment import AlignmentHead
 from wand.recognition import Piecewise, open_recogniser
 
 SENTENCES = ("the water is very cold.", "my uncle opened the golden box.")
@@ -40,11 +39,8 @@ class Deaf:
 
 @pytest.fixture(scope="module")
 def voice() -> EncodecLM:
-    """The embedded voice. Its head 0 of layer 4 looks at the phone that is spoken."""
     lm = EncodecLM(pretrained="embedded")
     lm.load_pretrained()
-    lm.alignment_heads = (AlignmentHead(4, 0),)
-    lm.tokens_per_second = 14.0
     return lm.eval()
 
 
