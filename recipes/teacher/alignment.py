@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
@@ -31,8 +32,8 @@ class PhoneTimedSource(SpeechSource, Protocol):
         ...
 
 
-def symbols_at(symbols: str, phones: list[tuple[str, float]], frames: int, frame_rate: float) -> Tensor:
-    """The index of the symbol that is spoken in every frame: ``[frames]``.
+def symbol_starts(symbols: str, phones: list[tuple[str, float]], seconds: float) -> NDArray[np.float64]:
+    """When each symbol begins to be spoken, in seconds.
 
     The phones of a voice differ from the symbols of the model: the voice has a dialect, and spaces and punctuation have
     no sound. Equal symbols are matched; the symbols between two matches are spread evenly.
@@ -40,10 +41,9 @@ def symbols_at(symbols: str, phones: list[tuple[str, float]], frames: int, frame
     Args:
         symbols: The symbols that the model reads.
         phones: The phones of the voice, with their start times in seconds.
-        frames: Number of frames in the recording.
-        frame_rate: Frames per second.
+        seconds: Length of the recording.
     """
-    ends = [begin for _, begin in phones[1:]] + [frames / frame_rate]
+    ends = [begin for _, begin in phones[1:]] + [seconds]
     spoken = "".join(phone for phone, _ in phones)
     times = [
         begin + (end - begin) * i / len(phone)
@@ -52,8 +52,13 @@ def symbols_at(symbols: str, phones: list[tuple[str, float]], frames: int, frame
     ]
     blocks = SequenceMatcher(None, symbols, spoken, autojunk=False).get_matching_blocks()
     pairs = [(block.a + i, times[block.b + i]) for block in blocks for i in range(block.size)]
-    places, begins = zip((-1, 0.0), *pairs, (len(symbols), frames / frame_rate), strict=True)
-    starts = np.interp(np.arange(len(symbols)), places, begins)
+    places, begins = zip((-1, 0.0), *pairs, (len(symbols), seconds), strict=True)
+    return np.interp(np.arange(len(symbols)), places, begins)
+
+
+def symbols_at(symbols: str, phones: list[tuple[str, float]], frames: int, frame_rate: float) -> Tensor:
+    """The index of the symbol that is spoken in every frame: ``[frames]``; see `symbol_starts`."""
+    starts = symbol_starts(symbols, phones, frames / frame_rate)
     middle = (np.arange(frames) + 0.5) / frame_rate
     return torch.from_numpy(np.searchsorted(starts, middle, side="right") - 1).clamp(min=0)
 
