@@ -105,7 +105,8 @@ class Decoder:
             load_known(cache, known, column)
         rest = RestContext(column, embeds.shape[1], context)
         hidden = self._forward(cache, embeds[:, column:], columns[:, column:], rest)
-        self.memory.remember(prefix, cache.starts, cache)
+        if not batch.columns.shape[1]:  # a speech that goes on has a new text, which no other speech will have
+            self.memory.remember(prefix, cache.starts, cache)
         return hidden, cache
 
     @torch.inference_mode()

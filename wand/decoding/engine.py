@@ -78,7 +78,7 @@ class Engine:
         self._speeches: list[Speech | None] = []
         self._history = History()
         self._mover = None if passages is None else Mover(decoder, passages)
-        self._errors: deque[str] = deque()
+        self._errors: deque[Exception] = deque()
         self._looked = 0  # columns of the history at the last check for finished rows
 
     # -- requests ------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class Engine:
             The ticket of the request; its events carry this ticket.
 
         Raises:
-            ValueError: If its prefix is longer than `prefix_length`.
+            ValueError: If its prefix is longer than `prefix_length`, or its passage is already that of another request.
         """
         if isinstance(request.conditioning, Passage):
             if self._mover is None:
@@ -103,6 +103,8 @@ class Engine:
                 f"the prefix of a request takes {length} columns, the engine has {self.prefix_length}: "
                 f"shorten the text or the reference, or increase prefix_length of the engine"
             )
+        if isinstance(request.conditioning, Passage):
+            request.conditioning.take()
         self._tickets += 1
         self._queue.append((self._tickets - 1, request))
         return self._tickets - 1
@@ -139,6 +141,16 @@ class Engine:
         return bool(self._queue or self._speaking or self._errors)
 
     @property
+    def waits(self) -> bool:
+        """Whether all speeches wait for text. Then `step` does nothing, until some text or a request is added."""
+        if self._active or not self.busy or self._mover is None:
+            return False
+        if any(self._mover.can_go_on(speech) for speech in self._speeches if speech is not None):
+            return False
+        has_room = self._state is None or bool(self._free)
+        return not (has_room and any(self._is_ready(*one) for one in list(self._queue))) and not self._errors
+
+    @property
     def waiting(self) -> int:
         """Number of requests that have not started."""
         return len(self._queue)
@@ -149,13 +161,19 @@ class Engine:
         """Start waiting requests in free rows, speak one column in every row, and return the new events.
 
         Raises:
-            ValueError: If the logits of a request were not finite. It is dropped; further steps speak the others.
+            ValueError: If the logits of a request were not finite, or its text cannot be read. It is dropped; further
+                steps speak the others.
         """
         if self._errors:
-            raise ValueError(self._errors.popleft())
+            raise self._errors.popleft()
         self._admit()
         if self._state is not None and self._mover is not None:
-            self._mover.move(self._state, self._speeches, self._history)
+            errors = self._mover.move(self._state, self._speeches, self._history)
+            for row, error in errors.items():
+                speech = self._speeches[row]
+                assert speech is not None
+                self._note(error, speech.ticket, speech.name)
+                self.cancel(speech.ticket)
         if self._state is None or not self._active:
             return []
         self._history.append(self._state.draw())
@@ -168,6 +186,11 @@ class Engine:
             if self._mover is not None:
                 self._mover.look(self._state)
         return events
+
+    def _note(self, error: Exception, ticket: int, name: str) -> None:
+        """Note the error of a request, which a step raises. An error of the user's iterator stays as it is."""
+        named = ValueError(f"request {ticket} {name!r} cannot be spoken: {error}")
+        self._errors.append(named if isinstance(error, ValueError) else error)
 
     def shrink(self) -> None:
         """Remove free rows for good, if at most half of the rows speak. Does nothing if steps are CUDA graphs."""
@@ -213,11 +236,19 @@ class Engine:
 
     def _take(self, count: int) -> list[tuple[int, Request]]:
         """The next requests. A passage whose first text has not arrived waits, and holds up no others."""
-        ready = (one for one in self._queue if self._mover is None or self._mover.is_ready(one[1].conditioning))
-        taken = list(islice(ready, count))
+        taken = list(islice((waiting for waiting in list(self._queue) if self._is_ready(*waiting)), count))
         for one in taken:
             self._queue.remove(one)
         return taken
+
+    def _is_ready(self, ticket: int, request: Request) -> bool:
+        """Whether a request can start. One whose text cannot be read is dropped."""
+        try:
+            return self._mover is None or self._mover.is_ready(request.conditioning)
+        except Exception as error:  # whatever an iterator of the user raises; other requests go on
+            self._note(error, ticket, request.name)
+            self.cancel(ticket)
+            return False
 
     def _batch(self, chosen: Sequence[tuple[int, Request]], prefix_length: int | None = None) -> ConditionedBatch:
         backbone = self.decoder.backbone
@@ -323,7 +354,7 @@ class Engine:
             speech = self._speeches[row]
             if speech is not None and frames[row] == BROKEN:
                 name = f"request {speech.ticket} {speech.name!r}"
-                self._errors.append(cannot_be_spoken(name, self._spoken(speech)))
+                self._errors.append(ValueError(cannot_be_spoken(name, self._spoken(speech))))
                 self._speeches[row] = None
                 self._state.clear(row)
 

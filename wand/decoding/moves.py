@@ -15,11 +15,7 @@ from wand.decoding.stopping import StopReason
 from wand.model.batch import Conditioning, make_batch
 from wand.passages.follower import Follower, TextWindow, Trouble
 from wand.passages.passage import Passage
-from wand.passages.rules import PassageRules
-
-# Columns of a row between two looks at its place. A row is looked at in its own time, so that its speech does not
-# depend on other rows.
-LOOK_EVERY = 4
+from wand.passages.rules import FOLLOW_EVERY, PassageRules
 
 
 class Mover:
@@ -70,6 +66,11 @@ class Mover:
         speech.follower = Follower(passage, self.rules)
         self._enter(rows, row, speech.follower, window, passage.conditioning(window.begin, window.end))
 
+    def can_go_on(self, speech: Speech) -> bool:
+        """Whether a parked speech has the text of its next window."""
+        assert speech.follower is not None
+        return speech.follower.next_window(speech.base) is not None
+
     # -- looks and moves -----------------------------------------------------------------------------------------
 
     def look(self, rows: Rows) -> None:
@@ -77,22 +78,27 @@ class Mover:
         assert rows.watch is not None
         self.looks.append(rows.watch.seen.clone())
 
-    def move(self, rows: Rows, speeches: Sequence[Speech | None], history: History) -> None:
-        """Move the windows that are due, between two steps."""
+    def move(self, rows: Rows, speeches: Sequence[Speech | None], history: History) -> dict[int, Exception]:
+        """Move the windows that are due, between two steps. Returns the errors of rows whose text cannot be read."""
         moves: dict[int, tuple[TextWindow, Conditioning, Tensor, int]] = {}
+        errors: dict[int, Exception] = {}
         for row, speech in enumerate(speeches):
             if speech is None or (follower := speech.follower) is None:
                 continue
             spoken = speech.spoken(len(history))
             if not speech.parked:
-                if spoken % LOOK_EVERY or spoken == speech.looked:
+                if spoken % FOLLOW_EVERY or spoken == speech.looked:
                     continue
                 self._see(rows, row, speech, spoken)
                 self._end(rows, row, speech, spoken)
                 spoken = self._repair(rows, row, speech, history)
-            if not (follower.is_due or speech.goes_back):
+            if not (follower.is_due or speech.goes_back) or spoken >= speech.limit:
                 continue
-            window = follower.next_window(spoken)
+            try:
+                window = follower.next_window(spoken)
+            except Exception as error:  # whatever an iterator of the user raises; other rows go on
+                errors[row] = error
+                continue
             if window is not None:
                 moves[row] = window, *self._rebuilt(row, speech, history, window, spoken)
             elif not speech.parked:
@@ -100,7 +106,8 @@ class Mover:
                 speech.parked = rows.save(row)
         self._exchange(rows, speeches, history, moves)
         rows.park([row for row, speech in enumerate(speeches) if speech is not None and speech.parked])
-        self.looks.forget(len(self.looks) - LOOK_EVERY, 16 * LOOK_EVERY)
+        self.looks.forget(len(self.looks) - FOLLOW_EVERY, 16 * FOLLOW_EVERY)
+        return errors
 
     def _see(self, rows: Rows, row: int, speech: Speech, spoken: int) -> None:
         """Show the follower the looks of the newest columns. The query of column i looks at the token of i + 1."""
@@ -126,15 +133,14 @@ class Mover:
         """Go back to before a fault, once, so that its text is spoken again. Returns the number of columns then."""
         follower, spoken = speech.follower, speech.spoken(len(history))
         assert follower is not None
-        if (fault := follower.fault(spoken)) is None:
+        if (fault := follower.fault(spoken)) is None or rows.has_stopped(row):
             return spoken
-        # Parts that were given stay.
-        back = max(fault.column, speech.given * self.backbone.layout.columns_per_frame)
         if not follower.can_repair(fault):
             follower.accept(fault, spoken)
             if fault.trouble == Trouble.STUCK:
                 speech.limit, speech.bound = spoken, StopReason.LOOP
             return spoken
+        back = max(self._whole_frames(fault.column), self._given(speech))
         follower.go_back(fault, back)
         self._fold(row, speech, history)
         speech.go_back(back)
@@ -147,7 +153,7 @@ class Mover:
         """The new conditioning of a row, the columns to compute again, and the offset of the first one."""
         follower = speech.follower
         assert follower is not None
-        begun = follower.begun(window)
+        begun = self._whole_frames(follower.begun(window))
         first = max(spoken - self.rules.reread, begun)
         columns = speech.columns(history, row, first, spoken)
         return follower.passage.conditioning(window.begin, window.end), columns, first - begun
@@ -188,6 +194,13 @@ class Mover:
         rows.hold(row, not follower.may_stop)
 
     def _fold(self, row: int, speech: Speech, history: History) -> None:
-        """Free the columns of a speech that are neither computed again nor given later."""
-        given = speech.given * self.backbone.layout.columns_per_frame if speech.parts else 0
-        speech.fold(history, row, max(0, min(given, speech.spoken(len(history)) - self.rules.reread)))
+        """Free the columns of a speech that are not needed, wherever it may go back to."""
+        speech.fold(history, row, max(0, self._given(speech) - self.rules.reread))
+
+    def _given(self, speech: Speech) -> int:
+        """Number of columns that the parts of a stream were made of: they stay."""
+        return self.backbone.layout.columns_of(speech.given) if speech.given else 0
+
+    def _whole_frames(self, column: int) -> int:
+        """The first column of the frame that a column belongs to."""
+        return column - column % self.backbone.layout.columns_per_frame

@@ -217,11 +217,13 @@ class Rows:
 
     @torch.inference_mode()
     def hold(self, row: int, held: bool) -> None:
-        """Hold back the stop tokens of a row, or allow them at any length."""
+        """Hold back the stop tokens of a row, or no longer."""
         assert self._held is not None
         self._held[row] = held
-        if self._least is not None:
-            self._least[row] = 0
+
+    def has_stopped(self, row: int) -> bool:
+        """Whether a row has drawn a stop token, or logits that are not finite. Waits for the device."""
+        return int(self.frames[row]) != SPEAKING
 
     @torch.inference_mode()
     def set_steps(self, row: int, steps: int) -> None:

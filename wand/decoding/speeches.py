@@ -29,7 +29,7 @@ class History:
         self._steps.append(step)
 
     def of(self, row: int, begin: int, end: int) -> Tensor:
-        """What a row has in the steps from `begin` to `end`: ``[end - begin, ...]``, on the CPU."""
+        """What a row has in the steps from `begin` to `end`, at least one: ``[end - begin, ...]``, on the CPU."""
         assert self._dropped <= begin < end
         return torch.stack([step[row] for step in self._steps[begin - self._dropped : end - self._dropped]]).cpu()
 
@@ -97,7 +97,7 @@ class Speech:
         first = self.base - len(self.kept)
         assert first <= begin <= end
         known = self.kept[begin - first : max(end - first, 0)]
-        if end <= self.base:
+        if end <= max(begin, self.base):
             return known
         since = max(begin, self.base)
         return torch.cat([known, history.of(row, self.begin + since - self.base, self.begin + end - self.base)])

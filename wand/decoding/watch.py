@@ -61,11 +61,14 @@ class AlignmentWatch:
         if heads is None:
             return
         columns, shared = self._text.shape[1], query.shape[1] // key.shape[1]
-        groups = [head // shared for head in heads]
-        logits = torch.einsum("bhd,bhpd->bhp", query[:, heads, -1], key[:, groups, :columns]).float()
-        logits = logits * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-        # A row without text sees nothing; its look is column 0.
-        shares = logits.masked_fill(~self._text[:, None], torch.finfo(torch.float32).min).softmax(-1).sum(1)
+        shares = torch.zeros_like(self._shares)
+        for head in heads:
+            # In single precision: in half precision, neighbouring tokens would often have the same logit.
+            seeking, text = query[:, head, -1].float(), key[:, head // shared, :columns].float()
+            logits = torch.einsum("bd,bpd->bp", seeking, text)
+            logits = logits * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+            # A row without text sees nothing; its look is column 0.
+            shares += logits.masked_fill(~self._text, torch.finfo(torch.float32).min).softmax(-1)
         if layer == min(self._heads):
             self._shares.copy_(shares)
         else:

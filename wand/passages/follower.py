@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from wand.passages.passage import LONGEST_WORD, Passage
-from wand.passages.rules import PassageRules
+from wand.passages.passage import EMPTY, Passage
+from wand.passages.rules import FOLLOW_EVERY, PassageRules
 
 # Looks of which the place is the median, and the columns by which it is late.
 LOOKS = 5
@@ -120,7 +120,9 @@ class Follower:
                 return Fault(Trouble.SKIP, self.place, self._progress)
             if sum(look < self.place - 2 * self.rules.skip for look in self._looks) >= least:
                 return Fault(Trouble.LOOP, self.place, self._progress)
-        if column - self._progress >= self.rules.stuck and not self.may_stop:
+        positions = self.rules.positions
+        spent = positions is not None and column - self._reached[0] > positions - FOLLOW_EVERY
+        if spent or (column - self._progress >= self.rules.stuck and not self.may_stop):
             return Fault(Trouble.STUCK, self.place, self._progress)
         return None
 
@@ -136,11 +138,13 @@ class Follower:
 
     def accept(self, fault: Fault, column: int) -> None:
         """Note a fault that could not be repaired. The speech goes on from where it is."""
-        self.faults.append(fault)
         if fault.trouble == Trouble.SKIP:
             self._go_to(sorted(self._looks)[len(self._looks) // 2], column)
         self._looks.clear()
-        self._progress = column
+        # A loop at the same token is the same loop. It makes no progress, so it will be stuck if it does not end.
+        if [(fault.trouble, fault.token)] != [(last.trouble, last.token) for last in self.faults[-1:]]:
+            self.faults.append(fault)
+            self._progress = column
 
     # -- windows -------------------------------------------------------------------------------------------------
 
@@ -156,13 +160,19 @@ class Follower:
 
         Args:
             column: Number of columns that were spoken.
+
+        Raises:
+            ValueError: If the whole text is empty, or a piece of it cannot be read; see `Passage.extend`.
         """
         rules = self.rules
         if self.window is None:
             end = self.passage.word_from(max(rules.first, 1))
-            return None if not end else TextWindow(0, end)
-        begin = self._begin(column)
-        end = self.passage.word_from(min(self.place + rules.reach, begin + rules.size - LONGEST_WORD))
+            if end == 0:
+                raise ValueError(EMPTY)
+            return None if end is None else TextWindow(0, end)
+        # Of fast speech, not all that the re-read columns say is in the window, so that enough is ahead.
+        begin = max(self._begin(column), self.passage.word_before(self.place - rules.behind))
+        end = self.passage.word_from(min(self.place + rules.reach, begin + rules.behind + rules.reach))
         return None if end is None else TextWindow(begin, end)
 
     def _begin(self, column: int) -> int:
@@ -204,6 +214,9 @@ class Follower:
 
     def finish(self, column: int) -> None:
         """Note the end of the speech, so that `words` has all that were spoken."""
+        assert self.window is not None
+        if self.may_stop:  # the last tokens are too short to be noticed
+            self._go_to(self.window.end - 1, column)
         self._reached.append(column)
         self._note_words(self.place + 1)
 

@@ -13,12 +13,14 @@ from wand.text.units import TextUnits
 
 # Largest number of tokens in a word.
 LONGEST_WORD = 40
+EMPTY = "the text is empty: give at least one word"
 
 
 class Passage:
     """A text that is spoken in one continuous decode. It may arrive in pieces, while it is spoken.
 
-    Tokens and words are counted from the beginning of the text. Only those that are still needed are kept.
+    Tokens and words are counted from the beginning of the text. Only those that are still needed are kept, so a passage
+    is spoken once. It must not be used by two threads at the same time: text is added between the steps of an engine.
 
     Args:
         conditioner: Conditioner of the adapter.
@@ -27,7 +29,7 @@ class Passage:
             pieces come by `extend`, and `close` ends the text.
 
     Raises:
-        ValueError: If the adapter cannot cut windows of text.
+        ValueError: If the adapter cannot cut windows of text, or the whole text is given and cannot be read.
     """
 
     def __init__(self, conditioner: Conditioner, reference: Reference, text: str | Iterable[str] | None = None) -> None:
@@ -39,6 +41,7 @@ class Passage:
         self.conditioner = conditioner
         self.reference = reference
         self.closed = False
+        self._taken = False
         self._units = TextUnits()
         self._pieces: Iterator[str] | None = None
         self._begun = False
@@ -49,14 +52,27 @@ class Passage:
         if isinstance(text, str):
             self.extend(text)
             self.close()
+            if not self.end:
+                raise ValueError(EMPTY)
         elif text is not None:
             self._pieces = iter(text)
+
+    def take(self) -> None:
+        """Note that a speech will say this passage.
+
+        Raises:
+            ValueError: If another one does.
+        """
+        if self._taken:
+            raise ValueError("this passage belongs to another request, and its text is not kept: make a new passage")
+        self._taken = True
 
     def extend(self, text: str) -> None:
         """Add a piece of text. It may end anywhere, also inside a word.
 
         Raises:
-            ValueError: If the text is closed, is not a string, or has characters that the model does not know.
+            ValueError: If the text is closed, is not a string, or has characters that the model does not know. The unit
+                that has them is left out.
         """
         if self.closed:
             raise ValueError("this passage is closed: no text can be added")

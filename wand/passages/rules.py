@@ -9,6 +9,9 @@ from wand.attention import Windows
 from wand.model.backbone import Backbone
 from wand.passages.passage import LONGEST_WORD
 
+# Columns of a speech between two looks at its place. Each is looked at in its own time, so that it does not depend on
+# others.
+FOLLOW_EVERY = 4
 # In seconds of speech. A window of text begins before what the re-read columns say and reaches this far beyond the
 # place of the speech; it moves when less is left.
 REACH = 4.2
@@ -34,7 +37,7 @@ class PassageRules:
         first: Least number of tokens in the first window; the speech begins when they have arrived.
         reach: Number of tokens that a window has after the place of the speech, when it moves.
         ahead: The window moves when fewer tokens than this are left.
-        size: Largest number of tokens in a window.
+        behind: Largest number of tokens that a window has before the place of the speech, besides a part of a word.
         near: The stop token may come when at most this many tokens are left of the text.
         skip: Largest number of tokens that the place of the speech may jump ahead.
         reread: Number of columns that are computed again when the window moves.
@@ -42,12 +45,13 @@ class PassageRules:
         patience: Number of newest looks from which a jump is told.
         stuck: The speech is stuck after this many columns without progress.
         ending: Number of columns after which a speech ends that has reached the end of its text.
+        positions: Number of columns that may be spoken from the beginning of a window on; None is no limit.
     """
 
     first: int
     reach: int
     ahead: int
-    size: int
+    behind: int
     near: int
     skip: int
     reread: int
@@ -55,26 +59,38 @@ class PassageRules:
     patience: int
     stuck: int
     ending: int
+    positions: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Largest number of tokens in a window."""
+        return self.behind + self.reach + LONGEST_WORD
 
     @classmethod
     def of(cls, backbone: Backbone, window: Windows) -> Self:
         """Rules for a model under a window.
 
         Raises:
-            ValueError: If the window is full attention.
+            ValueError: If the window is full attention, or too large for the learned positions of the model.
         """
         if window.largest is None:
             raise ValueError("passages need a window: under full attention, split the text into sentences")
         rate, columns = backbone.tokens_per_second, backbone.columns_per_second
         reread = 2 * window.largest
-        reach = round(REACH * rate)
-        # Fast speech says more in the columns that are re-read.
-        behind = round(2 * (reread + LATE * columns) / columns * rate)
+        positions = backbone.max_speech_tokens
+        # Slow speech takes longer.
+        needed = 2 * (reread + round((LATE + REACH) * columns))
+        if positions is not None and positions < needed:
+            raise ValueError(
+                f"passages need {needed} speech columns at once under window {window.largest}, this model has learned "
+                f"positions for {positions}: give a smaller window, or split the text into sentences"
+            )
         return cls(
             first=round(AHEAD * rate),
-            reach=reach,
+            reach=round(REACH * rate),
             ahead=round(AHEAD * rate),
-            size=behind + reach + LONGEST_WORD,
+            # Fast speech says more in the columns that are re-read.
+            behind=round(2 * (reread + LATE * columns) / columns * rate),
             near=round(NEAR * rate),
             skip=max(2, round(SKIP * rate)),
             reread=reread,
@@ -82,4 +98,5 @@ class PassageRules:
             patience=round(PATIENCE * columns),
             stuck=round(STUCK * columns),
             ending=round(ENDING * columns),
+            positions=positions,
         )
