@@ -1,1 +1,1 @@
-"""Alignment of speech and text: the heads that show it (``wand align``), and when each word is spoken."""
+"""Alignment of speech and text: the heads that show it, and when each word is spoken."""

@@ -1,4 +1,4 @@
-"""The file in the folder of a run or an export in which ``wand align`` notes the alignment heads that it has found."""
+"""The file in the folder of a run or an export that names its alignment heads."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def apply_record(folder: Path | None, backbone: Backbone) -> None:
     path = folder / RECORD
     values = read_json(path)
     if HEADS not in values:
-        raise ValueError(f"{path} names no {HEADS}: remove it, or run `wand align` again")
+        raise ValueError(f"{path} names no {HEADS}: remove it, or name the heads")
     backbone.alignment_heads = read_heads(values[HEADS], backbone.decoder.config, f"{path}: {HEADS}")

@@ -20,7 +20,7 @@ def reason_against_passages(backbone: Backbone, codec: Codec | None, window: Win
     if window.is_full:
         return "it has full attention"
     if not backbone.alignment_heads:
-        return "its alignment heads are not known (`wand align` finds them)"
+        return "its alignment heads are not known"
     if not isinstance(backbone.conditioner, PassageConditioner):
         return f"its {type(backbone.conditioner).__name__} takes whole texts only"
     if codec is not None and codec.needs_latents:
