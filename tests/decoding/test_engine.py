@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import TINY, sharpened
 from tests.decoding.test_generate import WINDOWS, speaker
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
@@ -115,6 +116,19 @@ def test_a_stream_says_what_generate_says(first, frames, window):
         assert parts[-1].reason == expected.reason
         sizes = [part.codes.shape[1] for part in parts[:-1]]
         assert sizes == ([first] + [frames] * len(sizes))[: len(sizes)]
+
+
+def test_a_stream_may_end_right_after_a_part():
+    """With one codebook, nothing is left when the stop token comes."""
+    torch.manual_seed(0)
+    lm = sharpened(EncodecLM(architecture=replace(TINY, num_codebooks=1))).eval()
+    given = lm.conditioner("hello", Reference(torch.zeros(1, 4, dtype=torch.long)))
+    ends = set()
+    for seed in range(8):
+        *parts, last = stream(Decoder(lm, AttentionWindow(4)), Request(given, seed, parts=(1, 1)), rules=RULES)
+        assert {part.codes.shape for part in parts} <= {(1, 1)}
+        ends.add((last.reason, last.codes.shape[1]))
+    assert (StopReason.STOP_TOKEN, 0) in ends
 
 
 def test_a_stream_comes_while_it_is_spoken():

@@ -139,7 +139,8 @@ class Follower:
     def accept(self, fault: Fault, column: int) -> None:
         """Note a fault that could not be repaired. The speech goes on from where it is."""
         if fault.trouble == Trouble.SKIP:
-            self._go_to(sorted(self._looks)[len(self._looks) // 2], column)
+            newest = list(self._looks)[-LOOKS:]
+            self._go_to(max(self.place, sorted(newest)[len(newest) // 2]), column)
         self._looks.clear()
         # A loop at the same token is the same loop. It makes no progress, so it will be stuck if it does not end.
         if [(fault.trouble, fault.token)] != [(last.trouble, last.token) for last in self.faults[-1:]]:

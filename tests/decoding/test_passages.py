@@ -1,0 +1,463 @@
+"""Passages in an engine: in pieces, in company, while they wait, after faults. Their text alone counts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.decoding.test_engine import SAMPLINGS, TEXTS
+from tests.decoding.test_generate import speaker
+from tests.passages.readers import PER_TOKEN, RULES, TEXT, VOICE, look_at, passage, passage_speaker, steady
+from wand.attention import AttentionWindow, LayerWindows
+from wand.backbones.encodec_lm import EncodecLM
+from wand.decoding.decoder import Decoder
+from wand.decoding.engine import Engine
+from wand.decoding.moves import Mover
+from wand.decoding.requests import Done, Generation, Part, Request
+from wand.decoding.rows import Rows
+from wand.decoding.speeches import Speech
+from wand.decoding.stopping import StopReason, StopRules
+from wand.kv_cache.prefixes import PrefixMemory
+from wand.model.batch import make_batch
+from wand.model.columns import FlattenedLayout
+from wand.model.sampling import Sampling
+from wand.passages.follower import Trouble
+from wand.passages.passage import Passage
+from wand.passages.rules import FOLLOW_EVERY, PassageRules
+
+WINDOW = AttentionWindow(4)
+SHORT = TEXT[:70]
+SECOND = "at the end of the road a man had a mill, and a cat that sat in it by day."
+
+
+def engine_of(lm: EncodecLM, rows: int = 1, rules: PassageRules = RULES, **others) -> Engine:
+    others = {"sampling": None, **others}
+    return Engine(Decoder(lm, WINDOW), rows=rows, prefix_length=100, rules=StopRules(30), passages=rules, **others)
+
+
+def speak(
+    engine: Engine, requests: Sequence[Request], between: Callable[[], object] = lambda: None
+) -> list[tuple[Tensor, Generation]]:
+    """The codes of each request, with those of its parts, and its end."""
+    tickets = [engine.submit(request) for request in requests]
+    parts: dict[int, list[Tensor]] = {ticket: [] for ticket in tickets}
+    ends: dict[int, Generation] = {}
+    for _ in range(4000):
+        between()
+        for event in engine.step():
+            if isinstance(event, Part):
+                parts[event.ticket].append(event.codes)
+            else:
+                parts[event.ticket].append(event.generation.codes)
+                ends[event.ticket] = event.generation
+        if not engine.busy:
+            return [(torch.cat(parts[ticket], dim=1), ends[ticket]) for ticket in tickets]
+    raise AssertionError("the engine does not end")
+
+
+class Typist:
+    """Adds random pieces of a text to a passage, at random steps."""
+
+    def __init__(self, lm: EncodecLM, text: str, seed: int) -> None:
+        self.passage, self.text, self.chance = passage(lm, None), text, random.Random(seed)
+
+    def __call__(self) -> None:
+        if self.chance.random() < 0.04 and not self.passage.closed:
+            count = self.chance.randint(1, 12)
+            self.passage.extend(self.text[:count])
+            self.text = self.text[count:]
+            if not self.text:
+                self.passage.close()
+
+
+def same(own: tuple[Tensor, Generation], expected: tuple[Tensor, Generation]) -> bool:
+    return torch.equal(own[0], expected[0]) and (own[1].reason, own[1].words) == (expected[1].reason, expected[1].words)
+
+
+def test_text_that_arrives_in_pieces_is_spoken_like_the_whole(monkeypatch) -> None:
+    look_at(monkeypatch)
+    lm = passage_speaker()
+    (whole,) = speak(engine_of(lm), [Request(passage(lm, SHORT), seed=3)])
+    assert whole[0].shape[1] >= PER_TOKEN * (len(SHORT) - RULES.near - 1)
+    assert " ".join(word.text for word in whole[1].words) == SHORT
+    assert not whole[1].faults
+    for seed, parts in ((1, None), (2, (5, 7))):
+        typist = Typist(lm, SHORT, seed)
+        (own,) = speak(engine_of(lm), [Request(typist.passage, seed=3, parts=parts)], typist)
+        assert same(own, whole)
+    pieces = iter([SHORT[i : i + 5] for i in range(0, len(SHORT), 5)])
+    (own,) = speak(engine_of(lm), [Request(passage(lm, pieces), seed=3, parts=(1, 1))])
+    assert same(own, whole)
+
+
+@pytest.mark.parametrize("sampling", [SAMPLINGS["penalised"], SAMPLINGS["repetition-aware"]], ids=["penalty", "aware"])
+def test_passages_and_requests_are_spoken_as_if_alone(monkeypatch, sampling: Sampling) -> None:
+    look_at(monkeypatch)
+    monkeypatch.setattr("wand.decoding.engine.FORGET_AFTER", 5)
+    lm = passage_speaker()
+    texts = [SHORT, SECOND]
+    plain = [Request(lm.conditioner(text, VOICE), seed=40 + i) for i, text in enumerate(TEXTS[:4])]
+    alone = [
+        speak(engine_of(lm, sampling=sampling), [request])[0]
+        for request in [*(Request(passage(lm, text), seed=i) for i, text in enumerate(texts)), *plain]
+    ]
+    typists = [Typist(lm, text, 7 + i) for i, text in enumerate(texts)]
+    waited: set[int] = set()
+
+    def between() -> None:
+        for typist in typists:
+            typist()
+        waited.update(speech.ticket for speech in engine._speeches if speech is not None and speech.parked)
+
+    engine = engine_of(lm, rows=3, sampling=sampling)
+    requests = [Request(typist.passage, seed=i, parts=(4, 9)) for i, typist in enumerate(typists)]
+    together = speak(engine, [*requests, *plain], between)
+    for own, expected in zip(together, alone, strict=True):
+        assert same(own, expected)
+    assert waited == {0, 1}
+
+
+def test_a_speech_that_waits_costs_nothing(monkeypatch) -> None:
+    look_at(monkeypatch)
+    lm = passage_speaker()
+    engine = engine_of(lm, rows=2)
+    steps: list[None] = []
+    step = Decoder.step
+    monkeypatch.setattr(Decoder, "step", lambda *given: steps.append(None) or step(*given))
+    texts = [passage(lm, None), passage(lm, None)]
+    tickets = [engine.submit(Request(text)) for text in texts]
+    assert engine.waits, "no text has arrived"
+    assert engine.step() == []
+    for text in texts:
+        text.extend(TEXT[:70])
+    assert not engine.waits
+    while not engine.waits:
+        engine.step()
+    spoken = len(steps)
+    assert spoken >= PER_TOKEN
+    for _ in range(3):
+        assert engine.step() == []
+    assert len(steps) == spoken
+    assert engine.busy
+
+    engine.cancel(tickets[0])
+    assert engine.waits
+    texts[1].close()
+    assert not engine.waits
+    (done,) = [event for _ in range(200) for event in engine.step()]
+    assert isinstance(done, Done)
+    assert done.ticket == tickets[1]
+    assert not engine.busy
+    assert not engine.waits
+    (expected,) = speak(engine_of(lm), [Request(passage(lm, TEXT[:70]))])
+    assert torch.equal(done.generation.codes, expected[0])
+
+
+def broken_pieces() -> Iterator[str]:
+    yield from (SHORT[:40], SHORT[40:60])
+    raise OSError("the line is dead")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "match"),
+    [
+        (["", " "[:0]], ValueError, "request 1 'bad' cannot be spoken: the text is empty"),
+        ([SHORT[:40], " and then some", " 7 more words, of which one is a number."], ValueError, "bad.*'7'.*knows"),
+        (broken_pieces(), OSError, "the line is dead"),
+    ],
+    ids=["empty", "unknown symbols", "a broken iterator"],
+)
+def test_a_text_that_cannot_be_read_ends_alone(monkeypatch, text, error, match) -> None:
+    look_at(monkeypatch)
+    lm = passage_speaker()
+    (expected,) = speak(engine_of(lm), [Request(passage(lm, SHORT), seed=3)])
+    engine = engine_of(lm, rows=2)
+    good = engine.submit(Request(passage(lm, SHORT), seed=3))
+    engine.submit(Request(passage(lm, iter(text)), name="bad"))
+    events = []
+    with pytest.raises(error, match=match):
+        events += chain.from_iterable(iter(engine.step, "never"))
+    assert len(engine._speaking) == 1, "its row is free"
+    after = engine.submit(Request(passage(lm, SHORT), seed=3))
+    while engine.busy:
+        events += engine.step()
+    assert [event.ticket for event in events] == [good, after]
+    assert all(torch.equal(event.generation.codes, expected[0]) for event in events)
+
+
+def test_an_empty_passage_that_is_closed_is_an_error() -> None:
+    lm = passage_speaker()
+    engine = engine_of(lm)
+    text = passage(lm, None)
+    engine.submit(Request(text))
+    text.close()
+    assert engine.step() == []
+    with pytest.raises(ValueError, match="the text is empty: give at least one word"):
+        engine.step()
+    assert not engine.busy
+
+
+def test_a_passage_is_spoken_once() -> None:
+    lm = passage_speaker()
+    text = passage(lm)
+    engine_of(lm).submit(Request(text))
+    with pytest.raises(ValueError, match="make a new passage"):
+        engine_of(lm).submit(Request(text))
+
+
+def bytes_of(engine: Engine) -> int:
+    """Bytes of the tensors of an engine's histories and speeches, and 8 for every entry of a list."""
+    total = 0
+    for history in (engine._history, engine._mover.looks):
+        total += sum(step.nbytes + 8 for step in history._steps)
+    for speech in engine._speeches:
+        if speech is not None:
+            own, text = speech.follower, speech.follower.passage
+            entries = (own._reached, own._looks, text._ids, text._words, text._starts, text._units._words)
+            total += speech.kept.nbytes + 8 * sum(map(len, entries))
+    return total
+
+
+def test_a_stream_keeps_no_more_the_longer_it_lasts(monkeypatch) -> None:
+    look_at(monkeypatch, lambda speech, columns: columns // 2)
+    monkeypatch.setattr("wand.decoding.engine.FORGET_AFTER", 16)
+    lm = passage_speaker()
+    engine = engine_of(lm)
+    read = 0
+
+    def words() -> Iterator[str]:
+        nonlocal read
+        for number in range(10**6):
+            word = TEXTS[number % len(TEXTS)] + " "
+            read += len(word)
+            yield word
+
+    engine.submit(Request(passage(lm, words()), parts=(1, 4)))
+    sizes, caches, ahead = [], set(), []
+    for column in range(600):
+        engine.step()
+        sizes.append(bytes_of(engine))
+        caches.add(engine._state.cache.nbytes)
+        ahead.append(read - column)
+    assert engine._speeches[0].base > 500
+    assert max(sizes[300:]) <= 1.1 * max(sizes[100:300])
+    assert len(caches) == 1
+    assert max(ahead) <= 2 * RULES.size, "the text is read when it is needed"
+
+
+def watch_moves(monkeypatch: pytest.MonkeyPatch, lm: EncodecLM, window=WINDOW) -> list[tuple[Speech, int, int, Tensor]]:
+    """Compare the logits after every move with the forward pass of training. Returns where the moves were."""
+    moved: list[tuple[Speech, int, int, Tensor]] = []
+    rebuilt, exchange = Mover._rebuilt, Mover._exchange
+
+    def noted(self, row, speech, history, text, spoken):
+        made = rebuilt(self, row, speech, history, text, spoken)
+        conditioning, columns, offset = made
+        batch = make_batch(lm.conditioner, lm.layout, [conditioning])
+        batch = replace(batch, columns=columns[None], lengths=torch.tensor([len(columns)]))
+        with torch.no_grad():
+            logits = lm(replace(batch, offsets=torch.tensor([offset])), window)[0, -1]
+        expected[row] = logits
+        first = spoken - len(columns)
+        spelled = [lm.conditioner.symbols[i] for i in conditioning["ids"][conditioning["is_text"]][:-1, 0].tolist()]
+        assert "".join(spelled) == TEXT[text.begin : text.end]
+        assert offset == 0 or len(columns) == self.rules.reread
+        if speech.follower._repaired < 0:
+            assert abs(first - offset - PER_TOKEN * text.begin) <= 4, (
+                "positions are counted from the beginning of the text"
+            )
+        moved.append((speech, first, spoken, columns))
+        return made
+
+    expected: dict[int, Tensor] = {}
+
+    def exchanged(self, rows: Rows, speeches, history, moves):
+        exchange(self, rows, speeches, history, moves)
+        for row in moves:
+            with torch.inference_mode():
+                own = lm.speech_head().logits(rows.hidden[row : row + 1])[0]
+            torch.testing.assert_close(own, expected[row], atol=1e-4, rtol=1e-4)
+
+    monkeypatch.setattr(Mover, "_rebuilt", noted)
+    monkeypatch.setattr(Mover, "_exchange", exchanged)
+    return moved
+
+
+@pytest.mark.parametrize("window", [WINDOW, LayerWindows((AttentionWindow(4), AttentionWindow(2)))], ids=["one", "two"])
+def test_a_move_gives_the_logits_of_training(monkeypatch, window) -> None:
+    look_at(monkeypatch)
+    lm = passage_speaker()
+    moved = watch_moves(monkeypatch, lm, window)
+    memory = PrefixMemory()
+    chosen = Decoder(lm, window, memory=memory)
+    engine = Engine(chosen, rows=2, prefix_length=100, rules=StopRules(30), passages=RULES)
+    spoken = speak(engine, [Request(passage(lm), seed=seed, parts=parts) for seed, parts in ((1, None), (2, (3, 3)))])
+    assert len(moved) > 10
+    assert len(memory._known) <= 2, "the texts of moves are not kept"
+    whole = spoken[0][1].columns
+    for speech, first, end, columns in moved:
+        if speech.ticket == 0:
+            assert torch.equal(columns, whole[first:end])
+
+
+def once(trouble: Callable[[int], int], begin: int) -> Callable[[Speech, int], int]:
+    """A reader that goes wrong at a column. After it went back, it reads on from the token before that."""
+    again: dict[int, int] = {}
+
+    def place(speech: Speech, columns: int) -> int:
+        if speech.follower._repaired < 0:
+            return trouble(columns) if columns >= begin else steady(speech, columns)
+        first = again.setdefault(speech.ticket, columns)
+        return begin // PER_TOKEN + (columns - first) // PER_TOKEN
+
+    return place
+
+
+@pytest.mark.parametrize(
+    ("trouble", "begin"),
+    [(lambda c: c // 2 + 9, 97), (lambda c: c // 2 - 15, 97), (lambda c: 48, 97)],
+    ids=["skip", "loop", "stuck"],
+)
+@pytest.mark.parametrize("parts", [None, (1, 1), (5, 30)], ids=["whole", "small parts", "large parts"])
+def test_a_fault_is_spoken_again(monkeypatch, trouble, begin, parts) -> None:
+    lm = passage_speaker(*range(16))  # no stop token
+    look_at(monkeypatch)
+    (undisturbed,) = speak(engine_of(lm), [Request(passage(lm), seed=3)])
+    look_at(monkeypatch, once(trouble, begin))
+    moved = watch_moves(monkeypatch, lm)
+    backs: list[tuple[int, int]] = []
+    go_back = Speech.go_back
+    monkeypatch.setattr(Speech, "go_back", lambda s, c: backs.append((c, s.base)) or go_back(s, c))
+    ((codes, end),) = speak(engine_of(lm), [Request(passage(lm), seed=3, parts=parts)])
+    ((back, spoken),) = backs
+    assert begin - 4 <= back <= spoken <= begin + RULES.stuck + 2 * RULES.patience
+    if parts is None:
+        assert abs(back - begin) <= 4
+    assert not end.faults
+    assert end.reason == StopReason.TEXT_END
+    assert " ".join(word.text for word in end.words) == TEXT
+    kept = begin - 4 - lm.layout.flush_columns
+    assert torch.equal(codes[:, :kept], undisturbed[0][:, :kept])
+    assert not torch.equal(codes[0, kept : kept + 60], undisturbed[0][0, kept : kept + 60])
+    assert (codes < 16).all()
+    assert any(e == back for _, _, e, _ in moved), "the text of the fault is exchanged too"
+
+
+def test_a_fault_that_comes_again_is_named(monkeypatch) -> None:
+    """A skip goes on after the text that was left out; a loop without end ends the speech."""
+    lm = passage_speaker(*range(16))
+    look_at(monkeypatch, lambda speech, columns: columns // 2 + 9 * (columns >= 97))
+    ((_, end),) = speak(engine_of(lm), [Request(passage(lm), seed=3)])
+    assert {fault.trouble for fault in end.faults} == {Trouble.SKIP}
+    tokens = [fault.token for fault in end.faults]
+    assert tokens == sorted(set(tokens)), "each is another one: the heads cannot look beyond their window"
+    assert 44 <= end.faults[0].token <= 48
+    assert end.reason == StopReason.TEXT_END
+    look_at(monkeypatch, lambda speech, columns: columns // 2 if columns < 97 else 28 + columns // 2 % 10)
+    longer = replace(RULES, late=14, behind=24)  # so that the window holds the text that is repeated
+    ((_, end),) = speak(engine_of(lm, rules=longer), [Request(passage(lm), seed=3)])
+    assert [fault.trouble for fault in end.faults] == [Trouble.LOOP, Trouble.STUCK]
+    assert end.reason == StopReason.LOOP
+    assert len(end.columns) < 97 + 3 * RULES.stuck
+
+
+def test_learned_positions_do_not_run_out(monkeypatch) -> None:
+    lm = passage_speaker(*range(16))
+    seen: list[int] = []
+    embed = lm.embed_speech
+
+    def watched(columns: Tensor, offset: Tensor) -> Tensor:
+        seen.append(int(offset.max()) + columns.shape[1])
+        return embed(columns, offset)
+
+    monkeypatch.setattr(lm, "embed_speech", watched)
+    rules = replace(RULES, positions=70)
+    for place in (steady, lambda speech, columns: columns // 12):
+        seen.clear()
+        look_at(monkeypatch, place)
+        ((_, end),) = speak(engine_of(lm, rules=rules), [Request(passage(lm, SHORT), seed=3)])
+        assert max(seen) <= 70
+    assert [fault.trouble for fault in end.faults] == [Trouble.STUCK]
+    assert end.reason == StopReason.LOOP
+
+
+def flattened() -> EncodecLM:
+    """Two slots of 8 codes in one codebook."""
+    lm = speaker()
+    lm = type(lm)(architecture=replace(lm.shape, num_codebooks=1))
+    lm.layout = FlattenedLayout(1, 16, 17, (8, 8), (0, 1))
+    lm.conditioner = replace(lm.conditioner, layout=lm.layout)
+    lm.alignment_heads = passage_speaker().alignment_heads
+    return lm.eval()
+
+
+def test_frames_of_several_columns_stay_whole(monkeypatch) -> None:
+    lm = flattened()
+    offsets: list[int] = []
+    go_on = Decoder.go_on
+
+    def noted(self, batch):
+        offsets.append((batch.offsets + batch.columns.shape[1]).item())
+        return go_on(self, batch)
+
+    monkeypatch.setattr(Decoder, "go_on", noted)
+    backs: list[int] = []
+    go_back = Speech.go_back
+    monkeypatch.setattr(Speech, "go_back", lambda s, c: backs.append(c) or go_back(s, c))
+    voice = replace(VOICE, codes=torch.zeros(2, 4, dtype=torch.long))
+    for parts in (None, (3, 3)):
+        look_at(monkeypatch, once(lambda c: 47, 95))
+        request = Request(Passage(lm.conditioner, voice, TEXT), seed=3, parts=parts)
+        ((codes, end),) = speak(engine_of(lm), [request])
+        assert ((codes >= 0) & (codes < 8)).all()
+        assert end.reason in (StopReason.TEXT_END, StopReason.STOP_TOKEN)
+    assert len(backs) == 2
+    assert all(back % 2 == 0 for back in backs)
+    # Looks are at even columns, so the speech of a window begins with a whole frame.
+    assert all(offset % 2 == 0 for offset in offsets)
+    assert FOLLOW_EVERY % 2 == 0
+
+
+def test_a_stop_token_waits_for_the_end_of_the_text(monkeypatch) -> None:
+    """Also if the model has several, and a bound of its own for other requests."""
+    lm = passage_speaker(16, 5, 1)
+    lm.stop_ids = (16, 5)
+    look_at(monkeypatch)
+    ((_, end),) = speak(engine_of(lm), [Request(passage(lm, SHORT), seed=3)])
+    assert end.reason == StopReason.STOP_TOKEN
+    assert not torch.isin(end.columns[:-8, 0], torch.tensor(lm.stop_ids)).any()
+    assert len(end.columns) >= PER_TOKEN * (len(SHORT) - RULES.near - 2)
+
+
+def test_other_requests_keep_their_least_length() -> None:
+    lm = passage_speaker(16, 1)
+    least = 0
+    lm.speech_bounds = lambda batch: (torch.full((len(batch),), least), torch.full((len(batch),), 25))
+    requests = [Request(lm.conditioner("hello", VOICE), seed=seed) for seed in range(4)]
+
+    def lengths() -> list[int]:
+        return [codes.shape[1] for codes, _ in speak(engine_of(lm, rows=3), requests)]
+
+    assert min(lengths()) < 9
+    least = 9
+    assert min(lengths()) >= 9
+
+
+def test_what_speaks_no_passages_says_so() -> None:
+    lm = passage_speaker()
+    with pytest.raises(ValueError, match="passages need a window: under full attention, split the text"):
+        PassageRules.of(lm, AttentionWindow())
+    lm.max_speech_tokens = 100
+    with pytest.raises(ValueError, match="at once under window 4, this model has learned positions for 100: give"):
+        PassageRules.of(lm, WINDOW)
+    lm.alignment_heads = ()
+    with pytest.raises(ValueError, match="no alignment heads of this EncodecLM are known"):
+        engine_of(lm)
+    with pytest.raises(ValueError, match="this engine speaks no passages"):
+        engine_of(lm, rules=None).submit(Request(passage(passage_speaker())))
