@@ -461,3 +461,11 @@ def test_what_speaks_no_passages_says_so() -> None:
         engine_of(lm)
     with pytest.raises(ValueError, match="this engine speaks no passages"):
         engine_of(lm, rules=None).submit(Request(passage(passage_speaker())))
+
+
+def test_a_passage_that_nobody_closes_is_refused() -> None:
+    lm = passage_speaker()
+    passage = Passage(lm.conditioner, VOICE)
+    passage.extend(TEXT)
+    with pytest.raises(ValueError, match="a passage waits for text that nobody adds: close it first"):
+        generate_all(Decoder(lm, AttentionWindow(4)), [Request(passage)], rules=StopRules(max_columns=40), rows=1)

@@ -109,10 +109,16 @@ def _engine_for(
     return Engine(decoder, rows=rows, prefix_length=max(lengths), rules=rules, sampling=sampling, passages=windows)
 
 
+def _check_text_comes(engine: Engine) -> None:
+    if engine.waits:
+        raise ValueError("a passage waits for text that nobody adds: close it first, or give an iterator of its pieces")
+
+
 def _endings(engine: Engine, on_column: Callable[[], object] | None) -> Iterator[dict[int, Generation]]:
     """Step until all requests are done. Yields the generations that end at a step, by ticket."""
     while engine.busy:
         raise_if_stopped()
+        _check_text_comes(engine)
         ended = {event.ticket: event.generation for event in engine.step() if isinstance(event, Done)}
         if ended:
             yield ended
@@ -156,6 +162,7 @@ def stream(
     engine = _engine_for(decoder, [request], 1, rules, sampling)
     engine.submit(request)
     while engine.busy:
+        _check_text_comes(engine)
         for event in engine.step():
             if isinstance(event, Done):
                 yield Chunk(event.generation.codes, event.generation.reason)
