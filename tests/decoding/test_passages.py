@@ -18,6 +18,7 @@ from wand.attention import AttentionWindow, LayerWindows
 from wand.backbones.encodec_lm import EncodecLM
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Engine
+from wand.decoding.generate import generate_all
 from wand.decoding.moves import Mover
 from wand.decoding.requests import Done, Generation, Part, Request
 from wand.decoding.rows import Rows
