@@ -25,6 +25,7 @@ from wand.decoding.rows import Rows
 from wand.decoding.speeches import Speech
 from wand.decoding.stopping import StopReason, StopRules
 from wand.kv_cache.prefixes import PrefixMemory
+from wand.model.alignment import AlignmentHead
 from wand.model.batch import make_batch
 from wand.model.columns import FlattenedLayout
 from wand.model.sampling import Sampling
@@ -457,6 +458,9 @@ def test_what_speaks_no_passages_says_so() -> None:
     lm.max_speech_tokens = 100
     with pytest.raises(ValueError, match="at once under window 4, this model has learned positions for 100: give"):
         PassageRules.of(lm, WINDOW)
+    lm.alignment_heads = (AlignmentHead(9, 0),)
+    with pytest.raises(ValueError, match=r"alignment_heads: \[9, 0\] is not the layer and the head of a model with"):
+        engine_of(lm)
     lm.alignment_heads = ()
     with pytest.raises(ValueError, match="no alignment heads of this EncodecLM are known"):
         engine_of(lm)

@@ -12,6 +12,7 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.rows import Rows
 from wand.decoding.speeches import History, Speech
 from wand.decoding.stopping import StopReason
+from wand.model.alignment import read_heads
 from wand.model.batch import Conditioning, make_batch
 from wand.passages.follower import Follower, TextWindow, Trouble
 from wand.passages.passage import Passage
@@ -36,6 +37,7 @@ class Mover:
                 f"no alignment heads of this {type(backbone).__name__} are known, so it cannot speak passages: split "
                 f"the text into sentences"
             )
+        read_heads([[*head] for head in backbone.alignment_heads], backbone.decoder.config, "alignment_heads")
         self.backbone = backbone
         self.rules = rules
         self.looks = History()
