@@ -70,7 +70,7 @@ class SpeechGroup(Group):
             seed=random.choice([*SEEDS, random.randrange(2**31)]),
             max_seconds=random.choice([0.02, random.uniform(0.02, 0.8), 1]),
             rows=random.choice([1, 2, 3, 8, 10**6]),
-            split=random.random() < 0.2,
+            long_text=random.choice(["auto", "auto", "whole", "split"]),
             first_seconds=random.choice([1e-9, 0.02, 0.1, 100]),
             chunk_seconds=random.choice([1e-9, 0.06, 0.3, 100]),
         )
@@ -138,7 +138,9 @@ class SpeechGroup(Group):
         reference = self.reference(random)
         kind = random.choice(["option", "option", "option", "window", "text", "reference", "rows"])
         if kind == "option":
-            name = random.choice(["seed", "max_seconds", "rows", "first_seconds", "chunk_seconds", "split", "sampling"])
+            name = random.choice(
+                ["seed", "max_seconds", "rows", "first_seconds", "chunk_seconds", "long_text", "sampling"]
+            )
             value = _bad_option(name, random)
             return Case(f"SpeakOptions({name}={value!r})", lambda: self._speak(reference, {name: value}), names=(name,))
         if kind == "window":
@@ -208,7 +210,7 @@ def _check_stream(parts: Any, alone: tuple[Tensor, Tensor]) -> None:
 
 
 def _bad_option(name: str, random: random.Random) -> Any:
-    if name == "split":
+    if name == "long_text":
         return random.choice(["yes", 2, None, 0.5])
     if name == "sampling":
         return random.choice([0.9, "greedy", {"temperature": 0.9}])
