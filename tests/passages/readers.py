@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -27,6 +28,15 @@ MOVE, LOOK = Mover.move, Mover.look
 TEXT = "one day a small bird sat on the wall of a garden. it sang so well that all who came by stood still."
 Place = Callable[[Speech, int], int]
 """The token that the head looks at after a number of columns of a speech."""
+
+
+def pieces(text: str, seed: int) -> Iterator[str]:
+    """A text cut at random."""
+    chosen = random.Random(seed)
+    while text:
+        cut = chosen.randint(1, 12)
+        yield text[:cut]
+        text = text[cut:]
 
 
 def passage_speaker(*allowed: int) -> EncodecLM:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from tests.conftest import TINY
+from tests.passages.readers import pieces
 from tests.passages.test_follower import long_text
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
@@ -17,14 +17,6 @@ from wand.passages.passage import LONGEST_WORD, Passage
 VOICE = Reference(torch.zeros(3, 4, dtype=torch.long))
 CONDITIONER = EncodecLM(architecture=TINY).conditioner
 TEXT = "one day a small bird sat on the wall. it sang so well, that all who came by stood still, why? nobody knew."
-
-
-def pieces(text: str, seed: int) -> Iterator[str]:
-    chosen = random.Random(seed)
-    while text:
-        cut = chosen.randint(1, 9)
-        yield text[:cut]
-        text = text[cut:]
 
 
 def everything(passage: Passage) -> tuple[list[int], list[tuple[str, int]]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
 import pytest
 import torch
 
+from tests.passages.readers import pieces
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
@@ -36,14 +34,6 @@ def voice(model: Synthesizer) -> Reference:
     assert model.codec is not None
     sound = synthesize("so they went home in the rain.", VOICES[0])
     return Reference(model.codec.encode(sound[None, None], 16_000)[0])
-
-
-def pieces(text: str, seed: int) -> Iterator[str]:
-    chosen = random.Random(seed)
-    while text:
-        cut = chosen.randint(1, 12)
-        yield text[:cut]
-        text = text[cut:]
 
 
 def test_text_in_pieces_is_spoken_like_the_whole_text(model: Synthesizer, voice: Reference) -> None:
