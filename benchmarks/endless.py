@@ -62,7 +62,7 @@ class Speaker:
         self.engine = Engine(
             decoder,
             rows=1,
-            prefix_length=self.passage.columns_without_text + rules.size,
+            prefix_length=rules.prefix_length(self.passage),
             rules=stop_rules(backbone, codec, 30.0),
             passages=rules,
         )

@@ -95,7 +95,7 @@ class Engine:
         if isinstance(request.conditioning, Passage):
             if self._mover is None:
                 raise ValueError("this engine speaks no passages: give it the rules of passages")
-            length = self._mover.prefix_length(request.conditioning)
+            length = self._mover.rules.prefix_length(request.conditioning)
         else:
             length = self.decoder.backbone.conditioner.length(request.conditioning)
         if length > self.prefix_length:

@@ -105,7 +105,7 @@ def _engine_for(
     texts = [one for one in given if isinstance(one, Passage)]
     windows = PassageRules.of(decoder.backbone, decoder.window) if texts else None
     lengths = [decoder.backbone.conditioner.length(one) for one in given if not isinstance(one, Passage)]
-    lengths += [text.columns_without_text + windows.size for text in texts if windows]
+    lengths += [windows.prefix_length(text) for text in texts if windows]
     return Engine(decoder, rows=rows, prefix_length=max(lengths), rules=rules, sampling=sampling, passages=windows)
 
 

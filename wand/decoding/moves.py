@@ -44,10 +44,6 @@ class Mover:
 
     # -- beginnings ----------------------------------------------------------------------------------------------
 
-    def prefix_length(self, passage: Passage) -> int:
-        """The largest number of prefix columns of a passage."""
-        return passage.columns_without_text + self.rules.size
-
     def is_ready(self, given: Conditioning | Passage) -> bool:
         """Whether the text of the first window has arrived."""
         return not isinstance(given, Passage) or self._first_window(given) is not None

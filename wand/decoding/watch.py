@@ -34,7 +34,7 @@ class AlignmentWatch:
         self._heads: dict[int, list[int]] = {}
         for layer, head in sorted(heads):
             self._heads.setdefault(layer, []).append(head)
-        self.last = max(self._heads)
+        self._layers = min(self._heads), max(self._heads)
         self.first = [0] * rows
         self.seen = torch.zeros(rows, dtype=torch.long, device=device)
         self._text = torch.zeros(rows, prefix_length, dtype=torch.bool, device=device)
@@ -69,11 +69,11 @@ class AlignmentWatch:
             logits = logits * (query.shape[-1] ** -0.5 if scaling is None else scaling)
             # A row without text sees nothing; its look is column 0.
             shares += logits.masked_fill(~self._text, torch.finfo(torch.float32).min).softmax(-1)
-        if layer == min(self._heads):
+        if layer == self._layers[0]:
             self._shares.copy_(shares)
         else:
             self._shares += shares
-        if layer == self.last:
+        if layer == self._layers[1]:
             self.seen.copy_(self._shares.argmax(-1))
 
 

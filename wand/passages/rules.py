@@ -7,7 +7,7 @@ from typing import Self
 
 from wand.attention import Windows
 from wand.model.backbone import Backbone
-from wand.passages.passage import LONGEST_WORD
+from wand.passages.passage import LONGEST_WORD, Passage
 
 # Columns of a speech between two looks at its place. Each is looked at in its own time, so that it does not depend on
 # others.
@@ -65,6 +65,10 @@ class PassageRules:
     def size(self) -> int:
         """Largest number of tokens in a window."""
         return self.behind + self.reach + LONGEST_WORD
+
+    def prefix_length(self, passage: Passage) -> int:
+        """The largest number of prefix columns of a passage."""
+        return passage.columns_without_text + self.size
 
     @classmethod
     def of(cls, backbone: Backbone, window: Windows) -> Self:
