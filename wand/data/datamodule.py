@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
@@ -24,7 +24,6 @@ from wand.model.backbone import Backbone
 from wand.ranks import apart, first_decides, is_first
 
 
-@runtime_checkable
 class ConditionedModule(Protocol):
     """What a LightningModule must have so that `SpeechDataModule` can make its batches.
 
@@ -100,9 +99,10 @@ class SpeechDataModule(LightningDataModule):
 
     @property
     def _module(self) -> ConditionedModule:
+        # Not a runtime protocol: from Python 3.12 on, isinstance does not see the submodules of a module.
         module = self.trainer.lightning_module if self.trainer else None
-        assert isinstance(module, ConditionedModule), "batches need a module with a backbone and a final window"
-        return module
+        assert hasattr(module, "backbone") and hasattr(module, "final_window"), f"{type(module).__name__} lacks them"
+        return cast(ConditionedModule, module)
 
     def prepare_for(self, backbone: Backbone, thorough: bool = False, task: Task = ALL) -> ShardCache:
         """Make the shards of a backbone that are not in the cache, or copy them.
