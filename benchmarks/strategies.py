@@ -92,7 +92,7 @@ class Record(Callback):
         if not self.gradients:
             assert isinstance(pl_module, WandModule)
             named = pl_module.backbone.named_parameters()
-            self.gradients = {name: whole(p.grad).clone() for name, p in named if p.grad is not None}
+            self.gradients = {name: whole(p.grad) for name, p in named if p.grad is not None}
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Keep the loss."""
@@ -110,13 +110,13 @@ class Trained:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may be distributed, gathered."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    """A copy on the CPU of a tensor that may be distributed."""
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu().clone()
 
 
 def weights(module: WandModule) -> Weights:
     """The student's weights, gathered."""
-    return {name: whole(tensor).clone() for name, tensor in module.backbone.state_dict().items()}
+    return {name: whole(tensor) for name, tensor in module.backbone.state_dict().items()}
 
 
 def utterances(lm: EncodecLM, rows: Sequence[int]) -> ConditionedBatch:

@@ -65,9 +65,9 @@ def test_the_kernel_is_the_reference(
 
 
 @pytest.mark.parametrize("window", [AttentionWindow(), AttentionWindow(33), AttentionWindow(200, 2.0)], ids=str)
-@pytest.mark.parametrize("columns", [128, 129, 517])
+@pytest.mark.parametrize("columns", [100, 128, 129, 517])
 def test_long_rows_are_those_of_a_dense_mask(device: torch.device, window: AttentionWindow, columns: int) -> None:
-    """Over several tiles, whose last is not full. The dense kernel is tested against the reference elsewhere."""
+    """Also over several tiles, whose last is not full. The dense kernel is tested against the reference elsewhere."""
     starts = torch.tensor([0, 70, 1])
     tensors, weights = inputs((4, 2), 3, columns), torch.randn(3, columns, 4, 64, dtype=torch.float64)
     weights[1, :70] = weights[2, :1] = 0

@@ -22,6 +22,9 @@ TILE = 128
 # Most variants of the compiled kernel: soft and hard masks, with and without gradients, one row and several, dtypes and
 # models. After torch's own limit, which is 8, attention would run uncompiled and keep logits of columns by columns.
 MOST_VARIANTS = 64
+# Below 128 columns torch would choose its decoding kernel. That has no configuration for a tile of more than 128
+# queries of one key head, and lowering then fails.
+KERNEL_OPTIONS = {"FORCE_USE_FLEX_ATTENTION": True}
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def flex_attention_under(
         block_mask=program.block_mask,
         scale=scaling,
         enable_gqa=grouped,
+        kernel_options=KERNEL_OPTIONS,
     )
     return output.transpose(1, 2).contiguous()
 

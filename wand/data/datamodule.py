@@ -101,7 +101,7 @@ class SpeechDataModule(LightningDataModule):
     def _module(self) -> ConditionedModule:
         # Not a runtime protocol: from Python 3.12 on, isinstance does not see the submodules of a module.
         module = self.trainer.lightning_module if self.trainer else None
-        assert hasattr(module, "backbone") and hasattr(module, "final_window"), f"{type(module).__name__} lacks them"
+        assert {"backbone", "final_window"} <= set(dir(module)), f"{type(module).__name__} lacks backbone or window"
         return cast(ConditionedModule, module)
 
     def prepare_for(self, backbone: Backbone, thorough: bool = False, task: Task = ALL) -> ShardCache:
