@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +147,27 @@ def test_a_book_is_spoken_as_one_text(run: Workplace, tmp_path: Path, capsys: py
     assert "none.txt does not exist" in capsys.readouterr().err
     assert speak("yes.", "--book", str(book), "--reference", REFERENCE) == 2
     assert "--book is spoken alone" in capsys.readouterr().err
+
+
+def test_the_times_of_words_are_written(run: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("runs/quickstart", tmp_path / "run")
+    book, out = tmp_path / "book.txt", tmp_path / "out.wav"
+    book.write_text("every word is heard.")
+    words = ["--words", str(tmp_path / "words.json"), "--out", str(out), "--reference", REFERENCE]
+
+    def speak_and_read(*arguments: str) -> str:
+        assert main(["synthesize", "--ckpt_path", str(tmp_path / "run"), *words, *arguments]) == 0
+        return (tmp_path / "words.json").read_text()
+
+    assert main(["synthesize", "yes.", "--ckpt_path", str(tmp_path / "run"), *words]) == 2
+    assert "cannot speak them, because its alignment heads are not known" in capsys.readouterr().err
+    (tmp_path / "run/alignment.json").write_text('{"alignment_heads": [[0, 0]]}')
+    alone = speak_and_read("every word is heard.")
+    (tmp_path / "words.json").unlink()
+    assert speak_and_read("--book", str(book)) == alone
+    spoken = json.loads(alone)["words"]
+    assert [word["text"] for word in spoken] == ["every", "word", "is", "heard."][: len(spoken)]
+    assert speak("yes.", *words, "--split") == 2
+    assert "leave out --long_text split" in capsys.readouterr().err
+    assert speak("yes.", "--words", "words.txt", "--reference", REFERENCE) == 2
+    assert "words.txt: the times of words are written as .json, .srt, .vtt" in capsys.readouterr().err

@@ -43,10 +43,13 @@ def test_text_in_pieces_is_spoken_like_the_whole_text(model: Synthesizer, voice:
     assert " ".join(word.text for word in whole.words) == TEXT
     begins = [word.begin for word in whole.words]
     assert begins == sorted(begins)
+    assert whole.audio is not None
+    assert 0.6 < whole.words[-1].end / (len(whole.audio) / 16_000) <= 1.0
     assert 3.0 < whole.codes.shape[1] / 50 < 12.0
     parts = list(model.stream(pieces(TEXT, 1), voice, options))
     assert torch.equal(torch.cat([part.codes for part in parts], dim=1), whole.codes)
     assert [part.reason for part in parts if part.reason] == [whole.reason]
+    assert parts[-1].words == whole.words
     sound = torch.cat([part.audio for part in parts])
     assert whole.audio is not None
     torch.testing.assert_close(sound, whole.audio, atol=1e-4, rtol=1e-3)

@@ -54,5 +54,5 @@ def word_times(
     looks = torch.stack(seen).sum(0).argmax(-1).tolist()
     for column, token in enumerate(looks):
         follower.see(column, token)
-    follower.finish(len(looks))
+    follower.finish(codes.shape[1] * backbone.layout.columns_per_frame)
     return tuple(follower.words)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from wand.alignment.times import write_words
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.interrupt import Interrupted, raise_if_stopped
@@ -36,9 +37,18 @@ def check_book(book: Path) -> None:
 
 
 def speak_book(
-    book: Path, out: Path, decoder: Decoder, codec: Codec, reference: Reference, options: SpeakOptions
+    book: Path,
+    out: Path,
+    words: Path | None,
+    decoder: Decoder,
+    codec: Codec,
+    reference: Reference,
+    options: SpeakOptions,
 ) -> None:
-    """Speak a text file, or standard input as it arrives. After an interruption the sound so far is kept."""
+    """Speak a text file, or standard input as it arrives.
+
+    After an interruption the sound so far is kept. The times of the words are written at the end.
+    """
     text: str | Iterable[str] = _from_stdin() if book == STDIN else paragraphs(read_text(book).splitlines())
     if options.long_text not in ("auto", "passage") or reason_against_passages(decoder.backbone, codec, decoder.window):
         text = "".join(text)
@@ -49,6 +59,8 @@ def speak_book(
                 write(chunk.audio)
                 seconds += len(chunk.audio) / codec.sample_rate
                 reason = chunk.reason
+                if words is not None and reason is not None:
+                    write_words(words, chunk.words)
                 bar.update(int(seconds))
                 raise_if_stopped()
         except Interrupted as error:

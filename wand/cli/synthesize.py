@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from wand.alignment.times import check_words_file, write_words
 from wand.attention import AttentionWindow, Windows
 from wand.checks import check_device
 from wand.cli import FLAG, FLAG_HELP
@@ -67,6 +68,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         type=Path,
         default=Path("out.wav"),
         help="sound file to write; several texts give out-001.wav, out-002.wav, ... (default: out.wav)",
+    )
+    parser.add_argument(
+        "--words",
+        type=Path,
+        help="also write when each word is heard: *.json, *.srt or *.vtt, numbered like --out; for passages",
     )
     parser.add_argument(
         "--system", choices=("student", "teacher"), default="student", help="model that speaks (default: student)"
@@ -155,10 +161,14 @@ def main(arguments: list[str]) -> list[Speech]:
     reference = open_voice(options.reference, backbone, codec, options.reference_text, options.speaker)
     if options.save_voice is not None:
         save_voice(reference, options.save_voice, codec)
+    if options.words is not None and (reason := reason_against_passages(backbone, codec, window)):
+        raise ValueError(
+            f"--words knows the words of passages only, and this model cannot speak them, because {reason}"
+        )
     decoder = Decoder(backbone, window, int8=options.int8)
     settings = replace(speaking, sampling=_sampling(backbone.sampling, options))
     if options.book is not None:
-        speak_book(options.book, options.out, decoder, codec, reference, settings)
+        speak_book(options.book, options.out, options.words, decoder, codec, reference, settings)
         return []
     _say_why_split(texts, decoder, codec, reference, settings)
     spoken: dict[int, Speech] = {}
@@ -167,6 +177,8 @@ def main(arguments: list[str]) -> list[Speech]:
             begun = options.start - 1
             for i, speech in synthesize_each(decoder, codec, texts, reference, settings, columns.advance, begun):
                 _write(speech, _file_of(i, len(texts), options.out))
+                if options.words is not None:
+                    write_words(_file_of(i, len(texts), options.words), speech.words)
                 spoken[i] = speech
     except Interrupted as stopped:
         missing = next((i for i in range(begun, len(texts)) if i not in spoken), None)
@@ -186,6 +198,10 @@ def _check(options: argparse.Namespace) -> SpeakOptions:
     check_sound_file(options.out)
     if options.save_voice is not None:
         check_voice_file(options.save_voice)
+    if options.words is not None:
+        check_words_file(options.words)
+        if options.long_text not in ("auto", "passage"):
+            raise ValueError(f"--words knows the words of passages only: leave out --long_text {options.long_text}")
     if options.window is not None:
         AttentionWindow(_window(options.window))
     return SpeakOptions(_sampling(Sampling(), options), options.seed, options.max_seconds, long_text=options.long_text)
@@ -249,7 +265,7 @@ def _read_texts(file: Path | None) -> list[str]:
 
 
 def _file_of(number: int, count: int, out: Path) -> Path:
-    """The sound file of one of `count` texts."""
+    """The file of one of `count` texts."""
     return out if count == 1 else out.with_stem(f"{out.stem}-{number + 1:03d}")
 
 

@@ -364,7 +364,7 @@ class Engine:
         codes = self._layout.from_columns(columns)
         if speech.follower is None:
             return Generation(codes, columns, reason)
-        speech.follower.finish(length)
+        speech.follower.finish(self._layout.frames_of(length) * self._layout.columns_per_frame)
         return Generation(codes, columns, reason, tuple(speech.follower.words), tuple(speech.follower.faults))
 
     def _broken_rules(self, frames: list[int]) -> dict[int, tuple[int, StopReason]]:

@@ -14,6 +14,7 @@ from wand.decoding.requests import Done, Generation, Request
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.batch import ConditionedBatch
 from wand.model.sampling import Sampling
+from wand.passages.follower import SpokenWord
 from wand.passages.passage import Passage
 from wand.passages.rules import PassageRules
 
@@ -135,10 +136,12 @@ class Chunk:
     Args:
         codes: ``[K, n]``, the newest complete frames.
         reason: Why the speech ended; None except in the last part.
+        words: In the last part, all words of a passage.
     """
 
     codes: Tensor
     reason: StopReason | None = None
+    words: tuple[SpokenWord, ...] = ()
 
 
 def stream(
@@ -165,6 +168,6 @@ def stream(
         _check_text_comes(engine)
         for event in engine.step():
             if isinstance(event, Done):
-                yield Chunk(event.generation.codes, event.generation.reason)
+                yield Chunk(event.generation.codes, event.generation.reason, event.generation.words)
             else:
                 yield Chunk(event.codes)

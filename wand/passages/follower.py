@@ -214,11 +214,15 @@ class Follower:
         return self.may_stop and column - self._progress >= self.rules.ending
 
     def finish(self, column: int) -> None:
-        """Note the end of the speech, so that `words` has all that were spoken."""
+        """Note the end of the speech, so that `words` has all that were spoken.
+
+        Args:
+            column: The column after its last complete frame. Columns that only flush delayed codebooks have no sound.
+        """
         assert self.window is not None
         if self.may_stop:  # the last tokens are too short to be noticed
             self._go_to(self.window.end - 1, column)
-        self._reached.append(column)
+        self._reached = [min(begun, column) for begun in self._reached] + [column]
         self._note_words(self.place + 1)
 
     def _note_words(self, end: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wand.alignment.times import TimedWord, timed_words
 from wand.attention import Windows
 from wand.checks import check_number, check_whole_number
 from wand.codecs import Codec
@@ -24,7 +25,7 @@ from wand.decoding.stopping import StopReason, StopRules
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
 from wand.model.sampling import Sampling
-from wand.passages.follower import Fault, SpokenWord
+from wand.passages.follower import Fault
 from wand.passages.passage import Passage
 from wand.speech.long_text import LONG_TEXTS, LongText, parts_of_text
 from wand.speech.silence import SilenceCutter
@@ -93,7 +94,7 @@ class Speech:
         codes: Codes of the speech, ``[K, F]``.
         reason: Why the speech ended.
         sample_rate: Sample rate of `audio`, in Hz.
-        words: The words of a passage and their columns; empty for other texts.
+        words: The words of a passage, with their times in the sound; empty for other texts.
         faults: What went wrong in a passage and could not be repaired.
     """
 
@@ -102,7 +103,7 @@ class Speech:
     codes: Tensor
     reason: StopReason
     sample_rate: int
-    words: tuple[SpokenWord, ...] = ()
+    words: tuple[TimedWord, ...] = ()
     faults: tuple[Fault, ...] = ()
 
 
@@ -240,10 +241,12 @@ class _Job:
             sounds = sounds_of(backbone, codec, self.decoder.window, said, codes, [self.reference] * len(chosen))
         rate = backbone.sample_rate if codec is None else codec.sample_rate
         made = iter(zip((spoken[i] for i in chosen), sounds, strict=True))
-        return [_joined(self.texts[n], [next(made) for _ in self.parts_of(n)], rate) for n in numbers]
+        return [_joined(self.texts[n], [next(made) for _ in self.parts_of(n)], rate, backbone) for n in numbers]
 
 
-def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], sample_rate: int) -> Speech:
+def _joined(
+    text: str, parts: Sequence[tuple[Generation, Tensor | None]], sample_rate: int, backbone: Backbone
+) -> Speech:
     """Join the parts of a text. The reason is that of the first part without a stop token, if there is one."""
     reasons = [generation.reason for generation, _ in parts]
     codes = torch.cat([generation.codes for generation, _ in parts], dim=1)
@@ -255,7 +258,11 @@ def _joined(text: str, parts: Sequence[tuple[Generation, Tensor | None]], sample
         padded = [torch.nn.functional.pad(sound, (0, pause)) for sound in sounds[:-1]]
         audio = torch.cat([*padded, sounds[-1]])
     last = parts[-1][0]  # a passage has one part
-    return Speech(text, audio, codes, reason, sample_rate, last.words, last.faults)
+    cut = SilenceCutter(backbone.silent_codes, backbone.longest_silence)
+    if sounds and last.words:
+        cut(last.codes)
+    words = tuple(timed_words(last.words, backbone, cut.left_out))
+    return Speech(text, audio, codes, reason, sample_rate, words, last.faults)
 
 
 def sounds_of(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from wand.alignment.times import TimedWord, timed_words
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
@@ -29,11 +30,13 @@ class SoundChunk:
         audio: Float32 ``[n]``.
         codes: ``[K, m]``, the frames since the previous part. The audio may lag behind the codes.
         reason: Why the speech ended; None except in the last part.
+        words: In the last part, all words of a passage, with their times in the sound.
     """
 
     audio: Tensor
     codes: Tensor
     reason: StopReason | None
+    words: tuple[TimedWord, ...] = ()
 
 
 def stream_speech(
@@ -108,4 +111,5 @@ def _stream_one(
         audio = voice.decode(shorten(part.codes)).cpu()
         if part.reason is not None:
             audio = torch.cat([audio, voice.finish().cpu()])
-        yield SoundChunk(audio, part.codes, part.reason)
+        words = tuple(timed_words(part.words, backbone, shorten.left_out))
+        yield SoundChunk(audio, part.codes, part.reason, words)
