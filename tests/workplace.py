@@ -14,7 +14,14 @@ import torch
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.cli import main
 
-SHAPE = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_key_value_heads": 1, "intermediate_size": 48}
+SHAPE = {
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 48,
+    "num_codebooks": 8,
+}
 DATA = "--data.source.init_args"
 
 

@@ -95,7 +95,6 @@ def write_card(
         threads=arguments.threads,
         seed=arguments.seed,
         envelope_from=arguments.envelope_from,
-        discriminator_from=arguments.discriminator_from,
         count=scores.count,
         row=f"{scores.stoi:.3f} | {scores.worst_stoi:.3f} | {scores.mel_distance:.3f} | {perplexities}",
         options="\n".join(option for option in options if not option.startswith(("--out", "--speech"))),

@@ -15,7 +15,6 @@ from torch.nn import functional
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import EncodecModel
 
-from recipes.codec.discriminator import Discriminator, discriminator_loss, generator_losses
 from recipes.codec.evaluate import evaluate, load, write_card
 from recipes.codec.listener import Listener, listening_loss
 from recipes.codec.losses import SpectralLoss
@@ -30,35 +29,24 @@ KMEANS_BATCHES = 48
 LATENT_NOISE = 0.3
 WARM_WHITENESS = 0.3
 WHITENESS = 0.02
-ADVERSARIAL_WEIGHT, FEATURE_WEIGHT = 0.1, 1.0
 
 
 @dataclass
 class Parts:
-    """The modules of a training: the codec, and three that only help to train it."""
+    """The modules of a training: the codec, and two that only help to train it."""
 
     codec: EncodecModel
     reader: PhoneReader
     listener: Listener
-    discriminator: Discriminator
     optimizer: torch.optim.Optimizer
-    judge_optimizer: torch.optim.Optimizer
 
     @classmethod
     def new(cls, lr: float) -> Parts:
         """Modules with random weights."""
         config = codec_config()
-        codec, reader = EncodecModel(config), PhoneReader(config.hidden_size)
-        listener, discriminator = Listener(), Discriminator()
+        codec, reader, listener = EncodecModel(config), PhoneReader(config.hidden_size), Listener()
         weights = [*codec.parameters(), *reader.parameters(), *listener.parameters()]
-        return cls(
-            codec,
-            reader,
-            listener,
-            discriminator,
-            torch.optim.AdamW(weights, lr, betas=(0.8, 0.99), weight_decay=1e-4),
-            torch.optim.AdamW(discriminator.parameters(), lr, betas=(0.5, 0.9)),
-        )
+        return cls(codec, reader, listener, torch.optim.AdamW(weights, lr, betas=(0.8, 0.99), weight_decay=1e-4))
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
@@ -79,8 +67,8 @@ def learning_rate(step: int, arguments: argparse.Namespace) -> float:
 
 def codec_loss(
     step: int, batch: Batch, parts: Parts, criterion: SpectralLoss, arguments: argparse.Namespace
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The codec's loss of one step, its output ``[B, N]``, and figures for the log."""
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The codec's loss of one step, and figures for the log."""
     generator = torch.Generator().manual_seed(arguments.seed + step)
     with torch.autocast("cpu", torch.bfloat16, arguments.bf16):
         latents = parts.codec.encoder(batch.audio)
@@ -100,35 +88,15 @@ def codec_loss(
     own, listening = listening_loss(parts.listener, output, batch.audio[:, 0], batch.phones)
     loss = spectral + COMMITMENT_WEIGHT * commitment + regulariser + PHONE_WEIGHT * phones + own + listening
     figures = {"spectral": spectral, "commitment": commitment, "phones": phones, "own": own, "listening": listening}
-    return loss, output, figures
-
-
-def judge(step: int, output: Tensor, batch: Batch, parts: Parts) -> tuple[Tensor, dict[str, Tensor]]:
-    """Train the discriminator on every second step, and give the adversarial part of the codec's loss."""
-    original = batch.audio[:, 0]
-    if step % 2 == 0:
-        verdict = discriminator_loss(parts.discriminator(original), parts.discriminator(output.detach()))
-        parts.judge_optimizer.zero_grad(set_to_none=True)
-        verdict.backward()
-        nn.utils.clip_grad_norm_(parts.discriminator.parameters(), 2.0)
-        parts.judge_optimizer.step()
-    with torch.no_grad():
-        real = parts.discriminator(original)
-    adversarial, features = generator_losses(real, parts.discriminator(output))
-    loss = ADVERSARIAL_WEIGHT * adversarial + FEATURE_WEIGHT * features
-    return loss, {"adversarial": adversarial, "features": features}
+    return loss, figures
 
 
 def optimise(step: int, batch: Batch, parts: Parts, criterion: SpectralLoss, arguments: argparse.Namespace) -> str:
     """One optimiser step. Returns its figures."""
     rate = learning_rate(step, arguments)
-    for optimizer in (parts.optimizer, parts.judge_optimizer):
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-    loss, output, figures = codec_loss(step, batch, parts, criterion, arguments)
-    if step >= arguments.discriminator_from:
-        adversarial, more = judge(step, output, batch, parts)
-        loss, figures = loss + adversarial, figures | more
+    for group in parts.optimizer.param_groups:
+        group["lr"] = rate
+    loss, figures = codec_loss(step, batch, parts, criterion, arguments)
     parts.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(parts.codec.parameters(), 2.0)
@@ -210,14 +178,13 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--speech", type=Path, required=True, help="folder of recipes.corpus.speak")
     result.add_argument("--out", type=Path, required=True, help="folder for checkpoint and export/")
-    result.add_argument("--steps", type=int, default=10_000, help="total number of optimiser steps")
+    result.add_argument("--steps", type=int, default=14_000, help="total number of optimiser steps")
     result.add_argument("--batch", type=int, default=8, help="number of segments in a batch")
     result.add_argument("--segment", type=float, default=0.8, help="length of a segment in seconds")
     result.add_argument("--lr", type=float, default=5e-4, help="learning rate of the plateau")
-    result.add_argument("--decay-from", type=int, default=6000, help="first step with a falling learning rate")
+    result.add_argument("--decay-from", type=int, default=10_500, help="first step with a falling learning rate")
     result.add_argument("--waveform-weight", type=float, default=0.1, help="weight of the waveform L1 loss")
-    result.add_argument("--envelope-from", type=int, default=2000, help="first step with the band envelope loss")
-    result.add_argument("--discriminator-from", type=int, default=5000, help="first step with the discriminator")
+    result.add_argument("--envelope-from", type=int, default=500, help="first step with the band envelope loss")
     result.add_argument("--warm-steps", type=int, default=500, help="number of steps before the quantiser is used")
     result.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     result.add_argument("--sentences", type=int, default=48, help="validation sentences of the evaluation")

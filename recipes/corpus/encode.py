@@ -60,8 +60,9 @@ def write_codes(
             line |= {"frames": own.codes.shape[1], "voiced": own.voiced}
             codes.append(own.codes.to(torch.uint8))
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    about = {"codec": codec.fingerprint, "frame_rate": str(codec.frame_rate)}
     with replacing(folder / CODES) as partial:
-        save_file({"codes": torch.cat(codes, 1).contiguous()}, partial, {"codec": codec.fingerprint})
+        save_file({"codes": torch.cat(codes, 1).contiguous()}, partial, about)
     with replacing(folder / INDEX) as partial:
         partial.write_text("".join(lines), encoding="utf-8")
     return left_out

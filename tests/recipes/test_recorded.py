@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +134,33 @@ def test_damaged_codes_are_named(encoded: Path, tmp_path: Path) -> None:
     assert damaged.fingerprint != CodedCorpus(encoded).fingerprint
     with pytest.raises(ValueError, match=r"codes.safetensors cannot be read as codes"):
         damaged.codes(damaged.utterances("train")[0])
+
+
+def test_a_part_of_the_speech_is_its_beginning(encoded: Path) -> None:
+    whole = CodedCorpus(encoded)
+    first = whole.utterances("train")[0]
+    seconds = whole.codes(first).codes.shape[1] / 50
+    for hours, expected in ((seconds / 3600, 1), ((seconds + 0.01) / 3600, 2)):
+        part = CodedCorpus(encoded, hours=hours, validation_sentences=1, test_sentences=2)
+        assert part.utterances("train") == whole.utterances("train")[:expected]
+    assert part.utterances("validation") == whole.utterances("validation")[:1]
+    assert part.utterances("test") == whole.utterances("test")[:2]
+    last = part.utterances("test")[-1]
+    assert torch.equal(part.codes(last).codes, whole.codes(last).codes)
+    assert part.fingerprint != whole.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("sizes", "line"),
+    [
+        ({"hours": 0.0}, "hours must be positive, got 0.0"),
+        ({"hours": float("nan")}, "hours .*nan"),
+        ({"hours": 5.0}, r"has 0\.0\d hours of training speech, not 5"),
+        ({"validation_sentences": 0}, "validation_sentences must be at least 1, got 0"),
+        ({"test_sentences": 99}, "has 3 sentences for test, not 99"),
+    ],
+    ids=str,
+)
+def test_impossible_sizes_are_refused(encoded: Path, sizes: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        [CodedCorpus(encoded, **sizes).utterances(split) for split in SPLITS]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wand.assets import asset_folder
+from wand.checks import check_number, check_whole_number
 from wand.codecs.encodec import EMBEDDED
 from wand.data.sources.source import SPLITS, SpeechCodes, Utterance
 from wand.files.contents import content_digests
@@ -40,32 +43,70 @@ class CodedUtterance:
     voiced: tuple[int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class CodesFile:
+    """The codes of a `CodedCorpus`.
+
+    Args:
+        codes: Codes of all utterances, uint8 ``[K, F]``.
+        codec: Fingerprint of their codec.
+        frame_rate: Its frame rate, in Hz.
+    """
+
+    codes: Tensor
+    codec: str
+    frame_rate: float
+
+
 class CodedCorpus:
     """Speech as codes of one codec, which needs neither a synthesiser nor an encoder.
 
-    A folder has ``codes.safetensors``, with the codes of all utterances one after another (`codes`, uint8 ``[K, F]``)
-    and the codec's fingerprint, and ``utterances.jsonl``, with `id`, `text`, `speaker`, `split`, `frames` and `voiced`
-    in each line.
+    A folder has ``codes.safetensors``, with the codes of all utterances one after another (`codes`, uint8 ``[K, F]``),
+    the codec's fingerprint and its frame rate, and ``utterances.jsonl``, with `id`, `text`, `speaker`, `split`,
+    `frames` and `voiced` in each line.
 
     Args:
         folder: The folder; ``embedded`` is the speech that comes with this package.
+        hours: Use the first hours of the training split; None uses all.
+        validation_sentences: Use the first sentences of the validation split; None uses all.
+        test_sentences: Use the first sentences of the test split; None uses all.
+
+    Raises:
+        ValueError: If a size is not positive.
     """
 
     coded: bool = True
     sample_rate: int = 16_000
 
-    def __init__(self, folder: str | Path = EMBEDDED) -> None:
+    def __init__(
+        self,
+        folder: str | Path = EMBEDDED,
+        hours: float | None = None,
+        validation_sentences: int | None = None,
+        test_sentences: int | None = None,
+    ) -> None:
+        if hours is not None:
+            check_number("hours", hours)
+            if hours <= 0:
+                raise ValueError(f"hours must be positive, got {hours}")
+        for name, count in (("validation_sentences", validation_sentences), ("test_sentences", test_sentences)):
+            if count is not None:
+                check_whole_number(name, count)
+                if count < 1:
+                    raise ValueError(f"{name} must be at least 1, got {count}")
         self.folder = Path(folder) if str(folder) != EMBEDDED else asset_folder("speech")
+        self.hours = hours
+        self.sentences = {"validation": validation_sentences, "test": test_sentences}
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short hexadecimal digest of both files."""
+        """Short hexadecimal digest of both files and of the part of them that is used."""
         digests = content_digests([self.folder / CODES, self.folder / INDEX]).values()
-        return hashlib.sha256(repr([*digests]).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr([*digests, self.hours, self.sentences]).encode()).hexdigest()[:16]
 
     @cached_property
     def lines(self) -> dict[str, dict[str, CodedUtterance]]:
-        """The utterances of every split, by their ids.
+        """All utterances of every split, by their ids.
 
         Raises:
             ValueError: If the index is missing.
@@ -83,14 +124,33 @@ class CodedCorpus:
         return found
 
     def utterances(self, split: str) -> list[Utterance]:
-        """The utterances of one split, always in the same order.
+        """The utterances of one split that are used, always in the same order.
 
         Args:
             split: `train`, `validation` or `test`.
+
+        Raises:
+            ValueError: If there is less speech than this corpus should use.
         """
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        return [line.utterance for line in self.lines[split].values()]
+        lines = [*self.lines[split].values()]
+        if split == "train":
+            return [line.utterance for line in self._first_hours(lines)]
+        count = self.sentences[split]
+        if count is not None and count > len(lines):
+            raise ValueError(f"{self.folder} has {len(lines)} sentences for {split}, not {count}")
+        return [line.utterance for line in lines[:count]]
+
+    def _first_hours(self, lines: list[CodedUtterance]) -> list[CodedUtterance]:
+        if self.hours is None:
+            return lines
+        wanted = self.hours * 3600 * self._codes.frame_rate
+        ends = list(accumulate(line.frames for line in lines))
+        if ends[-1] < wanted:
+            there = ends[-1] / self._codes.frame_rate / 3600
+            raise ValueError(f"{self.folder} has {there:.2f} hours of training speech, not {self.hours:g}")
+        return lines[: bisect_left(ends, wanted) + 1]
 
     def audio(self, utterance: Utterance) -> Tensor:
         """Refuse: there are only codes.
@@ -107,7 +167,7 @@ class CodedCorpus:
             utterance: One of `utterances(...)`.
         """
         line = next(lines[utterance.id] for lines in self.lines.values() if utterance.id in lines)
-        codes = self._codes[0][:, line.start : line.start + line.frames]
+        codes = self._codes.codes[:, line.start : line.start + line.frames]
         return SpeechCodes(codes.long(), voiced=line.voiced)
 
     def check_codes(self, backbone: Backbone) -> None:
@@ -118,25 +178,22 @@ class CodedCorpus:
         """
         codec = backbone.find_codec()
         own = "none" if codec is None else codec.fingerprint
-        if own != self._codes[1]:
+        if own != self._codes.codec:
             raise ValueError(
-                f"{self.folder} has codes of the codec {self._codes[1]}, but the codec of this model is {own}: use "
+                f"{self.folder} has codes of the codec {self._codes.codec}, but the codec of this model is {own}: use "
                 f"another data.source, or encode the speech with the model's codec"
             )
 
     @cached_property
-    def _codes(self) -> tuple[Tensor, str]:
-        """All codes, uint8 ``[K, F]``, and the codec's fingerprint."""
+    def _codes(self) -> CodesFile:
         path = self.folder / CODES
         try:
             with safe_open(path, "pt") as file:
-                codes, codec = file.get_tensor("codes"), (file.metadata() or {}).get("codec", "")
-        except (SafetensorError, OSError) as error:
+                codes, about = file.get_tensor("codes"), file.metadata() or {}
+            found = CodesFile(codes, about["codec"], float(about["frame_rate"]))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise ValueError(f"{path} cannot be read as codes: it is missing or damaged") from error
-        if codes.dtype != torch.uint8 or codes.ndim != 2 or codes.shape[1] != self._frames:
-            raise ValueError(f"{path} does not fit {INDEX} beside it, which has {self._frames} frames")
-        return codes, codec
-
-    @property
-    def _frames(self) -> int:
-        return sum(line.frames for lines in self.lines.values() for line in lines.values())
+        frames = sum(line.frames for lines in self.lines.values() for line in lines.values())
+        if codes.dtype != torch.uint8 or codes.ndim != 2 or codes.shape[1] != frames:
+            raise ValueError(f"{path} does not fit {INDEX} beside it, which has {frames} frames")
+        return found
