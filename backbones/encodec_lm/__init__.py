@@ -84,7 +84,7 @@ class EncodecLMArchitecture:
     codec: str = EMBEDDED
     sample_rate: int = 16_000
     frame_rate: float = 50.0
-    num_codebooks: int = 4
+    num_codebooks: int = 8
     codebook_size: int = 256
     front_end: FrontEnd = "letters"
     language: str = AMERICAN

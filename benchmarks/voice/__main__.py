@@ -23,8 +23,8 @@ from benchmarks.voice.sentences import FOLDER, Line, length_class, read_list
 from benchmarks.voice.stages import Asked, Stage, make_stages
 from benchmarks.voice.tables import Table, make_table
 from benchmarks.voice.takes import Takes
+from recipes.corpus.voices import VOICES
 from wand.console.progress import progress
-from wand.demo.corpus import VOICES
 from wand.evaluation.pictures import draw_spectrograms
 from wand.files.writing import write_text
 from wand.recognition import EMBEDDED, Recogniser, open_recogniser
@@ -78,9 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--recogniser", action="append", help="as in wand test; may be given more than once (default: embedded)"
     )
-    parser.add_argument(
-        "--voices", nargs="+", default=[voice.name for voice in VOICES], help="names of voices (default: %(default)s)"
-    )
+    parser.add_argument("--voices", nargs="+", default=[*VOICES], help="names of voices (default: %(default)s)")
     parser.add_argument(
         "--sentences",
         type=Path,

@@ -3,62 +3,62 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
 
+from wand.backbones.encodec_lm import EncodecLM
+from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.runs.checkpoints import find_checkpoint, load_backbone_and_settings, read_checkpoint
 
-CARD = """# The embedded voice
 
-An `EncodecLM` ({parameters:.2f} M parameters, fp16, {size:.1f} MB) that clones a voice from one second of reference and
-reads English from {front_end}. It is the full-attention teacher of the quickstart. Licence: Apache-2.0.
-
-| | |
-|---|---|
-| data | {hours:g} h of sentences from `wand.demo`, spoken at run time by espeak-ng's seen voices (seed {seed}) |
-| codec | `wand/assets/codec`: 50 frames/s, 4 codebooks of 256 |
-| recipe | `recipes/teacher`: full attention, no teacher; {steps} steps of {batch} utterances |
-| CER, validation, one take | {cer:.1f} % |
-
-## Test split
-
-{table}
-"""
-
-
-def export(run: Path, out: Path) -> Backbone:
+def export(run: Path, out: Path, voice: Path | None = None) -> Backbone:
     """Write the best checkpoint of a run as ``config.json``, ``model.safetensors`` (fp16) and a card.
 
     Args:
-        run: Folder of a finished run. The card contains the table of ``wand test``, or else the one from the end of
-            the fit.
+        run: Folder of a finished run.
         out: Folder to write.
+        voice: Output folder of ``benchmarks.voice``, whose tables and spectrograms go on the card. Without it, the card
+            has the table of ``wand test``, or else the one from the end of the fit.
     """
     best = find_checkpoint(run / "checkpoints" / "best.ckpt")
     backbone, _ = load_backbone_and_settings(best)
+    assert isinstance(backbone, EncodecLM)
     backbone.save_pretrained(out, torch.float16)
     config = OmegaConf.load(run / "config.yaml")
     checkpoint = read_checkpoint(best)
-    states = checkpoint["callbacks"].values()
-    scores = [state["best_model_score"] for state in states if state.get("monitor") == "val/cer"]
-    tables = [run / folder / "table.md" for folder in ("test", "closing")]
+    kept = next(state for state in checkpoint["callbacks"].values() if state.get("monitor"))
     processes = OmegaConf.select(config, "trainer.devices", default=1)
-    card = CARD.format(
+    template = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+    card = template.format(
         parameters=sum(p.numel() for p in backbone.parameters()) / 1e6,
         size=(out / "model.safetensors").stat().st_size / 1e6,
-        front_end=backbone.architecture()["front_end"],
-        hours=OmegaConf.select(config, "data.source.init_args.hours"),
-        seed=OmegaConf.select(config, "data.source.init_args.seed", default=0),
+        front_end=backbone.shape.front_end,
+        codebooks=backbone.shape.num_codebooks,
+        codes=backbone.shape.codebook_size,
         steps=checkpoint["global_step"],
         batch=OmegaConf.select(config, "data.batch_size") * (processes if isinstance(processes, int) else 1),
-        cer=100 * float(scores[0]),
-        table=next(path for path in tables if path.is_file()).read_text().strip(),
+        monitor=kept["monitor"],
+        score=float(kept["best_model_score"]),
+        understood=_tables(run, out, voice),
     )
-    (out / "README.md").write_text(card)
+    write_text(out / "README.md", card)
     return backbone
+
+
+def _tables(run: Path, out: Path, voice: Path | None) -> str:
+    if voice is None:
+        tables = [run / folder / "table.md" for folder in ("test", "closing")]
+        return next(path for path in tables if path.is_file()).read_text(encoding="utf-8").strip()
+    parts = [(voice / "voice.md").read_text(encoding="utf-8").strip().replace("\n## ", "\n### ")]
+    for picture in sorted(voice.glob("*/spectrograms.png")):
+        name = f"{picture.parent.name}.png"
+        shutil.copyfile(picture, out / name)
+        parts.append(f"One sentence of the list {picture.parent.name} through every stage:\n\n![spectrograms]({name})")
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -66,8 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run folder of the recipe's fit")
     parser.add_argument("--out", type=Path, default=Path("wand/assets/encodec_lm"), help="folder to write")
+    parser.add_argument("--voice", type=Path, help="output folder of benchmarks.voice, for the card")
     arguments = parser.parse_args()
-    export(arguments.run, arguments.out)
+    export(arguments.run, arguments.out, arguments.voice)
 
 
 if __name__ == "__main__":

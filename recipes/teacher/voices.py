@@ -18,7 +18,7 @@ from wand.codecs.reference import Reference
 from wand.console.tables import markdown
 from wand.data.example import Example
 from wand.decoding.decoder import Decoder
-from wand.demo.corpus import VOICES, EspeakCorpus
+from wand.demo.coded import CodedCorpus
 from wand.evaluation.takes import speak_examples
 from wand.metrics.pitch import median_pitch, pitch_track
 from wand.recognition.network import LogMel
@@ -38,11 +38,11 @@ def voice_print(audio: Tensor) -> Tensor:
 def table(lm: EncodecLM, sentences: int) -> str:
     """Markdown table of every voice: pitch of the recordings and of the speech, and how often it is recognised."""
     codec = lm.load_codec()
-    corpus = EspeakCorpus(0.01, test_sentences=sentences * len(VOICES))
-    own: dict[str, list[Tensor]] = {voice.name: [] for voice in VOICES}
+    corpus = CodedCorpus()
+    own: dict[str, list[Tensor]] = {}
     for utterance in corpus.utterances("test"):
-        if utterance.speaker in own:
-            own[utterance.speaker].append(codec.encode(corpus.audio(utterance)[None, None], RATE)[0])
+        own.setdefault(utterance.speaker, []).append(corpus.codes(utterance).codes)
+    own = {name: own[name][:sentences] for name in sorted(own) if len(own[name]) >= sentences}
     texts = [utterance.text for utterance in corpus.utterances("validation")[:sentences]]
     prints = {name: torch.stack([voice_print(decode(codec, c)) for c in codes]) for name, codes in own.items()}
     centres = torch.stack([p.mean(0) for p in prints.values()])

@@ -87,7 +87,7 @@ class EncodecCodec(EncodecBase):
     """EnCodec as `transformers.EncodecModel`.
 
     Args:
-        pretrained: ``embedded`` (16 kHz, 50 frames per second, 4 codebooks of 256 codes), a folder that
+        pretrained: ``embedded`` (16 kHz, 50 frames per second, 8 codebooks of 256 codes), a folder that
             ``EncodecModel.from_pretrained`` opens, or the name of a model on the Hugging Face hub that has been
             downloaded, such as ``facebook/encodec_24khz``.
         num_codebooks: Number of residual codebooks to use (default: all).
