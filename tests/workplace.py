@@ -23,6 +23,8 @@ SHAPE = {
     "num_codebooks": 8,
 }
 DATA = "--data.source.init_args"
+ESPEAK = ["--data.source=wand.demo.corpus.EspeakCorpus"]
+"""Speech that is made in the test, for recipes whose own takes hours."""
 
 
 @dataclass(frozen=True)

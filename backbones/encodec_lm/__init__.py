@@ -205,7 +205,7 @@ class EncodecLM(Backbone):
         )
         self.language = shape.language
         self.tokens_per_second = shape.frame_rate / (shape.columns_per_symbol or COLUMNS_PER_SYMBOL)
-        self.sampling = Sampling(temperature=0.9, top_p=0.95)
+        self.sampling = Sampling(temperature=0.6, top_p=0.95)
         self.decoder = LlamaModel(
             LlamaConfig(
                 vocab_size=1,

@@ -17,7 +17,6 @@ from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotar
 from wand.attention import AttentionContext
 from wand.backbones.encodec_lm import EncodecLM, SymbolConditioner
 from wand.data.datamodule import SpeechDataModule
-from wand.data.example import Example
 from wand.data.sources.source import SpeechSource, Utterance
 from wand.model.batch import ConditionedBatch
 from wand.training.module import WandModule
@@ -82,8 +81,7 @@ class Alignment(Callback):
 
     It is the first head of every layer except the first and the last layer. A model learns its position in the text
     last, and it cannot speak before that. The trained model is an ordinary one: the callback is not used when it
-    speaks. A layer can correct the layer before it, because it sees where that layer has attended. List this callback
-    before callbacks that change the speech.
+    speaks. A layer can correct the layer before it, because it sees where that layer has attended.
 
     Args:
         weight: Weight of the loss, which is in nats per column and layer.
@@ -92,7 +90,7 @@ class Alignment(Callback):
     def __init__(self, weight: float = 0.15) -> None:
         self.weight = weight
         self._source: PhoneTimedSource | None = None
-        self._examples: dict[bytes, Example] = {}
+        self._utterances: dict[str, Utterance] = {}
         self._known: dict[str, Tensor] = {}
         self._keys = torch.empty(0)
         self._losses: list[Tensor] = []
@@ -108,8 +106,8 @@ class Alignment(Callback):
                 f"`phone_times`, or remove the callback Alignment"
             )
         self._source = data.source
+        self._utterances = {utterance.id: utterance for utterance in data.source.utterances("train")}
         model = self._model(pl_module)
-        self._examples = {_key(model.layout.to_columns(e.codes)): e for e in data.examples["train"]}
         for layer in range(1, model.shape.num_layers - 1):
             attention = model.decoder.get_submodule(f"layers.{layer}.self_attn")
             self._hooks.append(attention.register_forward_hook(self._add, with_kwargs=True))
@@ -124,13 +122,15 @@ class Alignment(Callback):
     ) -> None:
         """Find the key column that every column should attend to."""
         model = self._model(pl_module)
-        self._keys = torch.full(batch.columns.shape[:2], -1)
-        for row, length in enumerate(batch.lengths.tolist()):
-            example = self._examples[_key(batch.columns[row, :length])]
-            spoken = self._symbols_at(model, example)
-            first = batch.prefix_length - 1 - int(example.conditioning["is_text"].sum() - 1)
-            self._keys[row, : len(spoken)] = first + spoken
-        self._keys = self._keys.to(batch.columns.device)
+        keys = torch.full(batch.columns.shape[:2], -1)
+        conditioning = {name: tensor.cpu() for name, tensor in batch.conditioning.items()}
+        for row, (name, length) in enumerate(zip(batch.ids, batch.lengths.tolist(), strict=True)):
+            text = conditioning["ids"][row, conditioning["is_text"][row], 0].tolist()[:-1]
+            if name not in self._known:
+                self._known[name] = self._symbols_at(model, name, text, model.layout.frames_of(length))
+            spoken = self._known[name]
+            keys[row, : len(spoken)] = batch.prefix_length - 1 - len(text) + spoken
+        self._keys = keys.to(batch.columns.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ConditionedBatch, batch_idx: int
@@ -145,16 +145,12 @@ class Alignment(Callback):
         assert isinstance(module.backbone, EncodecLM)
         return module.backbone
 
-    def _symbols_at(self, model: EncodecLM, example: Example) -> Tensor:
-        if example.id not in self._known:
-            front_end = model.conditioner
-            assert isinstance(front_end, SymbolConditioner)
-            ids = example.conditioning["ids"][example.conditioning["is_text"], 0]
-            symbols = "".join(front_end.symbols[i] for i in ids[:-1].tolist())
-            assert self._source is not None
-            phones = self._source.phone_times(Utterance(example.id, example.text, example.speaker))
-            self._known[example.id] = symbols_at(symbols, phones, example.codes.shape[1], model.frame_rate)
-        return self._known[example.id]
+    def _symbols_at(self, model: EncodecLM, name: str, text: list[int], frames: int) -> Tensor:
+        front_end = model.conditioner
+        assert isinstance(front_end, SymbolConditioner)
+        assert self._source is not None
+        phones = self._source.phone_times(self._utterances[name])
+        return symbols_at("".join(front_end.symbols[i] for i in text), phones, frames, model.frame_rate)
 
     def _add(
         self, attention: LlamaAttention, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Tensor, Any]
@@ -170,10 +166,6 @@ class Alignment(Callback):
         loss = functional.cross_entropy(choosing.flatten(0, 1), self._keys.flatten(), ignore_index=-1)
         self._losses.append(loss.detach())
         return AddLoss.apply(output[0], self.weight * loss), output[1]
-
-
-def _key(columns: Tensor) -> bytes:
-    return columns.cpu().numpy().tobytes()
 
 
 def first_head(attention: LlamaAttention, hidden: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

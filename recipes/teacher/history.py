@@ -5,9 +5,32 @@ from __future__ import annotations
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.nn import functional
 
 from wand.model.batch import ConditionedBatch
 from wand.training.module import WandModule
+
+
+def runs(begins: Tensor, goes_on: Tensor) -> Tensor:
+    """Which columns lie in a run, bool ``[B, T]``.
+
+    A run that has not begun begins where `begins`; one that has begun goes on where `goes_on`. Each column is thus a
+    function of whether the one before it lies in a run. All of them are composed in log2(T) steps.
+
+    Args:
+        begins: Bool ``[B, T]``.
+        goes_on: Bool ``[B, T]``.
+    """
+    outside, inside, step = begins, goes_on, 1
+    while step < begins.shape[1]:
+        composed = [
+            torch.where(earlier[:, :-step], inside[:, step:], outside[:, step:]) for earlier in (outside, inside)
+        ]
+        outside, inside = (
+            torch.cat([own[:, :step], later], 1) for own, later in zip((outside, inside), composed, strict=True)
+        )
+        step *= 2
+    return outside
 
 
 def hide_columns(columns: Tensor, rate: float, span: int, filler: int, generator: torch.Generator) -> Tensor:
@@ -27,15 +50,12 @@ def hide_columns(columns: Tensor, rate: float, span: int, filler: int, generator
     share = torch.rand(rows, 1, generator=generator) * rate
     # A span begins with this probability and ends with probability 1 / span, which hides `share` in the long run.
     begin = (share / ((1 - share) * span)).clamp(max=1.0)
-    draws = torch.rand(rows, length, 2, generator=generator)
-    hidden = torch.zeros(rows, length, dtype=torch.bool)
-    filled = torch.zeros(rows, length, dtype=torch.bool)
-    inside, fills = torch.zeros(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.bool)
-    for i in range(length):
-        starts = ~inside & (draws[:, i, 1] < begin[:, 0])
-        fills = torch.where(starts, torch.rand(rows, generator=generator) < 0.5, fills)
-        inside = torch.where(inside, draws[:, i, 0] >= 1 / span, starts)
-        hidden[:, i], filled[:, i] = inside, fills
+    begins, ends = torch.rand(2, rows, length, generator=generator).unbind()
+    hidden = runs(begins < begin, ends >= 1 / span)
+    before = functional.pad(hidden[:, :-1], (1, 0))
+    # The column where the span of each column began.
+    begun = torch.where(hidden & ~before, torch.arange(length), 0).cummax(1).values
+    filled = (torch.rand(rows, length, generator=generator) < 0.5).gather(1, begun)
     # One other row and one shift for each row, so that each replacement is contiguous.
     others = (torch.arange(rows) + torch.randint(1, max(2, rows), (rows,), generator=generator)) % rows
     places = (torch.arange(length) + torch.randint(length, (rows, 1), generator=generator)) % length

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from recipes.teacher.alignment import AddLoss, first_head, symbols_at
-from tests.workplace import SHAPE, Workplace
+from tests.workplace import ESPEAK, SHAPE, Workplace
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.demo.corpus import VOICES
 from wand.text.espeak import SAMPLE_RATE, phone_times, synthesize
@@ -79,7 +79,16 @@ def test_a_fit_looks_better_at_its_text_from_epoch_to_epoch(workplace: Workplace
         "--trainer.max_epochs=8",
         "--model.optimizer.learning_rate=1e-2",
     ]
-    workplace.run("fit", "--config", str(RECIPE), *architecture, *workplace.data, *silent)
+    workplace.run(
+        "fit",
+        "--config",
+        str(RECIPE),
+        *architecture,
+        *ESPEAK,
+        *workplace.data,
+        "--trainer.val_check_interval=1.0",
+        *silent,
+    )
     events = EventAccumulator("runs/teacher")
     events.Reload()
     losses = [event.value for event in events.Scalars("train/alignment")]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from recipes.teacher.export import export
-from recipes.teacher.history import hide_columns
-from tests.workplace import SHAPE, Workplace
+from recipes.teacher.history import hide_columns, runs
+from tests.workplace import ESPEAK, SHAPE, Workplace
 from wand import WandModule
 from wand.backbones.encodec_lm import EncodecLM
 from wand.runs.checkpoints import load_backbone_and_settings
@@ -21,7 +21,16 @@ ARCHITECTURE = [
 
 
 def test_the_recipe_trains_from_random_weights_and_becomes_an_asset(workplace: Workplace) -> None:
-    workplace.run("fit", "--config", str(RECIPE), *ARCHITECTURE, *workplace.data, "--trainer.max_epochs=1")
+    workplace.run(
+        "fit",
+        "--config",
+        str(RECIPE),
+        *ARCHITECTURE,
+        *ESPEAK,
+        *workplace.data,
+        "--trainer.val_check_interval=1.0",
+        "--trainer.max_epochs=1",
+    )
     module = WandModule.load_from_checkpoint("runs/teacher")
     assert module.final_window.is_full
     assert module.settings.teacher is None
@@ -32,6 +41,16 @@ def test_the_recipe_trains_from_random_weights_and_becomes_an_asset(workplace: W
     for name, weight in best.state_dict().items():
         assert torch.equal(exported.state_dict()[name], weight.half().float()), name
     assert "reads English from phones" in Path("asset/README.md").read_text()
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 64])
+def test_runs_are_those_of_a_loop(length: int) -> None:
+    begins, goes_on = torch.rand(2, 50, length).lt(0.4).unbind()
+    inside, expected = torch.zeros(50, dtype=torch.bool), []
+    for column in range(length):
+        inside = torch.where(inside, goes_on[:, column], begins[:, column])
+        expected.append(inside)
+    assert torch.equal(runs(begins, goes_on), torch.stack(expected, 1))
 
 
 @pytest.mark.parametrize(("rate", "span"), [(0.5, 4), (0.4, 1), (0.2, 10)])
