@@ -24,6 +24,7 @@ ENTRY_POINT_GROUPS = (ENTRY_POINT_GROUP, "wand.sources", "wand.codecs")
 
 # Sources of data: class name and module.
 SOURCES = {
+    "CodedCorpus": "wand.demo.coded",
     "EspeakCorpus": "wand.demo.corpus",
     "LJSpeech": "wand.data.sources.corpora",
     "LhotseCorpus": "wand.data.sources.lhotse",
