@@ -198,7 +198,8 @@ def _open(name: str) -> EncodecModel:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # loading takes only milliseconds
     try:
-        model = EncodecModel.from_pretrained(name, dtype=torch.float32)
+        with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
+            model = EncodecModel.from_pretrained(name, dtype=torch.float32)
     except OSError as error:
         raise ValueError(f"codec {name!r} cannot be opened: {first_line(error)}") from error
     finally:

@@ -95,7 +95,8 @@ def is_audible(sound: Tensor) -> bool:
 def load_network(folder: Path) -> RecogniserNetwork:
     """Load the network of a folder in eval mode. It is cached, because metrics and callbacks use it again."""
     try:
-        network = RecogniserNetwork(RecogniserShape(**json.loads((folder / "config.json").read_text())))
+        with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
+            network = RecogniserNetwork(RecogniserShape(**json.loads((folder / "config.json").read_text())))
         network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
     except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"no recogniser can be read from {folder}: {first_line(error)}") from error
