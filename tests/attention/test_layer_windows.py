@@ -122,7 +122,7 @@ def test_a_policy_from_outside(workplace: Workplace) -> None:
     workplace.run("fit", "--config", "quickstart", *fit, *silent, "--checkpoint.mode=max", policy)
     model = wand.load("runs/quickstart")
     assert model.window.plain == [12, 10]
-    text = model.backbone.conditioner("so it is", Spoken(torch.randint(0, 256, (4, 60))))
+    text = model.backbone.conditioner("so it is", Spoken(torch.randint(0, 256, (8, 60))))
     _, cache = model.decoder.prefill(make_batch(model.backbone.conditioner, model.backbone.layout, [text]))
     assert isinstance(cache, PrefixWindowCache)
     assert [ring.keys.shape[2] - cache.prefix_length for ring in cache.rings] == [12, 10]

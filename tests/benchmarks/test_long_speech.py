@@ -18,11 +18,11 @@ from benchmarks.long_speech.report import to_markdown
 from benchmarks.long_speech.texts import LongText, corpus_for, long_texts
 from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs.reference import Reference
-from wand.data.sources.source import Utterance
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import EspeakCorpus
 from wand.metrics.prosody import Prosody
 from wand.recognition import Piecewise, open_recogniser
+from wand.text.espeak import SAMPLE_RATE, Voice, synthesize
 
 SENTENCES = ("the water is very cold.", "my uncle opened the golden box.")
 
@@ -46,10 +46,10 @@ def voice() -> EncodecLM:
 
 @pytest.fixture(scope="module")
 def text(voice: EncodecLM) -> LongText:
-    corpus, codec = EspeakCorpus(hours=0.01), voice.load_codec()
-    said = [Utterance("", own, "anna") for own in ("the old sailor walked slowly down the road.", " ".join(SENTENCES))]
-    reference = Reference(codec.encode(corpus.audio(said[0])[None, None], codec.sample_rate)[0])
-    return LongText("anna", SENTENCES, reference, 4.0, len(corpus.audio(said[1])) / corpus.sample_rate)
+    codec, fiona = voice.load_codec(), Voice("fiona", "en-us", "f2", rate=150)  # a voice of its training
+    spoken = synthesize("the old sailor walked slowly down the road.", fiona)
+    reference = Reference(codec.encode(spoken[None, None], codec.sample_rate)[0])
+    return LongText("fiona", SENTENCES, reference, 4.0, len(synthesize(" ".join(SENTENCES), fiona)) / SAMPLE_RATE)
 
 
 def test_both_systems_speak_the_text_and_nothing_is_done_twice(
@@ -77,18 +77,18 @@ def test_both_systems_speak_the_text_and_nothing_is_done_twice(
     assert len(lines) == 6
 
     codes = {path.name: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("anna*")}
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("fiona*")}
     assert measure(decoder, codec, texts, 1, 2, [ear], tmp_path)[0].to_json() == made.to_json()
     assert {path: path.stat().st_mtime_ns for path in times} == times
     (heard,) = measure(decoder, codec, texts, 1, 2, [ear, Deaf()], tmp_path)
     assert heard.errors["embedded"] == made.errors["embedded"]
     assert heard.errors["deaf"][PASSAGE]["cer"].value == 1.0
     assert all(path.stat().st_mtime_ns == times[path] for path in times if path.suffix == ".safetensors")
-    (tmp_path / "4s" / "anna-0-splitting.json").unlink()
+    (tmp_path / "4s" / "fiona-0-splitting.json").unlink()
     measure(decoder, codec, texts, 1, 1, [ear], tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == codes
 
-    other = {4.0: [LongText("anna", SENTENCES[:1], text.reference, 2.0, 2.0)]}
+    other = {4.0: [LongText("fiona", SENTENCES[:1], text.reference, 2.0, 2.0)]}
     with pytest.raises(ValueError, match="another text"):
         measure(decoder, codec, other, 1, 2, [ear], tmp_path)
     with pytest.raises(ValueError, match="another model"):

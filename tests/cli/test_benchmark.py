@@ -45,7 +45,7 @@ def test_a_run_with_its_codec(run: Workplace) -> None:
     run.run("benchmark", "--ckpt_path", "runs/quickstart", *SMALL)
     report = json.loads(Path("runs/quickstart/benchmark/benchmark.json").read_text())
     assert report["window"] == 8
-    assert report["tokens_a_column"] == 4
+    assert report["tokens_a_column"] == 8
     assert report["speech"]["codec_first"] > 0
     assert next(s["reason"] for s in report["steps"] if s["path"] == "generate()").startswith(
         "transformers' generate()"

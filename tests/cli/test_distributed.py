@@ -40,4 +40,5 @@ def test_two_processes_equal_one_on_the_same_batches(workplace: Workplace, monke
     assert len(two.Images("schedule")) == 1
     assert len(two.Audio("teacher/0")) == 1
     assert sorted(path.name for path in (workplace.folder / "runs").iterdir()) == ["one", "two"]
-    assert len(list(Path("cache").iterdir())) == 1
+    # Besides the digests of the files of the corpus.
+    assert len([path for path in Path("cache").iterdir() if path.name != "contents"]) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workplace import Workplace
+from tests.workplace import ESPEAK, Workplace
 from wand.cli import main
 
 
@@ -28,14 +28,14 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--model.windwo=3"], ["windwo"], id="misspelt-key"),
         pytest.param(["--model.window=0"], ["window 0"], id="window-zero"),
         pytest.param(["--model.window=-4"], ["window -4"], id="window-negative"),
-        pytest.param(["--model.window=3"], ["window 3", "delay of 3"], id="window-within-delay"),
+        pytest.param(["--model.window=3"], ["window 3", "delay of 7"], id="window-within-delay"),
         pytest.param(["--model.window=160"], ["start 128", "final window 160"], id="start-below-window"),
         pytest.param(["--curriculum.schedule.tau_start=20"], ["tau_start 20", "tau_end 16", "swap"], id="tau-swapped"),
         pytest.param(["--model.loss.skew=1"], ["skew 1"], id="skew"),
         pytest.param(["--model.loss.kd_weight=0", "--model.loss.ce_weight=0"], ["nothing to learn"], id="weights"),
         pytest.param(["--model.teacher=null", "--model.loss.ce_weight=0"], ["nothing to learn"], id="no-teacher"),
         pytest.param(
-            ["--model.loss.codebook_weights=[1, 1]"], ["codebook_weights [1.0, 1.0]", "4 weights"], id="codebooks"
+            ["--model.loss.codebook_weights=[1, 1]"], ["codebook_weights [1.0, 1.0]", "8 weights"], id="codebooks"
         ),
         pytest.param(["--model.teacher=self"], ["EncodecLM has no adapters", "`copy`"], id="self-teacher"),
         pytest.param(["--model.loss.divergence=kl"], ["divergence 'kl' is unknown", "forward_kl"], id="divergence"),
@@ -111,4 +111,4 @@ def test_missing_espeak_says_what_to_install(
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     monkeypatch.setenv("WAND_CACHE", str(workplace.folder / "empty"))
-    assert "wand-tts[demo]" in refused(["fit", "--config", "quickstart", *workplace.fit], capsys)
+    assert "wand-tts[demo]" in refused(["fit", "--config", "quickstart", *ESPEAK, *workplace.fit], capsys)

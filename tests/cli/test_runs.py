@@ -101,12 +101,12 @@ def test_a_codebook_without_weight_teaches_nothing(workplace: Workplace) -> None
     from wand.cli.training import main as run_training
 
     options = ["--trainer.max_steps=1", "--model.optimizer.weight_decay=0"]
-    options.append("--model.loss.codebook_weights=[1, 0.5, 0, 0]")
+    options.append("--model.loss.codebook_weights=[1, 0.5, 0, 0, 0, 0, 0, 0]")
     cli = run_training("fit", ["--config", "quickstart", *workplace.fit, *options, *QUIET])
     original = EncodecLM(pretrained=str(workplace.pretrained))
     original.load_pretrained()
     changed = [not torch.equal(own, old) for own, old in zip(cli.model.backbone.head, original.head, strict=True)]
-    assert changed == [True, True, False, False]
+    assert changed == [True] * 2 + [False] * 6
 
 
 def test_a_run_never_overwrites_another(workplace: Workplace) -> None:
@@ -173,9 +173,9 @@ def test_the_full_table(run: Workplace, tmp_path: Path) -> None:
         speech = row["speech"]
         assert (speech["sentences"], speech["takes"]) == (3, 3 if row["system"]["name"] == "untrained-16" else 6)
         assert speech["cer_interval"][0] <= speech["cer"] <= speech["cer_interval"][1]
-        assert speech["cer_unseen"] > 0
+        assert speech["cer_unseen"] is None  # the corpus has no such voice
     takes = [json.loads(line) for line in (folder / "takes.jsonl").read_text().splitlines()]
-    assert len(takes) == (len(names) * 2 - 1) * 4
+    assert len(takes) == (len(names) * 2 - 1) * 3
     assert {take["seed"] for take in takes} == {0, 1}
     assert (folder / "spectrograms.png").stat().st_size > 5000
     recorded = list((folder / "sounds").glob("*-recorded.wav"))

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import EncodecConfig, EncodecModel
 
 from tests.codecs.test_streaming import cut, draw_codes, make_codec, play, same
-from tests.workplace import Workplace
+from tests.workplace import ESPEAK, Workplace
 from wand.cli import main
 from wand.codecs import EncodecCodec, EncodecPackageCodec
 from wand.codecs.encodec import EncodecStream
@@ -282,7 +282,7 @@ def test_the_config_of_the_page_on_data(workplace: Workplace) -> None:
     torch.save(draw_weights({**seanet, "causal": True}, bins=256, codebooks=8).state_dict(), path)
     Path("encodec.yaml").write_text(config)
     workplace.run(
-        *("prepare", "--config", "quickstart", "--config", "encodec.yaml", *workplace.data),
-        *("--data.codec.init_args.num_codebooks=4", "--data.codec.init_args.sample_rate=16000"),
+        *("prepare", "--config", "quickstart", "--config", "encodec.yaml", *ESPEAK, *workplace.data),
+        *("--data.codec.init_args.num_codebooks=8", "--data.codec.init_args.sample_rate=16000"),
         f"--data.codec.init_args.seanet={seanet}",
     )

@@ -30,7 +30,7 @@ def examples(lm) -> list[Example]:
     generator = torch.Generator().manual_seed(1)
     made = []
     for i, frames in enumerate(FRAMES):
-        codes, reference = (torch.randint(0, 256, (4, n), generator=generator) for n in (frames, 5))
+        codes, reference = (torch.randint(0, 256, (8, n), generator=generator) for n in (frames, 5))
         text = "one two three"[: 5 + 2 * i]
         made.append(Example(f"u{i}", text, "anna", lm.conditioner(text, Reference(reference)), codes))
     return made

@@ -121,7 +121,7 @@ def test_faults_replace_some_codes_and_leave_out_codebooks():
     codec = Listener()
     for seed in range(12):
         faulty_codec(torch.randn(16_000) * 0.1, random.Random(seed), codec)
-    assert {again.shape[1] for _, again in heard} == {2, 3, 4}
+    assert {again.shape[1] for _, again in heard} == {6, 7, 8}
     shares = [float((said[:, : again.shape[1]] != again).float().mean()) for said, again in heard]
     assert min(shares) == 0
     assert 0.01 < max(shares) < 0.1
@@ -304,11 +304,14 @@ def test_the_recipe_trains_decays_and_writes_its_card(tmp_path, capsys):
 
 def test_the_shipped_card_keeps_the_promise() -> None:
     card = (ASSET / "README.md").read_text()
-    cers = {name: float(value) for name, value in re.findall(r"\| (seen voices, [a-z ]+) \| ([\d.]+) \|", card)}
-    assert cers["seen voices, original"] <= 2.0
-    assert cers["seen voices, through the codec"] <= cers["seen voices, original"] + 2.0
+    cells = (line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| "))
+    rates = {tuple(row[:2]): row[2:] for row in cells}
+    letters, coded = (float(rates["known words", sound][0]) for sound in ("original", "codec"))
+    assert letters <= 4.0
+    assert coded <= letters + 1.0
+    assert float(rates["new words", "original"][-1]) <= 5.0  # phones of words that were never trained
     size = float(re.search(r"([\d.]+) M parameters", card)[1])
-    assert size <= 2.0
+    assert size <= 5.0
     network = EmbeddedRecogniser().network
     assert size == pytest.approx(sum(p.numel() for p in network.parameters()) / 1e6, abs=0.01)
 

@@ -22,7 +22,7 @@ OLD = {
     "teacher": "copy",
     "ce_weight": 0.5,
     "kd_weight": 2.0,
-    "codebook_weights": [1.0, 1.0, 0.5, 0.5],
+    "codebook_weights": [1.0, 0.5] * 4,
     "skew": 0.2,
     "temperature": 2.0,
     "learning_rate": 4e-4,
@@ -34,7 +34,13 @@ NEW = RunSettings(
     window=8,
     teacher="copy",
     gradient_checkpointing=True,
-    loss=LossTerms(ce_weight=0.5, kd_weight=2.0, skew=0.2, temperature=2.0, codebook_weights=[1.0, 1.0, 0.5, 0.5]),
+    loss=LossTerms(
+        ce_weight=0.5,
+        kd_weight=2.0,
+        skew=0.2,
+        temperature=2.0,
+        codebook_weights=[1.0, 0.5] * 4,
+    ),
     optimizer=OptimizerSettings(learning_rate=4e-4, weight_decay=0.02, warmup=0.1),
 )
 

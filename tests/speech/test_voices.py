@@ -72,7 +72,7 @@ def test_silence_before_a_voice_is_no_part_of_it(model: Synthesizer, tmp_path: P
 
 def test_codes_of_a_saved_voice_that_the_model_does_not_have_are_refused(model: Synthesizer, tmp_path: Path) -> None:
     for code in (256, -1, 99_999):
-        codes = torch.zeros(4, 5, dtype=torch.long)
+        codes = torch.zeros(8, 5, dtype=torch.long)
         codes[2, 3] = code
         save_voice(Reference(codes), tmp_path / "voice.safetensors", None)
         with pytest.raises(ValueError, match=rf"code {code} in row 2, frame 3 is not a code of the model, .* 0 to 255"):
@@ -85,11 +85,11 @@ def test_files_that_are_no_voice_are_refused(model: Synthesizer, tmp_path: Path)
     with pytest.raises(ValueError, match="cannot be read as a saved voice"):
         model.read_voice(path)
     save_voice(Reference(torch.zeros(2, 5, dtype=torch.long)), path, None)
-    with pytest.raises(ValueError, match="another model: its codes have 2 rows, EncodecLM has 4"):
+    with pytest.raises(ValueError, match="another model: its codes have 2 rows, EncodecLM has 8"):
         open_voice(path, model.backbone, None)
     with pytest.raises(ValueError, match=r"is named \*\.safetensors"):
-        save_voice(Reference(torch.zeros(4, 5, dtype=torch.long)), tmp_path / "voice.wav", None)
-    save_voice(Reference(torch.zeros(4, 5, dtype=torch.long)), path, EncodecCodec(num_codebooks=3))
+        save_voice(Reference(torch.zeros(8, 5, dtype=torch.long)), tmp_path / "voice.wav", None)
+    save_voice(Reference(torch.zeros(8, 5, dtype=torch.long)), path, EncodecCodec(num_codebooks=3))
     with pytest.raises(ValueError, match="a voice in another codec"):
         model.read_voice(path)
 
