@@ -9,6 +9,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from wand.codecs import EncodecCodec
+from wand.demo.coded import CodedCorpus
 from wand.demo.corpus import EspeakCorpus
 from wand.files.audio import resample
 from wand.recognition import EmbeddedRecogniser, open_recogniser
@@ -45,6 +46,14 @@ def cer(recogniser, sounds, texts, rate=RATE) -> float:
     said = ["".join(letter for letter in text.lower() if letter in LETTERS) for text in texts]
     heard = recogniser.transcribe(sounds, rate)
     return sum(map(Levenshtein.distance, heard, said)) / sum(map(len, said))
+
+
+def test_sentences_it_never_heard_are_understood(recogniser):
+    """In the voices of its training, through the codec."""
+    corpus, codec = CodedCorpus(), EncodecCodec()
+    chosen = [utterance for utterance in corpus.utterances("test") if "-seen-" in utterance.id][:24]
+    sounds = [codec.decode(corpus.codes(utterance).codes[None])[0, 0] for utterance in chosen]
+    assert cer(recogniser, sounds, [utterance.text for utterance in chosen]) < 0.08
 
 
 def test_voices_it_never_heard_are_understood(recogniser, spoken):

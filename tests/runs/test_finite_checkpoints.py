@@ -162,7 +162,7 @@ calls = []
 
 
 def bad_in_the_second_step(teacher: Tensor, student: Tensor, terms: LossTerms) -> Tensor:
-    """The KL divergence, but NaN in the second step. The first call is that of the check of the divergence."""
+    """The KL divergence, but NaN in the second step. One call checks the divergence, then each step makes two."""
     calls.append(len(calls))
     divergence = (teacher.exp() * (teacher - student)).sum(-1)
     return divergence * NAN if len(calls) == 4 else divergence
