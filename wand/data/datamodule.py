@@ -49,7 +49,8 @@ class SpeechDataModule(LightningDataModule):
             no limit.
         seed: Seed for the order of batches.
         cache_dir: Folder for prepared speech. Null is ``$WAND_CACHE``, or else the user's cache folder.
-        workers: Number of processes that load and encode the audio during preparation.
+        workers: Number of processes that load and encode the audio during preparation. Speech that comes as codes needs
+            none.
         codec: The model's codec, if its adapter has none (`wand.codecs.worker.WorkerCodec`).
         max_seconds: Longest recording to use, in seconds; longer ones are left out.
         copy_from: URL of a finished cache (``s3://bucket/cache``; fsspec opens it). Each machine copies its shards.

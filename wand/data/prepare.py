@@ -332,12 +332,13 @@ class ShardMaker:
     ) -> Iterator[Callable[[Sequence[Utterance], Callable[[int], object]], Iterable[Example | Refusal]]]:
         """Give a function that makes the examples of a shard and reports the number of finished utterances.
 
-        The utterances are encoded in parallel, by that many processes.
+        The utterances are encoded in parallel, by that many processes. Codes are read in this one, because starting a
+        process takes longer.
         """
         if isinstance(self.source, TeacherSamples):
             yield TeacherSpeech(self.source, self.backbone, self.codec, self.max_seconds).speak
             return
-        with in_processes(self.encoder, workers) as encode:
+        with in_processes(self.encoder, 0 if is_coded(self.source) else workers) as encode:
 
             def made(part: Sequence[Utterance], on_done: Callable[[int], object]) -> Iterator[Example | Refusal]:
                 heard = []
