@@ -103,10 +103,14 @@ class Decoder:
         if (found := self.memory.find(prefix, cache.starts)) is not None:
             known, column = found
             load_known(cache, known, column)
+            if column == embeds.shape[1]:
+                cache.positions.fill_(column)
+                cache.prefilled = True
+                return known.hidden.expand(len(batch), -1).clone(), cache
         rest = RestContext(column, embeds.shape[1], context)
         hidden = self._forward(cache, embeds[:, column:], columns[:, column:], rest)
         if not batch.columns.shape[1]:  # a speech that goes on has a new text, which no other speech will have
-            self.memory.remember(prefix, cache.starts, cache)
+            self.memory.remember(prefix, cache.starts, hidden, cache)
         return hidden, cache
 
     @torch.inference_mode()

@@ -34,11 +34,13 @@ class KnownPrefix:
         embeds: Inputs ``[n, D]``.
         keys: Keys ``[G, n, d]`` of every layer, in the order of columns.
         values: Values ``[G, n, d]`` of every layer.
+        hidden: The hidden state ``[D]`` that predicts the first speech column.
     """
 
     embeds: Tensor
     keys: list[Tensor]
     values: list[Tensor]
+    hidden: Tensor
 
     def common(self, embeds: Tensor) -> int:
         """Number of leading columns that other inputs ``[m, D]`` share with this prefix."""
@@ -63,16 +65,21 @@ class PrefixMemory:
     def find(self, embeds: Tensor, starts: Tensor) -> tuple[KnownPrefix, int] | None:
         """The known prefix that all rows share most columns with, and the first column that must be computed.
 
+        This is P if the whole prefix of every row is the known one. Then nothing is computed, so the same request gives
+        the same speech in every dtype, although kernels round otherwise when they compute only a part.
+
         Args:
             embeds: Inputs ``[B, P, D]``, left-padded.
             starts: ``[B]`` first real column of each row.
         """
-        firsts, last = starts.tolist(), embeds.shape[1] - 1  # the last column is always computed: it predicts speech
+        firsts, columns = starts.tolist(), embeds.shape[1]
         best: tuple[int, KnownPrefix, int] | None = None
         with self._lock:
             candidates = list(self._known.items())
         for name, known in candidates:
-            column = min(last, *(first + known.common(embeds[row, first:]) for row, first in enumerate(firsts)))
+            column = min(first + known.common(embeds[row, first:]) for row, first in enumerate(firsts))
+            if any(columns - first != len(known.embeds) for first in firsts):
+                column = min(column, columns - 1)  # another prefix: its last column must be computed to predict speech
             if column - min(firsts) >= FEWEST and (best is None or column > best[2]):
                 best = name, known, column
         if best is None:
@@ -83,8 +90,15 @@ class PrefixMemory:
                 self._known.move_to_end(name)
         return known, column
 
-    def remember(self, embeds: Tensor, starts: Tensor, cache: PrefixWindowCache) -> None:
-        """Keep the prefix of the first row, from a cache that contains only prefixes, if little of it was known."""
+    def remember(self, embeds: Tensor, starts: Tensor, hidden: Tensor, cache: PrefixWindowCache) -> None:
+        """Keep the prefix of the first row, from a cache that contains only prefixes, if little of it was known.
+
+        Args:
+            embeds: Inputs ``[B, P, D]``, left-padded.
+            starts: ``[B]`` first real column of each row.
+            hidden: Hidden states ``[B, D]`` that predict the first speech column.
+            cache: The cache after its first pass.
+        """
         first, columns = int(starts[0]), cache.prefix_length
         if cache.loaded - first >= ENOUGH * (columns - first):
             return
@@ -92,6 +106,7 @@ class PrefixMemory:
             embeds[0, first:].clone(),
             [ring.keys[0, :, first:columns].clone() for ring in cache.rings],
             [ring.values[0, :, first:columns].clone() for ring in cache.rings],
+            hidden[0].clone(),
         )
         with self._lock:
             self._known[self._count] = made
@@ -101,7 +116,7 @@ class PrefixMemory:
 
 
 def load_known(cache: PrefixWindowCache, known: KnownPrefix, column: int) -> None:
-    """Fill the prefix slots before a column. The first pass must contain the rest of the prefix."""
+    """Fill the prefix slots before a column. The first pass must contain the rest, if there is any."""
     for row, first in enumerate(cache.starts.tolist()):
         length = max(0, column - first)
         for ring, keys, values in zip(cache.rings, known.keys, known.values, strict=True):
