@@ -46,5 +46,5 @@ def test_all_words_have_times_in_order() -> None:
 def test_without_heads_the_remedy_is_named() -> None:
     backbone = EncodecLM(architecture=TINY)
     codes = random_codes(backbone, 9)
-    with pytest.raises(ValueError, match=r"no alignment heads of this EncodecLM.*alignment.json"):
+    with pytest.raises(ValueError, match=r"no alignment heads of this EncodecLM.*`wand align --ckpt_path RUN`"):
         word_times(backbone, AttentionWindow(8), "one.", Reference(codes), codes)

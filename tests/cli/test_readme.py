@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def test_command(run: Workplace, command: list[str], tmp_path: Path, monkeypatch
         else:
             monkeypatch.chdir(run.folder if command[0] != "fit" else tmp_path)
             assert main([*command, *(run.fit if command[0] == "fit" else [quiet])]) == 0
+    elif command[0] == "align":
+        shutil.copytree("runs/quickstart", tmp_path / "runs/quickstart")
+        monkeypatch.chdir(tmp_path)
+        assert main(command) == 0
     elif command[0] == "export":
         assert main(command) == 0
     elif command[0] == "benchmark":

@@ -453,16 +453,17 @@ def test_other_requests_keep_their_least_length() -> None:
 
 def test_what_speaks_no_passages_says_so() -> None:
     lm = passage_speaker()
-    with pytest.raises(ValueError, match="passages need a window: under full attention, split the text"):
+    with pytest.raises(ValueError, match="cannot speak passages, because it has full attention: split the text"):
         PassageRules.of(lm, AttentionWindow())
     lm.max_speech_tokens = 100
-    with pytest.raises(ValueError, match="at once under window 4, this model has learned positions for 100: give"):
+    with pytest.raises(ValueError, match="it has learned positions for 100 speech columns, and passages need"):
         PassageRules.of(lm, WINDOW)
+    lm.max_speech_tokens = None
     lm.alignment_heads = (AlignmentHead(9, 0),)
     with pytest.raises(ValueError, match=r"alignment_heads: \[9, 0\] is not the layer and the head of a model with"):
         engine_of(lm)
     lm.alignment_heads = ()
-    with pytest.raises(ValueError, match="no alignment heads of this EncodecLM are known"):
+    with pytest.raises(ValueError, match=r"its alignment heads are not known \(`wand align"):
         engine_of(lm)
     with pytest.raises(ValueError, match="this engine speaks no passages"):
         engine_of(lm, rules=None).submit(Request(passage(passage_speaker())))

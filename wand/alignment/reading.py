@@ -20,6 +20,21 @@ Note = Callable[[AlignmentHead, Tensor], None]
 """Takes a head, and for each speech column the shares ``[T, N]`` of its attention that are on the text tokens."""
 
 
+def check_readable(backbone: Backbone) -> PassageConditioner:
+    """The conditioner of a model, which knows where the text is in its prefix.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    conditioner = backbone.conditioner
+    if not isinstance(conditioner, PassageConditioner):
+        raise ValueError(
+            f"{type(conditioner).__name__} does not say which columns of the prefix are the text, so the alignment of "
+            f"{type(backbone).__name__} cannot be read"
+        )
+    return conditioner
+
+
 @torch.inference_mode()
 def read_speech(
     backbone: Backbone,
@@ -44,12 +59,7 @@ def read_speech(
     Raises:
         ValueError: If the adapter does not know where the text is in its prefix.
     """
-    conditioner = backbone.conditioner
-    if not isinstance(conditioner, PassageConditioner):
-        raise ValueError(
-            f"{type(conditioner).__name__} does not say which columns of the prefix are the text, so the alignment of "
-            f"{type(backbone).__name__} cannot be read"
-        )
+    conditioner = check_readable(backbone)
     batch = make_batch(conditioner, backbone.layout, [conditioning], [codes]).to(backbone.device)
     own = AttentionContext(window, batch.prefix_length)
     wanted = None if heads is None else set(heads)

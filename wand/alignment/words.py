@@ -38,8 +38,8 @@ def word_times(
     """
     if not backbone.alignment_heads:
         raise ValueError(
-            f"no alignment heads of this {type(backbone).__name__} are known, so the times of words are not: name "
-            f"them in alignment.json of the run"
+            f"no alignment heads of this {type(backbone).__name__} are known, so the times of words are not: look "
+            f"for them with `wand align --ckpt_path RUN`"
         )
     passage = Passage(backbone.conditioner, reference, text)
     follower = Follower(passage, PassageRules.of(backbone, window))

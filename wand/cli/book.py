@@ -18,7 +18,7 @@ from wand.console.progress import progress
 from wand.decoding.decoder import Decoder
 from wand.files.audio import sound_writer
 from wand.files.text import read_text
-from wand.speech.long_text import reason_against_passages
+from wand.passages.rules import reason_against_passages
 from wand.speech.speaking import SpeakOptions
 from wand.speech.streaming import stream_speech
 from wand.text.paragraphs import paragraphs
@@ -50,7 +50,7 @@ def speak_book(
     After an interruption the sound so far is kept. The times of the words are written at the end.
     """
     text: str | Iterable[str] = _from_stdin() if book == STDIN else paragraphs(read_text(book).splitlines())
-    if options.long_text not in ("auto", "passage") or reason_against_passages(decoder.backbone, codec, decoder.window):
+    if options.long_text not in ("auto", "passage") or reason_against_passages(decoder.backbone, decoder.window, codec):
         text = "".join(text)
     seconds, reason = 0.0, None
     with sound_writer(out, codec.sample_rate) as write, progress("speaking", None, "seconds", stream=sys.stderr) as bar:

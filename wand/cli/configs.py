@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
@@ -15,7 +16,8 @@ from omegaconf import OmegaConf
 from wand.callbacks import ComparisonTable, SpeechLogger, WindowCurriculum
 from wand.cli import FLAG
 from wand.data.datamodule import SpeechDataModule
-from wand.runs.checkpoints import RUNS, find_checkpoint, run_folder
+from wand.model.adapters import find_backbone, known_backbones
+from wand.runs.checkpoints import RUNS, find_checkpoint, run_folder, select_setting
 from wand.runs.old_names import current_class, parse_config, read_config, read_config_bytes
 from wand.runs.settings import GROUPED
 from wand.runs.trust import check_config, search_current_folder
@@ -114,6 +116,40 @@ def settle_arguments(
     if has_config or names_class:  # only what the user typed may be imported from the current folder
         search_current_folder()
     return settled, checkpoint
+
+
+def section_of_config(name: str, section: str) -> Any:
+    """A section of a config that the user names, as plain values. It may start what it names.
+
+    Raises:
+        ValueError: If there is no such config, or it has no such section.
+    """
+    file = find_config(name)
+    values = select_setting(read_config(file)[0], section, file)
+    if values is None:
+        raise ValueError(f"the config {name} has no section {section!r}")
+    search_current_folder()
+    return values
+
+
+def build_section(section: str, values: Any) -> Any:
+    """What the commands of the trainer build from a section of a config, such as a `SpeechDataModule` from ``data``.
+
+    Args:
+        section: One of `SECTIONS` that is a class.
+        values: Its settings, as plain values.
+
+    Raises:
+        ValueError: If a setting is unknown or cannot be used.
+    """
+    for name in known_backbones():
+        find_backbone(name)  # after the import, an adapter can be named without its module
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(SECTIONS[section], section)
+    try:
+        return parser.instantiate_classes(parser.parse_object({section: values}))[section]
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error
 
 
 def _config_of_run(file: Path, without: Sequence[str]) -> str:

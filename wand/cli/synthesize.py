@@ -27,8 +27,9 @@ from wand.files.audio import check_sound_file, write_audio
 from wand.files.text import read_lines
 from wand.model.backbone import Backbone
 from wand.model.sampling import Sampling
+from wand.passages.rules import reason_against_passages
 from wand.runs.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
-from wand.speech.long_text import LONG_TEXTS, parts_of_text, reason_against_passages
+from wand.speech.long_text import LONG_TEXTS, parts_of_text
 from wand.speech.speaking import SpeakOptions, Speech, check_text, synthesize_each
 from wand.speech.voices import check_voice_file, open_voice, save_voice
 from wand.training.teacher import COPY, SELF
@@ -161,7 +162,7 @@ def main(arguments: list[str]) -> list[Speech]:
     reference = open_voice(options.reference, backbone, codec, options.reference_text, options.speaker)
     if options.save_voice is not None:
         save_voice(reference, options.save_voice, codec)
-    if options.words is not None and (reason := reason_against_passages(backbone, codec, window)):
+    if options.words is not None and (reason := reason_against_passages(backbone, window, codec)):
         raise ValueError(
             f"--words knows the words of passages only, and this model cannot speak them, because {reason}"
         )
@@ -212,7 +213,7 @@ def _say_why_split(
 ) -> None:
     """Say why texts are split that could be passages in another model."""
     backbone, window = decoder.backbone, decoder.window
-    reason = reason_against_passages(backbone, codec, window)
+    reason = reason_against_passages(backbone, window, codec)
     if settings.long_text != "auto" or reason is None:
         return
     if any(len(parts_of_text(text, "auto", backbone, codec, window, reference)[0]) > 1 for text in texts):

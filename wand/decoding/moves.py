@@ -16,7 +16,7 @@ from wand.model.alignment import read_heads
 from wand.model.batch import Conditioning, make_batch
 from wand.passages.follower import Follower, TextWindow, Trouble
 from wand.passages.passage import Passage
-from wand.passages.rules import FOLLOW_EVERY, PassageRules
+from wand.passages.rules import FOLLOW_EVERY, PassageRules, check_passages
 
 
 class Mover:
@@ -32,11 +32,7 @@ class Mover:
 
     def __init__(self, decoder: Decoder, rules: PassageRules) -> None:
         backbone = decoder.backbone
-        if not backbone.alignment_heads:
-            raise ValueError(
-                f"no alignment heads of this {type(backbone).__name__} are known, so it cannot speak passages: split "
-                f"the text into sentences"
-            )
+        check_passages(backbone, decoder.window)
         read_heads([[*head] for head in backbone.alignment_heads], backbone.decoder.config, "alignment_heads")
         self.backbone = backbone
         self.rules = rules

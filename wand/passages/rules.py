@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from wand.attention import Windows
+from wand.codecs import Codec
 from wand.model.backbone import Backbone
+from wand.model.text_tokens import PassageConditioner
 from wand.passages.passage import LONGEST_WORD, Passage
 
 # Columns of a speech between two looks at its place. Each is looked at in its own time, so that it does not depend on
@@ -27,6 +29,55 @@ PATIENCE = 0.5
 # After this time without progress the speech is stuck. At the end of the text it ends.
 STUCK = 3.0
 ENDING = 1.5
+
+
+def reason_against_passages(backbone: Backbone, window: Windows, codec: Codec | None = None) -> str | None:
+    """Why a model cannot speak passages under a window; None if it can.
+
+    Args:
+        backbone: The model.
+        window: Its window.
+        codec: Its codec; None if only codes are spoken.
+    """
+    if window.largest is None:
+        return "it has full attention"
+    if not isinstance(backbone.conditioner, PassageConditioner):
+        return f"its {type(backbone.conditioner).__name__} takes whole texts only"
+    positions, needed = backbone.max_speech_tokens, _needed_positions(backbone, window.largest)
+    if positions is not None and positions < needed:
+        return (
+            f"it has learned positions for {positions} speech columns, and passages need {needed} under its window of "
+            f"{window.largest}"
+        )
+    if codec is not None and codec.needs_latents:
+        return f"{type(codec).__name__} needs a second pass over the whole speech"
+    if not backbone.alignment_heads:
+        return "its alignment heads are not known (`wand align --ckpt_path RUN` looks for them)"
+    return None
+
+
+def check_passages(backbone: Backbone, window: Windows, codec: Codec | None = None) -> None:
+    """Check that a model can speak passages under a window.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if (reason := reason_against_passages(backbone, window, codec)) is not None:
+        raise ValueError(f"this model cannot speak passages, because {reason}: split the text into sentences")
+
+
+def largest_skip(backbone: Backbone) -> int:
+    """Largest number of tokens that the place of a speech may jump ahead."""
+    return max(2, round(SKIP * backbone.tokens_per_second))
+
+
+def _needed_positions(backbone: Backbone, window: int) -> int:
+    """Number of speech columns that are at once in a decode. Slow speech takes longer."""
+    return 2 * (_reread(window) + round((LATE + REACH) * backbone.columns_per_second))
+
+
+def _reread(window: int) -> int:
+    return 2 * window
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +126,12 @@ class PassageRules:
         """Rules for a model under a window.
 
         Raises:
-            ValueError: If the window is full attention, or too large for the learned positions of the model.
+            ValueError: If it cannot speak passages.
         """
-        if window.largest is None:
-            raise ValueError("passages need a window: under full attention, split the text into sentences")
+        check_passages(backbone, window)
+        assert window.largest is not None
         rate, columns = backbone.tokens_per_second, backbone.columns_per_second
-        reread = 2 * window.largest
-        positions = backbone.max_speech_tokens
-        # Slow speech takes longer.
-        needed = 2 * (reread + round((LATE + REACH) * columns))
-        if positions is not None and positions < needed:
-            raise ValueError(
-                f"passages need {needed} speech columns at once under window {window.largest}, this model has learned "
-                f"positions for {positions}: give a smaller window, or split the text into sentences"
-            )
+        reread = _reread(window.largest)
         return cls(
             first=round(AHEAD * rate),
             reach=round(REACH * rate),
@@ -96,11 +139,11 @@ class PassageRules:
             # Fast speech says more in the columns that are re-read.
             behind=round(2 * (reread + LATE * columns) / columns * rate),
             near=round(NEAR * rate),
-            skip=max(2, round(SKIP * rate)),
+            skip=largest_skip(backbone),
             reread=reread,
             late=round(LATE * columns),
             patience=round(PATIENCE * columns),
             stuck=round(STUCK * columns),
             ending=round(ENDING * columns),
-            positions=positions,
+            positions=backbone.max_speech_tokens,
         )

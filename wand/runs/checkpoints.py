@@ -12,7 +12,7 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
@@ -239,24 +239,46 @@ def codec_of_run(path: str | Path) -> Codec | None:
     Raises:
         ValueError: If the config names code that it may not start (`wand.runs.trust`), or the codec cannot be built.
     """
+    spec = setting_of_run(path, "data.codec", Codec)
+    return None if spec is None else _build_codec(spec, path)
+
+
+def setting_of_run(path: str | Path, place: str, hint: Any) -> Any:
+    """A setting in the config of a run, as plain values; None if the config, or the setting, is not there.
+
+    Args:
+        path: See `find_checkpoint`.
+        place: The setting, such as ``data.codec``.
+        hint: Its annotation, or the class whose settings it holds.
+
+    Raises:
+        ValueError: If the setting names code that it may not start (`wand.runs.trust`), or cannot be read.
+    """
     folder = run_folder(find_checkpoint(path))
     if folder is None or not (folder / "config.yaml").is_file():
         return None
     file = folder / "config.yaml"
     content = read_config_bytes(file)
-    config, _ = parse_config(content, file)
+    value = select_setting(parse_config(content, file)[0], place, file)
+    if value is not None:
+        check_setting(value, hint, place, content, file)
+    return value
+
+
+def select_setting(config: DictConfig, place: str, file: str | Path) -> Any:
+    """A setting of a config, as plain values; None if it is not there.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
     try:
-        chosen = OmegaConf.select(config, "data.codec")
-        spec = OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
+        chosen = OmegaConf.select(config, place)
+        return OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
     except OmegaConfBaseException as error:
-        raise ValueError(f"{file}: data.codec cannot be read: {first_line(error)}") from error
-    if spec is None:
-        return None
-    check_setting(spec, Codec, "data.codec", content, file)
-    return _build_codec(spec, file)
+        raise ValueError(f"{file}: {place} cannot be read: {first_line(error)}") from error
 
 
-def _build_codec(spec: Any, file: Path) -> Codec:
+def _build_codec(spec: Any, run: str | Path) -> Codec:
     """Build a codec from its class path and settings."""
     given = spec if isinstance(spec, dict) else {"class_path": spec}
     name, settings = str(given.get("class_path")), given.get("init_args") or {}
@@ -266,7 +288,7 @@ def _build_codec(spec: Any, file: Path) -> Codec:
             raise TypeError("it is not a codec")
         codec: Codec = found(**settings)
     except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"{file}: data.codec {name!r} cannot be built: {error}") from error
+        raise ValueError(f"{run}: data.codec {name!r} cannot be built: {error}") from error
     return codec
 
 

@@ -8,24 +8,11 @@ from wand.attention import Windows
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.model.backbone import Backbone
-from wand.model.text_tokens import PassageConditioner
+from wand.passages.rules import check_passages, reason_against_passages
 from wand.text.sentences import split_sentences
 
 LongText = Literal["auto", "passage", "split", "whole"]
 LONG_TEXTS: tuple[LongText, ...] = get_args(LongText)
-
-
-def reason_against_passages(backbone: Backbone, codec: Codec | None, window: Windows) -> str | None:
-    """Why a model cannot speak passages under a window; None if it can."""
-    if window.is_full:
-        return "it has full attention"
-    if not backbone.alignment_heads:
-        return "its alignment heads are not known"
-    if not isinstance(backbone.conditioner, PassageConditioner):
-        return f"its {type(backbone.conditioner).__name__} takes whole texts only"
-    if codec is not None and codec.needs_latents:
-        return f"{type(codec).__name__} needs a second pass over the whole speech"
-    return None
 
 
 def parts_of_text(
@@ -46,10 +33,9 @@ def parts_of_text(
     Raises:
         ValueError: If the model cannot speak passages, but is told to.
     """
-    reason = reason_against_passages(backbone, codec, window)
-    if how == "passage" and reason is not None:
-        raise ValueError(f"this model cannot speak passages, because {reason}: split the text instead")
-    if how == "passage" or (how == "auto" and reason is None):
+    if how == "passage":
+        check_passages(backbone, window, codec)
+    if how == "passage" or (how == "auto" and reason_against_passages(backbone, window, codec) is None):
         return [text], True
     if how == "whole" or (how == "auto" and not _is_long(text, backbone, reference)):
         return [text], False

@@ -16,7 +16,8 @@ from wand.decoding.generate import stream
 from wand.decoding.requests import Request
 from wand.decoding.stopping import StopReason
 from wand.passages.passage import Passage
-from wand.speech.long_text import parts_of_text, reason_against_passages
+from wand.passages.rules import reason_against_passages
+from wand.speech.long_text import parts_of_text
 from wand.speech.silence import SilenceCutter
 from wand.speech.speaking import DEFAULT_OPTIONS, PAUSE_SECONDS, SpeakOptions, check_text, stop_rules
 from wand.speech.voices import check_reference
@@ -67,7 +68,7 @@ def stream_speech(
     if isinstance(text, str):
         check_text(text)
         parts, is_passage = parts_of_text(text, options.long_text, backbone, codec, decoder.window, reference)
-    elif reason := reason_against_passages(backbone, codec, decoder.window):
+    elif reason := reason_against_passages(backbone, decoder.window, codec):
         raise ValueError(f"this model cannot speak text in pieces, because {reason}: give the whole text")
     if not isinstance(text, str) or is_passage:
         passage = Passage(backbone.conditioner, reference, text)

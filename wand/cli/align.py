@@ -1,0 +1,185 @@
+"""`wand align`: find the attention heads of a model that look at the text that is spoken."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from wand.alignment.ranking import THRESHOLD, HeadRanking
+from wand.alignment.reading import check_readable
+from wand.alignment.record import write_record
+from wand.alignment.report import AlignmentReport, save, show
+from wand.checks import check_device, check_number, check_whole_number
+from wand.cli import FLAG, FLAG_HELP
+from wand.cli.configs import build_section, section_of_config
+from wand.cli.options import OptionParser
+from wand.console.progress import progress
+from wand.data.datamodule import SpeechDataModule
+from wand.data.shards import ShardedExamples
+from wand.data.sources.teacher_samples import TeacherSamples
+from wand.files.writing import check_folder
+from wand.model.alignment import AlignmentHead
+from wand.model.backbone import Backbone
+from wand.passages.rules import reason_against_passages
+from wand.runs.checkpoints import ABOUT, RUNS, find_checkpoint, load_original, run_folder, setting_of_run
+from wand.speech.synthesizer import Synthesizer, load
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Options of the command."""
+    parser = OptionParser(
+        prog="wand align",
+        description="Find and rank the attention heads that look at the text that is spoken. The model reads recorded "
+        "sentences of the validation split. If the best head passes the threshold, it is noted in alignment.json "
+        "of the run or export, and long texts are spoken as passages; else an empty list is noted, and they are split.",
+    )
+    parser.add_argument("--ckpt_path", help="run folder, checkpoint file, `last` (newest run), or folder of an export")
+    parser.add_argument(
+        "--config",
+        help="config whose data are read (default: those of the run); without --ckpt_path, its pretrained model is "
+        "ranked under its window, and nothing is noted",
+    )
+    parser.add_argument("--sentences", type=int, default=32, help="number of recorded sentences (default: 32)")
+    parser.add_argument(
+        "--threshold", type=float, default=THRESHOLD, help="least score of a head that passes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder for the whole ranking (default: RUN/align, or runs/align-MODEL)"
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="torch device (default: %(default)s)",
+    )
+    parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
+    options = parser.parse_args(arguments)
+    check_whole_number("--sentences", options.sentences, least=1)
+    check_number("--threshold", options.threshold, "(0, 1]")
+    check_device(options.device)
+    if options.out is not None:
+        check_folder(options.out)
+    return options
+
+
+def main(arguments: list[str]) -> AlignmentReport:
+    """Rank the heads, print them, and note the best one in the folder of the model."""
+    options = parse(arguments)
+    opened = _open(options)
+    model, examples = opened.model, _recordings(opened)
+    backbone = model.backbone.to(options.device)
+    ranking = HeadRanking(backbone, model.window)
+    count = min(options.sentences, len(examples))
+    with progress("align", count, "sentences", stream=sys.stderr) as done:
+        for i in range(count):
+            example = examples[i * len(examples) // count]
+            ranking.add(example.conditioning, example.codes)
+            done.advance()
+    report = AlignmentReport(opened.name, model.window.plain, count, options.threshold, ranking.ranked())
+    show(report)
+    save(report, opened.out)
+    for line in _note(opened, report):
+        print(line)
+    return report
+
+
+def _note(opened: _Opened, report: AlignmentReport) -> list[str]:
+    """Note the heads, and say what follows."""
+    model, heads, before = opened.model, report.heads, opened.model.backbone.alignment_heads
+    model.backbone.alignment_heads = heads
+    said = _names(heads) if heads else "an empty list"
+    if opened.folder is None:
+        lines = [f"Nothing is noted for a pretrained model. In alignment.json of a run it would be {said}."]
+    else:
+        lines = [f"Written to {write_record(opened.folder, model.backbone, report.about())}: {said}."]
+    reason = reason_against_passages(model.backbone, model.window, model.codec)
+    if reason is None:
+        lines.append("So long texts are spoken as passages.")
+    elif heads:
+        lines.append(f"This model cannot speak passages, because {reason}: long texts are split.")
+    else:
+        lines.append("So long texts are split.")
+    if before and before != heads:
+        lines.append(f"Until now, its weights or its alignment.json have named {_names(before)}.")
+    return [*lines, f"The whole ranking is in {opened.out}."]
+
+
+def _names(heads: tuple[AlignmentHead, ...]) -> str:
+    return ", ".join(f"head ({head.layer}, {head.head})" for head in heads)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A model and its data.
+
+    Args:
+        name: Name of the model, for tables.
+        model: The model.
+        data: Its data.
+        speaker: The model whose data they are.
+        folder: The folder in which its heads are noted; None if there is none.
+        out: Folder for the ranking.
+    """
+
+    name: str
+    model: Synthesizer
+    data: SpeechDataModule
+    speaker: Backbone
+    folder: Path | None
+    out: Path
+
+
+def _open(options: argparse.Namespace) -> _Opened:
+    """Open the model and name its data. Refuses what cannot be ranked, before data are made."""
+    path = options.ckpt_path
+    if path is None and options.config is None:
+        raise ValueError("no model: give --ckpt_path RUN, or --config NAME for its pretrained model")
+    if path is None:
+        return _open_pretrained(options)
+    folder = Path(path) if (Path(path) / ABOUT).is_file() else run_folder(checkpoint := find_checkpoint(path))
+    if folder is None:
+        raise ValueError(f"{checkpoint} is in no run folder, where its heads could be noted: give a run or an export")
+    check_folder(folder)
+    is_run = not (folder / ABOUT).is_file()
+    if options.config is not None:
+        values = section_of_config(options.config, "data")
+    else:
+        values = setting_of_run(path, "data", SpeechDataModule) if is_run else None
+        if values is None:
+            raise ValueError(f"{folder} names no data: give --config with the config whose data to read")
+    model = load(path)
+    check_readable(model.backbone)
+    data = build_section("data", values)
+    speaker = model.backbone
+    if isinstance(data.source, TeacherSamples):
+        if not is_run:
+            raise ValueError("the data are the original model's own speech, which an export cannot make: give the run")
+        speaker = load_original(path)
+    name = f"{type(model.backbone).__name__} of {folder}"
+    return _Opened(name, model, data, speaker, folder, options.out or folder / "align")
+
+
+def _open_pretrained(options: argparse.Namespace) -> _Opened:
+    data = build_section("data", section_of_config(options.config, "data"))
+    module = build_section("model", section_of_config(options.config, "model"))
+    backbone = module.backbone
+    if backbone.pretrained is None:
+        raise ValueError(f"the config {options.config} names no pretrained weights: give --ckpt_path RUN")
+    check_readable(backbone)
+    backbone.load_pretrained()
+    backbone.codec = data.codec
+    model = Synthesizer(backbone.eval(), module.final_window, backbone.find_codec())
+    name = type(backbone).__name__
+    return _Opened(f"{name}, pretrained", model, data, backbone, None, options.out or RUNS / f"align-{name}")
+
+
+def _recordings(opened: _Opened) -> ShardedExamples:
+    """The recordings of the validation split, which are made if they are missing."""
+    cache = opened.data.prepare_for(opened.speaker)
+    examples = ShardedExamples(cache.files("validation"), cache.fingerprint)
+    if not len(examples):
+        raise ValueError(f"the validation split in {cache.folder} is empty: give --config with other data")
+    return examples
