@@ -11,7 +11,7 @@ import yaml
 
 import wand
 from tests.runs.test_export import save_run
-from tests.workplace import Workplace
+from tests.workplace import SHAPE, Workplace
 from wand.backbones.encodec_lm import EncodecLM
 from wand.cli import main
 from wand.codecs.reference import Reference
@@ -22,7 +22,7 @@ REFERENCE = "runs/quickstart/samples/0-reference.wav"
 LONG = "every word is heard, and another one is heard as well. " * 12
 
 
-def config_of(folder: Path, **model: str) -> str:
+def config_of(folder: Path, **model: str | dict[str, int]) -> str:
     """A config with a few sentences of the speech that comes with wand."""
     source = {"hours": 0.01, "validation_sentences": 4, "test_sentences": 1}
     data = {"source": {"class_path": "wand.demo.coded.CodedCorpus", "init_args": source}, "workers": 0}
@@ -49,10 +49,11 @@ def test_the_head_of_the_embedded_voice_is_found_and_speaks_passages(
     assert record["alignment_heads"] == [[4, 0]]
     assert record["sentences"] == 3
     ranking = json.loads((run / "align/ranking.json").read_text())
-    first, second = ranking["heads"][:2]
+    first = ranking["heads"][0]
     assert (first["layer"], first["head"]) == (4, 0)
-    assert first["score"] > ranking["threshold"] + 0.1
-    assert second["score"] < first["score"]
+    assert first["score"] > ranking["threshold"] + 0.2
+    passing = {(one["layer"], one["head"]) for one in ranking["heads"] if one["score"] >= ranking["threshold"]}
+    assert passing == {(4, 0), (3, 0), (2, 0), (1, 0)}  # those that the training of the voice has pulled to the text
     assert len(ranking["heads"]) == voice.decoder.config.num_hidden_layers * voice.decoder.config.num_attention_heads
     assert (run / "align/ranking.md").read_text().count("\n| ") == len(ranking["heads"]) + 2
 
@@ -119,7 +120,7 @@ def test_a_pretrained_model_is_ranked_and_nothing_is_noted(
 def test_what_cannot_be_ranked_gets_one_line(
     run: Workplace, tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("nothing.yaml").write_text(Path(config_of(tmp_path)).read_text())
+    Path("nothing.yaml").write_text(Path(config_of(tmp_path, architecture=SHAPE)).read_text())
     Path("wrong.yaml").write_text("data: {sentences: 3}\nmodel: {window: 8}\n")
     if not Path("lonely.ckpt").exists():
         Path("lonely.ckpt").symlink_to("runs/quickstart/checkpoints/last.ckpt")
@@ -127,4 +128,3 @@ def test_what_cannot_be_ranked_gets_one_line(
     error = capsys.readouterr().err.strip()
     assert words in error
     assert "\n" not in error
-    assert not Path("runs/quickstart/alignment.json").exists()

@@ -17,7 +17,7 @@ from wand.model.batch import Conditioning
 from wand.passages.rules import largest_skip
 
 # The least score of a head that passages can rely on. docs/alignment.md has the figures that it was chosen from.
-THRESHOLD = 0.7
+THRESHOLD = 0.6
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,8 @@ class AlignmentReport:
 
 def show(report: AlignmentReport) -> None:
     """Print the best heads, the meaning of the columns and the verdict."""
-    show_table(report.title, *cells(COLUMNS, report.ranked[:SHOWN]), words=0)
-    for line in [*_legend(), report.verdict()]:
+    show_table("Heads that follow the text", *cells(COLUMNS, report.ranked[:SHOWN]), words=0)
+    for line in [*_legend(), f"{report.title}.", report.verdict()]:
         print(line)
 
 

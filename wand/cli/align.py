@@ -89,19 +89,17 @@ def main(arguments: list[str]) -> AlignmentReport:
 def _note(opened: _Opened, report: AlignmentReport) -> list[str]:
     """Note the heads, and say what follows."""
     model, heads, before = opened.model, report.heads, opened.model.backbone.alignment_heads
-    model.backbone.alignment_heads = heads
     said = _names(heads) if heads else "an empty list"
+    model.backbone.alignment_heads = heads
     if opened.folder is None:
         lines = [f"Nothing is noted for a pretrained model. In alignment.json of a run it would be {said}."]
     else:
         lines = [f"Written to {write_record(opened.folder, model.backbone, report.about())}: {said}."]
-    reason = reason_against_passages(model.backbone, model.window, model.codec)
-    if reason is None:
-        lines.append("So long texts are spoken as passages.")
-    elif heads:
-        lines.append(f"This model cannot speak passages, because {reason}: long texts are split.")
-    else:
-        lines.append("So long texts are split.")
+        reason = reason_against_passages(model.backbone, model.window, model.codec)
+        if reason is not None and heads:
+            lines.append(f"This model cannot speak passages, because {reason}: long texts are split.")
+        else:
+            lines.append("So long texts are split." if reason else "So long texts are spoken as passages.")
     if before and before != heads:
         lines.append(f"Until now, its weights or its alignment.json have named {_names(before)}.")
     return [*lines, f"The whole ranking is in {opened.out}."]
