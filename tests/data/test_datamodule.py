@@ -84,7 +84,7 @@ def test_the_lists_of_a_corpus_are_freed_after_the_preparation(tiny_lm: EncodecL
         for split in ("train", "validation", "test")
     ]
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    data = SpeechDataModule(ManifestCorpus(str(tmp_path / "list.jsonl")), cache_dir=tmp_path / "cache", workers=0)
+    data = SpeechDataModule(ManifestCorpus(str(tmp_path / "list.jsonl")), cache_dir=str(tmp_path / "cache"), workers=0)
     assert data.prepare_for(tiny_lm).finished() == {"train": 1, "validation": 1, "test": 1}
     gc.collect()
     assert not [o for o in gc.get_objects() if type(o) is Utterance and o.id.startswith("freed-")]

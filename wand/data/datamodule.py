@@ -67,7 +67,7 @@ class SpeechDataModule(LightningDataModule):
         source: SpeechSource,
         batch_size: int = 16,
         seed: int = 0,
-        cache_dir: Path | None = None,
+        cache_dir: str | Path | None = None,
         workers: int = 2,
         codec: Codec | None = None,
         max_seconds: float = 30.0,
@@ -84,7 +84,7 @@ class SpeechDataModule(LightningDataModule):
         self.source = source
         self.bounds = BatchBounds(batch_size, columns_per_batch)
         self.seed = seed
-        self.cache_dir = default_cache_dir() if cache_dir is None else cache_dir
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         self.workers = workers
         self.codec = codec
         self.max_seconds = max_seconds
