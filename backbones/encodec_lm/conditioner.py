@@ -59,7 +59,7 @@ class SymbolConditioner:
         spoken = " " * joined + self._read(text)
         words, begins = written_words(text, spoken, self.front_end, self.language)
         places = [(symbol, symbol + 1) for symbol in range(len(spoken))]
-        return TextTokens.of(self._known(text, spoken), places, words, begins)
+        return TextTokens.of(self._known(text, spoken), places, spoken, words, begins)
 
     def opening(self, reference: Reference) -> str:
         """Nothing: the text comes right after the codes of the reference."""

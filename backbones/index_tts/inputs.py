@@ -209,8 +209,9 @@ class IndexTTSConditioner:
         ends = list(accumulate(map(len, pieces)))
         words = split_words(text)
         readings = [f" {clean_text(word)}".replace(" ", "▁") for word in words]
-        begins = place_words(readings, "".join(pieces))
-        return TextTokens.of(ids, list(pairwise([0, *ends])), words, begins)
+        read = "".join(pieces)
+        begins = place_words(readings, read)
+        return TextTokens.of(ids, list(pairwise([0, *ends])), read.replace("▁", " "), words, begins)
 
     def opening(self, reference: Reference) -> str:
         """Nothing: marks of the model stand around the text."""

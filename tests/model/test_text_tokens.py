@@ -39,18 +39,19 @@ def symbols(front_end: FrontEnd) -> SymbolConditioner:
 def test_tokens_that_share_a_symbol_begin_no_word() -> None:
     """Token places: ``a``, `` ``, the two halves of ``你``, ``好b``, `` c``."""
     places = [(0, 1), (1, 2), (2, 3), (2, 3), (3, 5), (5, 7)]
-    made = TextTokens.of(range(6), places, ["a", " 你", "好", "b", " c"], [0, 1, 3, 4, 5])
-    assert made == TextTokens((0, 1, 2, 3, 4, 5), ("a", "你", "好b", "c"), (0, 1, 4, 5))
+    made = TextTokens.of(range(6), places, "a 你好b c", ["a", " 你", "好", "b", " c"], [0, 1, 3, 4, 5])
+    assert made == TextTokens((0, 1, 2, 3, 4, 5), ("a", "你", "好b", "c"), (0, 1, 4, 5), (0, 2, 4, 5))
 
 
 def test_a_blank_that_a_token_hides_belongs_to_the_word() -> None:
     """Some tokenizers do not count the blank of a token to its place."""
-    assert TextTokens.of([7, 8], [(0, 2), (3, 5)], ["so", " it"], [0, 2]).firsts == (0, 1)
+    made = TextTokens.of([7, 8], [(0, 2), (3, 5)], "so it", ["so", " it"], [0, 2])
+    assert made.firsts == made.onsets == (0, 1)
 
 
 def test_a_word_without_a_place_is_joined() -> None:
-    made = TextTokens.of(range(4), [(i, i + 1) for i in range(4)], ["of", " the", " end"], [0, None, 2])
-    assert made == TextTokens((0, 1, 2, 3), ("of the", "end"), (0, 2))
+    made = TextTokens.of(range(4), [(i, i + 1) for i in range(4)], "əv d", ["of", " the", " end"], [0, None, 2])
+    assert made == TextTokens((0, 1, 2, 3), ("of the", "end"), (0, 2), (0, 3))
 
 
 @pytest.mark.parametrize("front_end", ["letters", "phones"])
@@ -69,6 +70,7 @@ def test_symbols_of_a_text(front_end: FrontEnd) -> None:
     assert joined.words == tokens.words
     assert joined.firsts == (0, *(first + 1 for first in tokens.firsts[1:]))
     assert all(conditioner.symbols[joined.ids[first]] == " " for first in joined.firsts)
+    assert joined.onsets == tuple(first + 1 for first in joined.firsts), "a word is heard after its blank"
 
 
 def test_the_words_of_phones_are_written_words() -> None:

@@ -63,9 +63,12 @@ def test_a_perfect_head_leads_to_the_end() -> None:
     begins = [round(word.begin / COLUMNS_PER_TOKEN) for word in follower.words]
     firsts, at = [], 0
     for word in text.split():
-        firsts.append(max(at - 1, 0))  # a word begins with its blank
+        firsts.append(at)  # a word is heard after its blank
         at += len(word) + 1
-    assert max(abs(own - first) for own, first in zip(begins, firsts, strict=True)) <= 3
+    late = [own - first for own, first in zip(begins, firsts, strict=True)]
+    assert max(map(abs, late)) <= 3
+    assert abs(sum(late) / len(late)) < 0.3
+    assert [word.end for word in follower.words[:-1]] == [word.begin for word in follower.words[1:]]
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -239,7 +239,7 @@ class PromptConditioner:
             plain = reader.text(text)
             return raw_tokens(plain, *reader.read(plain))
         spoken = " " * (joined or text[0].isspace()) + self._written(text)
-        return TextTokens.of(*reader.read(spoken), *written_words(text, spoken, "phones", self.format.language))
+        return TextTokens.of(*reader.read(spoken), spoken, *written_words(text, spoken, "phones", self.format.language))
 
     def opening(self, reference: Reference) -> str:
         """The blank before the text in the prompt, if there is one."""

@@ -22,22 +22,26 @@ class TextTokens:
             share an entry (``of the``).
         firsts: Index of the first token of each word, strictly increasing from 0. A text window begins and ends only at
             such a place.
+        onsets: Index of the token with which each word begins to be heard: its first one that is not only a blank.
     """
 
     ids: tuple[int, ...]
     words: tuple[str, ...]
     firsts: tuple[int, ...]
+    onsets: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        assert len(self.words) == len(self.firsts) <= len(self.ids)
+        assert len(self.words) == len(self.firsts) == len(self.onsets) <= len(self.ids)
         assert self.firsts[:1] == (0,)
-        assert all(first < following for first, following in pairwise(self.firsts))
+        ends = (*self.firsts[1:], len(self.ids))
+        assert all(first <= onset < end for first, onset, end in zip(self.firsts, self.onsets, ends, strict=True))
 
     @classmethod
     def of(
         cls,
         ids: Sequence[int],
         places: Sequence[tuple[int, int]],
+        read: str,
         words: Sequence[str],
         begins: Sequence[int | None],
     ) -> Self:
@@ -46,6 +50,7 @@ class TextTokens:
         Args:
             ids: Ids of the tokens.
             places: Begin and end of each token, as indices of symbols. Tokens that are parts of one symbol share it.
+            read: The symbols.
             words: The words, each with the blanks before it.
             begins: Index of the symbol that each word begins with, None if that is not known.
         """
@@ -64,14 +69,18 @@ class TextTokens:
                 firsts.append(first)
             else:
                 joined[-1] += word
-        return cls(tuple(ids), tuple(" ".join(word.split()) for word in joined), tuple(firsts))
+        onsets = [
+            next((token for token in range(first, end) if read[slice(*places[token])].strip()), first)
+            for first, end in pairwise([*firsts, len(ids)])
+        ]
+        return cls(tuple(ids), tuple(" ".join(word.split()) for word in joined), tuple(firsts), tuple(onsets))
 
 
 def raw_tokens(text: str, ids: Sequence[int], places: Sequence[tuple[int, int]]) -> TextTokens:
     """The tokens of a text that the tokenizer reads as it is written, see `TextTokens.of`."""
     words = split_words(text)
     begins = accumulate(map(len, words[:-1]), initial=0)
-    return TextTokens.of(ids, places, words, list(begins))
+    return TextTokens.of(ids, places, text, words, list(begins))
 
 
 @runtime_checkable

@@ -78,7 +78,7 @@ class Follower:
     Attributes:
         window: The text in the prefix; None before the speech begins.
         place: The token that is spoken.
-        words: The words that were spoken, up to the beginning of the window.
+        words: The words that were spoken, once the speech has ended.
         faults: What went wrong and could not be repaired.
     """
 
@@ -89,6 +89,7 @@ class Follower:
         self.place = 0
         self.words: list[SpokenWord] = []
         self.faults: list[Fault] = []
+        self._begins: list[tuple[str, int]] = []  # the words up to the beginning of the window, and their columns
         self._ahead = rules.ahead
         self._looks: deque[int] = deque(maxlen=rules.patience)
         # The column at which each token was reached, from the token `_known` on.
@@ -214,7 +215,7 @@ class Follower:
         return self.may_stop and column - self._progress >= self.rules.ending
 
     def finish(self, column: int) -> None:
-        """Note the end of the speech, so that `words` has all that were spoken.
+        """Note the end of the speech and the words that were spoken.
 
         Args:
             column: The column after its last complete frame. Columns that only flush delayed codebooks have no sound.
@@ -222,12 +223,12 @@ class Follower:
         assert self.window is not None
         if self.may_stop:  # the last tokens are too short to be noticed
             self._go_to(self.window.end - 1, column)
-        self._reached = [min(begun, column) for begun in self._reached] + [column]
         self._note_words(self.place + 1)
+        begins = [min(begin, column) for _, begin in self._begins] + [column]
+        self.words = [SpokenWord(text, *times) for (text, _), times in zip(self._begins, pairwise(begins), strict=True)]
 
     def _note_words(self, end: int) -> None:
-        """Note the words before a token, whose successor was reached."""
+        """Note when the words before a token, which were reached, begin."""
         assert self.window is not None
         own = self.passage.words(self.window.begin, end)
-        for (text, first), (_, after) in pairwise([*own, ("", end)]):
-            self.words.append(SpokenWord(text, self._reached[first - self._known], self._reached[after - self._known]))
+        self._begins += [(text, self._reached[onset - self._known]) for text, onset in own]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 
 from wand.codecs.reference import Reference
 from wand.model.batch import Conditioner, Conditioning
@@ -49,6 +48,7 @@ class Passage:
         self._first = 0  # the token that `_ids` begins with
         self._words: list[str] = []
         self._starts: list[int] = []  # first token of each word
+        self._onsets: list[int] = []  # the token with which each word begins to be heard
         if isinstance(text, str):
             self.extend(text)
             self.close()
@@ -93,10 +93,12 @@ class Passage:
             text = unit if self._begun else self.conditioner.opening(self.reference) + unit
             tokens = self.conditioner.tokens(text, joined=self._begun)
             self._begun = True
-            for word, (first, after) in zip(tokens.words, pairwise([*tokens.firsts, len(tokens.ids)]), strict=True):
+            ends = (*tokens.firsts[1:], len(tokens.ids))
+            for word, first, onset, after in zip(tokens.words, tokens.firsts, tokens.onsets, ends, strict=True):
                 # A window may begin and end also within a word that is too long.
                 pieces = range(self.end + first, self.end + after, LONGEST_WORD)
                 self._starts += pieces
+                self._onsets += [self.end + onset, *pieces[1:]]
                 self._words += [word, *[""] * (len(pieces) - 1)]
             self._ids += tokens.ids
 
@@ -139,9 +141,9 @@ class Passage:
         return self.conditioner.length(self.conditioner.with_tokens([0], self.reference)) - 1
 
     def words(self, begin: int, end: int) -> list[tuple[str, int]]:
-        """The words that begin from one token to another, each with its first token."""
-        own = range(bisect_left(self._starts, begin), bisect_left(self._starts, end))
-        return [(self._words[i], self._starts[i]) for i in own if self._words[i]]
+        """The words that begin to be heard from one token to another, each with the token with which it does."""
+        own = range(bisect_left(self._onsets, begin), bisect_left(self._onsets, end))
+        return [(self._words[i], self._onsets[i]) for i in own if self._words[i]]
 
     def forget(self, token: int) -> None:
         """Free the words before a token."""
@@ -149,4 +151,4 @@ class Passage:
         if count > 0:
             del self._ids[: self._starts[count] - self._first]
             self._first = self._starts[count]
-            del self._words[:count], self._starts[:count]
+            del self._words[:count], self._starts[:count], self._onsets[:count]
