@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-# What may follow the last mark of a paragraph.
-CLOSING = "\"'”’»)]}"
+from wand.text.sentences import CLOSING
+
 MARKS = ".…!?。！？:;,"
 
 

@@ -13,10 +13,11 @@ LIMIT = 200
 # A Chinese, Japanese or Korean letter takes about as long to speak as three letters of an alphabet.
 WIDE = 3
 
-CLOSING = "\"'”’»)\\]}"
-CLOSING_WIDE = "”’」』）】》〉"
+# Marks that may follow the last one of a sentence.
+CLOSING = "\"'”’»)]}"
+_CLOSING_WIDE = "”’」』）】》〉"
 # Possessive quantifiers match runs of marks whole or not at all, so that the search is linear.
-SENTENCE_END = re.compile(rf"(?<![.!?;…])([.!?;…]++)([{CLOSING}]*+)(?=\s|$)|[。！？；]++[{CLOSING_WIDE}]*+")
+SENTENCE_END = re.compile(rf"(?<![.!?;…])([.!?;…]++)([{re.escape(CLOSING)}]*+)(?=\s|$)|[。！？；]++[{_CLOSING_WIDE}]*+")
 _PAUSE = re.compile(r"[,:–—](?=\s)|[，、：]")
 _BLANK = re.compile(" ")
 

@@ -19,7 +19,7 @@ LARGEST = 3
 # The least rank of a cut at the limit, see `_rank`. Others wait for a better one.
 GOOD = 2
 
-_PAUSE = re.compile(rf"[,:–—][{CLOSING}]*$|[，、：]$")
+_PAUSE = re.compile(rf"[,:–—][{re.escape(CLOSING)}]*$|[，、：]$")
 _ELLIPSIS = re.compile(r"…|\.\.\.")
 # Words that can be read without those around them: not a number, an abbreviation, an initial, a Roman numeral.
 _LETTERS = r"(?!\p{Lu}+(?!\p{L}))\p{L}{2,}(?:['’-]\p{L}+)*|[aIAO]"
