@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.cuda.test_decoding import Eager
-from tests.decoding.test_passages import SECOND, SHORT, WINDOW, speak
+from tests.decoding.test_passages import SECOND
+from tests.passages.engines import SHORT, WINDOW, speak
 from tests.passages.readers import RULES, look_at, passage, passage_speaker
 from wand.backbones.encodec_lm import EncodecLM
 from wand.decoding.decoder import Decoder
