@@ -1,89 +1,164 @@
-"""Compares the times of words with espeak-ng's own: ``python -m benchmarks.word_times --model runs/quickstart``.
+"""How exact the times of words are: ``python -m benchmarks.word_times --model runs/quickstart``.
 
-The model reads recorded speech of the demo corpus, in all of its voices, each with a reference of its own. The truth of
-a word is when espeak-ng begins its first phone. Prints Markdown.
+Recorded speech: the voices of the embedded speech say sentences of `benchmarks.voice`, which no training contains. The
+model reads the recordings, and its times are compared with those of the synthesiser: a word begins with its first
+phone. With ``--ear``, the folder of a Whisper model, the model also speaks these sentences, and its times are compared
+with those that Whisper hears. How far Whisper is from the synthesiser in the recordings shows what that can tell.
+
+Prints Markdown. Positive times are late. A word that the model has not reached is 1 s late; of the words of Whisper,
+only those count that it has heard right.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
+from torch import Tensor
 
 import wand
-from recipes.teacher.alignment import symbol_starts
-from wand.alignment.times import timed_words
+from benchmarks.voice.sentences import FOLDER, Line, read_list
+from benchmarks.voice.stages import reference_of
+from recipes.corpus.pronunciation import cmu_phones
+from recipes.corpus.voices import VOICES, Spoken
+from recipes.ear import Whisper
+from wand.alignment.times import TimedWord, timed_words
 from wand.alignment.words import word_times
 from wand.backbones.encodec_lm import SymbolConditioner
 from wand.codecs.reference import Reference
+from wand.console.progress import progress
 from wand.console.tables import markdown
-from wand.data.sources.source import Utterance
-from wand.demo.corpus import EspeakCorpus
+from wand.files.audio import resample
+from wand.passages.passage import Passage
+from wand.speech.speaking import SpeakOptions
 from wand.speech.synthesizer import Synthesizer
+from wand.text.espeak import SAMPLE_RATE
+
+RECORDED, EAR, GENERATED = (
+    "Recorded speech, the model against the synthesiser",
+    "Recorded speech, Whisper against the synthesiser",
+    "Generated speech, the model against Whisper",
+)
+NOT_REACHED = 1.0  # seconds
+# Seconds by which words are late, by voice.
+Late = dict[str, list[float]]
 
 
-def true_begins(
-    conditioner: SymbolConditioner, corpus: EspeakCorpus, utterance: Utterance, seconds: float
-) -> list[float]:
-    """When each word of an utterance begins, in seconds."""
-    tokens = conditioner.tokens(utterance.text)
-    symbols = "".join(conditioner.symbols[i] for i in tokens.ids)
-    starts = symbol_starts(symbols, corpus.phone_times(utterance), seconds)
-    # A blank before a word has no sound.
-    return [float(starts[first + symbols[first:].startswith(" ")]) for first in tokens.firsts]
+def chosen_lines(voices: Sequence[str], sentences: int) -> list[Line]:
+    """Sentences, half of each list, with the voices in turn."""
+    demo = sentences // 2
+    return [
+        *read_list(FOLDER / "demo.txt", voices, demo),
+        *read_list(FOLDER / "everyday.txt", voices, sentences - demo),
+    ]
 
 
-def errors_of(model: Synthesizer, corpus: EspeakCorpus, utterances: int) -> dict[str, list[float]]:
-    """How much later than in truth each word is found, in seconds, by voice. A word that is not found is 1 s late.
+def synthesiser_times(conditioner: SymbolConditioner, text: str, reference: Reference, spoken: Spoken) -> list[float]:
+    """When a synthesiser begins each word of a text, in seconds; NaN for a word of which it says no phone.
+
+    Its phones are aligned with those that the model reads, both in CMU's notation.
+    """
+    passage = Passage(conditioner, reference, text)
+    given = passage.conditioning(0, passage.end)
+    ids = given["ids"][slice(*conditioner.text_span(given)), 0].tolist()
+    symbols = "".join(conditioner.symbols[i] for i in ids)
+    edges = [*(onset for _, onset in passage.words(0, passage.end)), passage.end]
+    read = [(word, phone) for word, own in enumerate(pairwise(edges)) for phone in cmu_phones(symbols[slice(*own)])]
+    said = [(begin, phone) for phones, begin in spoken.phones for phone in cmu_phones(phones)]
+    begins: dict[int, float] = {}
+    for step in Levenshtein.opcodes(*([phone.rstrip("01") for _, phone in phones] for phones in (read, said))):
+        for i, j in zip(range(step.src_start, step.src_end), range(step.dest_start, step.dest_end), strict=False):
+            begins.setdefault(read[i][0], said[j][0])
+    return [begins.get(word, np.nan) for word in range(len(edges) - 1)]
+
+
+def read_words(model: Synthesizer, text: str, reference: Reference, audio: Tensor) -> list[TimedWord]:
+    """The words of a recording, which the model reads."""
+    codec = model.codec
+    assert codec is not None
+    sound = resample(audio, SAMPLE_RATE, codec.sample_rate).to(model.backbone.device)
+    codes = codec.encode(sound[None, None], codec.sample_rate)[0]
+    return timed_words(word_times(model.backbone, model.window, text, reference, codes), model.backbone)
+
+
+def same_words(words: Iterable[str], heard: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """The numbers of words that are equal, in the best alignment of both texts."""
+    own, others = ([_letters(word) for word in text] for text in (words, heard))
+    for step in Levenshtein.opcodes(own, others):
+        if step.tag == "equal":
+            yield from zip(range(step.src_start, step.src_end), range(step.dest_start, step.dest_end), strict=True)
+
+
+def _letters(word: str) -> str:
+    return "".join(letter for letter in word.lower() if letter.isalnum())
+
+
+def late_words(model: Synthesizer, lines: Sequence[Line], ear: Whisper | None = None) -> dict[str, Late]:
+    """By how many seconds words are late, by what was compared and by voice.
 
     Args:
         model: A model that reads phones.
-        corpus: The recorded speech.
-        utterances: Number of sentences of the test split to read.
+        lines: What the voices say.
+        ear: Hears the recordings and the speech of the model; None compares recordings with the synthesiser only.
     """
-    backbone, codec = model.backbone, model.codec
+    conditioner, codec = model.backbone.conditioner, model.codec
+    assert isinstance(conditioner, SymbolConditioner)
     assert codec is not None
-    assert isinstance(backbone.conditioner, SymbolConditioner)
-    errors: dict[str, list[float]] = defaultdict(list)
-    spoken = corpus.utterances("test")
-    voices = [*spoken, *corpus.utterances("validation")]
-    step = max(1, len(spoken) // utterances)
-    for number in range(0, len(spoken), step):
-        utterance = spoken[number]
-        others = [one for one in voices if one.speaker == utterance.speaker and one.id != utterance.id]
-        voice = others[0] if others else utterance
-        audio, prompt = (corpus.audio(one)[None, None].to(backbone.device) for one in (utterance, voice))
-        codes, reference = (codec.encode(one, corpus.sample_rate)[0] for one in (audio, prompt))
-        said = word_times(backbone, model.window, utterance.text, Reference(reference), codes)
-        begins = true_begins(backbone.conditioner, corpus, utterance, codes.shape[1] / backbone.frame_rate)
-        found = timed_words(said, backbone)
-        late = [word.begin - begin for word, begin in zip(found, begins, strict=False)]
-        errors[utterance.speaker] += late + [1.0] * (len(begins) - len(found))
-    return errors
+    late: dict[str, Late] = {title: defaultdict(list) for title in (RECORDED, EAR, GENERATED)[: 3 if ear else 1]}
+    references = {voice: reference_of(voice, codec) for voice in {line.voice for line in lines}}
+    with progress("sentences", len(lines), "sentences") as shown:
+        for line in lines:
+            spoken, reference = VOICES[line.voice].speak(line.text), references[line.voice]
+            truth = synthesiser_times(conditioner, line.text, reference, spoken)
+            words = read_words(model, line.text, reference, spoken.audio)
+            begins = [word.begin for word in words]
+            begins += [begin + NOT_REACHED for begin in truth[len(words) :]]
+            late[RECORDED][line.voice] += _differences(zip(begins, truth, strict=True))
+            if ear is not None:
+                heard = ear.words(spoken.audio, SAMPLE_RATE)
+                pairs = same_words((word.text for word in words), (word.text for word in heard))
+                late[EAR][line.voice] += _differences((heard[j].begin, truth[i]) for i, j in pairs)
+                (speech,) = model.generate(line.text, reference, SpeakOptions(seed=line.number, long_text="passage"))
+                assert speech.audio is not None
+                heard = ear.words(speech.audio, speech.sample_rate)
+                pairs = same_words((word.text for word in speech.words), (word.text for word in heard))
+                late[GENERATED][line.voice] += _differences((speech.words[i].begin, heard[j].begin) for i, j in pairs)
+            shown.advance()
+    return late
 
 
-def table(errors: dict[str, list[float]]) -> str:
-    """The errors of each voice and of all together, in milliseconds."""
+def _differences(pairs: Iterable[tuple[float, float]]) -> list[float]:
+    return [time - truth for time, truth in pairs if not np.isnan(truth)]
+
+
+def table(late: Late) -> str:
+    """The times of each voice and of all together, in milliseconds."""
     lines = []
-    for name, late in [*errors.items(), ("all", list(chain(*errors.values())))]:
-        milliseconds = 1000 * np.array(late)
+    for name, own in [*late.items(), ("all", list(chain(*late.values())))]:
+        milliseconds = 1000 * np.array(own)
         off = np.abs(milliseconds)
         numbers = (np.median(milliseconds), np.median(off), np.quantile(off, 0.9), off.max())
-        lines.append([name, str(len(late)), *(f"{number:.0f}" for number in numbers)])
+        lines.append([name, str(len(own)), *(f"{number:.0f}" for number in numbers)])
     return markdown(["voice", "words", "median, signed", "median", "90th percentile", "largest"], lines)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="run, checkpoint or export of an EncodecLM that reads phones")
-    parser.add_argument("--utterances", type=int, default=40, help="number of sentences")
+    parser.add_argument("--sentences", type=int, default=40, help="number of sentences (default: %(default)s)")
+    parser.add_argument("--voices", nargs="+", default=[*VOICES], help="names of voices (default: %(default)s)")
+    parser.add_argument("--ear", help="folder of a Whisper model, see recipes/ear (default: none)")
     parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    corpus = EspeakCorpus(hours=0.01, test_sentences=options.utterances)
-    print(table(errors_of(wand.load(options.model, device=options.device), corpus, options.utterances)))
+    given = parser.parse_args()
+    model = wand.load(given.model, device=given.device)
+    ear = None if given.ear is None else Whisper(given.ear)
+    for title, late in late_words(model, chosen_lines(given.voices, given.sentences), ear).items():
+        print(f"{title}:\n\n{table(late)}\n")
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from wand.data.example import Example
 from wand.decoding.decoder import Decoder
 from wand.demo.corpus import VOICES
 from wand.evaluation.takes import speak_examples
-from wand.files.audio import write_audio
+from wand.files.audio import resample, write_audio
 from wand.model.backbone import Backbone
 from wand.runs.checkpoints import codec_of_run, load_backbone_and_settings, load_original
 from wand.speech.speaking import sounds_of
-from wand.speech.voices import open_voice
+from wand.speech.voices import open_voice, read_voice
 from wand.text.espeak import SAMPLE_RATE, synthesize
 
 ORIGINAL, CODEC, TEACHER, UNTRAINED, STUDENT = "original", "codec", "teacher", "untrained", "student"
@@ -84,6 +84,12 @@ def speak(text: str, name: str) -> Tensor:
         raise ValueError(f"there is no voice {name!r}: known are {', '.join(known)}")
     voice = known[name]
     return voice.speak(text).audio if hasattr(voice, "speak") else synthesize(text, voice)
+
+
+def reference_of(voice: str, codec: Codec) -> Reference:
+    """The recording from which a voice is cloned."""
+    sound = resample(speak(REFERENCE, voice), SAMPLE_RATE, codec.sample_rate)
+    return read_voice(codec, sound, codec.sample_rate, REFERENCE)
 
 
 def make_stages(asked: Asked, voices: Sequence[str], folder: Path) -> list[Stage]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from wand.alignment.times import TimedWord
 from wand.checks import first_line
 from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import SILENT_PEAK, resample
@@ -60,13 +61,21 @@ class Whisper:
             texts = []
             for sound in sounds:
                 raise_if_stopped()
-                texts.append(self._hear(resample(sound.float().cpu(), sample_rate, SAMPLE_RATE)))
+                texts.append("".join(segment.text for segment in self._hear(sound, sample_rate)).strip())
                 counted.advance()
         return texts
 
-    def _hear(self, sound: Tensor) -> str:
+    def words(self, sound: Tensor, sample_rate: int) -> list[TimedWord]:
+        """The words of a sound ``[N]``, with their times."""
+        segments = self._hear(sound, sample_rate, word_timestamps=True)
+        return [TimedWord(word.word.strip(), word.start, word.end) for segment in segments for word in segment.words]
+
+    def _hear(self, sound: Tensor, sample_rate: int, **others: Any) -> Iterable[Any]:
+        """The segments of a sound."""
+        sound = resample(sound.float().cpu(), sample_rate, SAMPLE_RATE)
         # In silence, Whisper hears what often stood under silence in its training: "you", "thank you".
         if len(sound) < SHORTEST * SAMPLE_RATE or float(sound.abs().max()) < SILENT_PEAK:
-            return ""
-        segments, _ = self._model.transcribe(sound.numpy(), language=base_language(self.language), **SETTINGS)
-        return "".join(segment.text for segment in segments).strip()
+            return ()
+        language = base_language(self.language)
+        segments: Iterable[Any] = self._model.transcribe(sound.numpy(), language=language, **SETTINGS, **others)[0]
+        return segments

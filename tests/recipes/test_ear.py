@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from recipes.ear import Whisper
 from wand.demo.corpus import VOICES
 from wand.files.audio import resample
 from wand.recognition import Recogniser, open_recogniser
-from wand.text.espeak import SAMPLE_RATE, synthesize
+from wand.text.espeak import SAMPLE_RATE, phone_times, synthesize
 
 CLASS = "recipes.ear.Whisper"
 INSTALLED = find_spec("faster_whisper") is not None
@@ -30,6 +31,15 @@ def test_a_simple_sentence_is_heard_at_every_sample_rate(ear: Recogniser) -> Non
     heard = ear.transcribe([sound], SAMPLE_RATE)
     assert heard == ["The bus was late again this morning."]
     assert ear.transcribe([resample(sound, SAMPLE_RATE, 24_000)], 24_000) == heard
+
+
+@pytest.mark.integration
+def test_words_have_times(ear: Whisper) -> None:
+    text, voice = "The bus was late again this morning.", VOICES[1]
+    words = ear.words(synthesize(text, voice), SAMPLE_RATE)
+    assert " ".join(word.text for word in words) == text
+    assert abs(words[-1].begin - next(begin for phone, begin in phone_times(text, voice)[::-1] if phone == "m")) < 0.2
+    assert ear.words(torch.zeros(SAMPLE_RATE), SAMPLE_RATE) == []
 
 
 @pytest.mark.integration
