@@ -1,8 +1,9 @@
 """Texts of many lengths as one passage: ``python -m benchmarks.long_speech runs/quickstart``.
 
-Joins test sentences of a voice until their recordings reach a length. The student speaks each text as one passage, in
-one continuous decode, and sentence by sentence (splitting). Recognisers hear both; sounds are cut in their pauses, so
-that each hears at most 25 s at once. Prints Markdown with every figure of both systems and their paired differences.
+Joins sentences that no training contains, until the recordings of a voice reach a length. The student speaks each text
+as one passage, in one continuous decode, and sentence by sentence (splitting). Recognisers hear both; sounds are cut in
+their pauses, so that each hears at most 25 s at once. Prints Markdown with every figure of both systems and their
+paired differences.
 
 Speeches, transcripts and the report (Markdown and JSON) are kept in the output folder. The same command goes on where
 it was interrupted, and another recogniser hears the speeches that are there.
@@ -20,12 +21,12 @@ from benchmarks.long_speech.hearing import hear
 from benchmarks.long_speech.record import SYSTEMS, Record, keys
 from benchmarks.long_speech.report import Length, to_markdown
 from benchmarks.long_speech.speaking import speak
-from benchmarks.long_speech.texts import LongText, corpus_for, long_texts
+from benchmarks.long_speech.texts import LongText, long_texts
+from recipes.corpus.voices import VOICES
 from wand.codecs import Codec
 from wand.codecs.encodec import digest
 from wand.console.progress import progress
 from wand.decoding.decoder import Decoder
-from wand.demo.corpus import VOICES
 from wand.files.writing import write_text
 from wand.recognition import EMBEDDED, Piecewise, Recogniser, open_recogniser
 from wand.runs.checkpoints import load_backbone_and_settings
@@ -84,9 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--seconds", type=float, nargs="+", default=[60, 150, 600], help="lengths in seconds (default: 60 150 600)"
     )
     parser.add_argument("--seeds", type=int, default=3, help="takes of each text (default: %(default)s)")
-    parser.add_argument(
-        "--voices", nargs="+", default=[voice.name for voice in VOICES], help="names of voices (default: %(default)s)"
-    )
+    parser.add_argument("--voices", nargs="+", default=[*VOICES], help="names of voices (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=8, help="speeches at the same time (default: %(default)s)")
     parser.add_argument("--recogniser", nargs="+", default=[EMBEDDED], help="as in wand test (default: embedded)")
     parser.add_argument("--sounds", type=Path, help="folder for one sound file per length and system (default: none)")
@@ -99,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"two recognisers have the same name: {', '.join(ear.name for ear in ears)}")
     lm, settings = load_backbone_and_settings(given.run)
     codec = lm.load_codec()
-    texts = long_texts(corpus_for(max(given.seconds)), codec, given.seconds, given.voices)
+    texts = long_texts(codec, given.seconds, given.voices)
     decoder = Decoder(lm, lm.windows(settings.window))
     lengths = measure(decoder, codec, texts, given.seeds, given.rows, ears, given.out, given.sounds)
     report = f"Voices: {', '.join(given.voices)}; {given.seeds} seeds; {given.rows} rows.\n\n{to_markdown(lengths)}"

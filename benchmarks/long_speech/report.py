@@ -39,9 +39,9 @@ ended: speeches that reached the end of their text; faults: skips, loops and sto
 medians of the steps in pitch and level where a sentence begins, between half a second of voice on both sides, and of
 the pauses there; sentence: median step in pitch between whole sentences; drift: the last third of the sound against the
 first (rate: of the sentences), medians with their signs; size: median of the sizes of the drifts in pitch; duration:
-seconds spoken over those of espeak-ng's reading of the same text as a whole; letters/s: letters and digits per second
-of active speech; computing: CPU seconds per second of speech, without the codec; moves: share of it that exchanges text
-windows.
+seconds spoken over those of the synthesiser of the voice, which reads the same text at once; letters/s: letters and
+digits per second of active speech; computing: CPU seconds per second of speech, without the codec; moves: share of it
+that exchanges text windows.
 """
 
 

@@ -1,20 +1,18 @@
-"""The texts: test sentences of a voice, until its recordings reach a length."""
+"""The texts: sentences that no training contains, until the recordings of a voice reach a length."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import dataclass
+from functools import cache
 
+from benchmarks.voice.sentences import FOLDER
+from benchmarks.voice.stages import known_voices, reference_of, speak
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.progress import progress
-from wand.data.sources.source import Utterance
-from wand.demo.corpus import VOICES, EspeakCorpus
-
-# The recordings of many sentences last longer than this on average, in seconds.
-SHORTEST_MEAN = 3.0
+from wand.text.espeak import SAMPLE_RATE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +24,7 @@ class LongText:
         sentences: Its sentences.
         reference: Another sentence of the voice.
         summed: Length of the recordings of all sentences together, in seconds.
-        joint: Length of the recording of the whole text, read at once, in seconds.
+        joint: Length of the recording of the whole text, which its synthesiser reads at once, in seconds.
     """
 
     voice: str
@@ -41,56 +39,61 @@ class LongText:
         return " ".join(self.sentences)
 
 
-def corpus_for(seconds: float) -> EspeakCorpus:
-    """A corpus whose voices have enough different test sentences for a length."""
-    return EspeakCorpus(hours=0.01, test_sentences=len(VOICES) * (2 + ceil(seconds / SHORTEST_MEAN)))
+@cache
+def all_sentences() -> tuple[str, ...]:
+    """The demo and the everyday sentences of `benchmarks.voice`, mixed, always in the same order."""
+    texts = [text for file in ("demo.txt", "everyday.txt") for text in (FOLDER / file).read_text("utf-8").splitlines()]
+    random.Random("sentences of long texts").shuffle(texts)
+    return tuple(texts)
 
 
-def long_texts(
-    corpus: EspeakCorpus, codec: Codec, seconds: Sequence[float], voices: Sequence[str]
-) -> dict[float, list[LongText]]:
+def sentences_of(voice: str) -> list[str]:
+    """All sentences, in the order in which a voice says them. Each voice begins at another place.
+
+    Raises:
+        ValueError: If there is no such voice.
+    """
+    texts, voices = all_sentences(), list(known_voices())
+    if voice not in voices:
+        raise ValueError(f"there is no voice {voice!r}: choose from {', '.join(voices)}")
+    begin = voices.index(voice) * len(texts) // len(voices)
+    return [*texts[begin:], *texts[:begin]]
+
+
+def long_texts(codec: Codec, seconds: Sequence[float], voices: Sequence[str]) -> dict[float, list[LongText]]:
     """One text for each length and voice. Shorter texts are the beginnings of longer ones.
 
     Args:
-        corpus: The corpus. The first test sentence of a voice is its reference.
         codec: Encodes the references.
         seconds: The lengths.
         voices: Names of voices.
 
     Raises:
-        ValueError: If the corpus has no such voice, or too few sentences of it.
+        ValueError: If there is no such voice, or a length is beyond all sentences.
     """
-    own: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in corpus.utterances("test"):
-        own[utterance.speaker].append(utterance)
     made: dict[float, list[LongText]] = {length: [] for length in seconds}
     with progress("recordings", len(voices), "voices") as shown:
         for voice in voices:
-            if voice not in own:
-                raise ValueError(f"the corpus has no voice {voice!r}: choose from {', '.join(own)}")
-            for length, text in _texts_of(corpus, codec, sorted(seconds), own[voice]).items():
+            for length, text in _texts_of(voice, codec, sorted(seconds)).items():
                 made[length].append(text)
             shown.advance()
     return made
 
 
-def _texts_of(
-    corpus: EspeakCorpus, codec: Codec, seconds: Sequence[float], utterances: Sequence[Utterance]
-) -> dict[float, LongText]:
-    first, *rest = utterances
-    reference = Reference(codec.encode(corpus.audio(first)[None, None], codec.sample_rate)[0])
+def _texts_of(voice: str, codec: Codec, seconds: Sequence[float]) -> dict[float, LongText]:
+    left, reference = iter(sentences_of(voice)), reference_of(voice, codec)
     sentences: list[str] = []
-    made, summed, left = {}, 0.0, iter(rest)
+    made, summed = {}, 0.0
     for length in seconds:
         while summed < length:
-            utterance = next(left, None)
-            if utterance is None:
-                raise ValueError(
-                    f"voice {first.speaker} has only {summed:.0f} s of test sentences, and {length:g} s are needed: "
-                    f"make the corpus larger"
-                )
-            sentences.append(utterance.text)
-            summed += len(corpus.audio(utterance)) / corpus.sample_rate
-        joint = len(corpus.audio(replace(first, text=" ".join(sentences)))) / corpus.sample_rate
-        made[length] = LongText(first.speaker, tuple(sentences), reference, summed, joint)
+            sentence = next(left, None)
+            if sentence is None:
+                raise ValueError(f"all sentences of voice {voice} take {summed:.0f} s: {length:g} s are too long")
+            sentences.append(sentence)
+            summed += _seconds(sentence, voice)
+        made[length] = LongText(voice, tuple(sentences), reference, summed, _seconds(" ".join(sentences), voice))
     return made
+
+
+def _seconds(text: str, voice: str) -> float:
+    return len(speak(text, voice)) / SAMPLE_RATE

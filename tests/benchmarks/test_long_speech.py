@@ -15,14 +15,14 @@ from benchmarks.long_speech.figures import DIFFERENCE, RATIO, Mistakes, error_fi
 from benchmarks.long_speech.hearing import rate_drift
 from benchmarks.long_speech.record import PASSAGE, SPLITTING, SYSTEMS, Facts
 from benchmarks.long_speech.report import to_markdown
-from benchmarks.long_speech.texts import LongText, corpus_for, long_texts
+from benchmarks.long_speech.texts import LongText, all_sentences, long_texts, sentences_of
+from benchmarks.voice.stages import reference_of, speak
+from recipes.corpus.voices import VOICES
 from wand.backbones.encodec_lm import EncodecLM
-from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
-from wand.demo.corpus import EspeakCorpus
 from wand.metrics.prosody import Prosody
 from wand.recognition import Piecewise, open_recogniser
-from wand.text.espeak import SAMPLE_RATE, Voice, synthesize
+from wand.text.espeak import SAMPLE_RATE
 
 SENTENCES = ("the water is very cold.", "my uncle opened the golden box.")
 
@@ -46,10 +46,8 @@ def voice() -> EncodecLM:
 
 @pytest.fixture(scope="module")
 def text(voice: EncodecLM) -> LongText:
-    codec, fiona = voice.load_codec(), Voice("fiona", "en-us", "f2", rate=150)  # a voice of its training
-    spoken = synthesize("the old sailor walked slowly down the road.", fiona)
-    reference = Reference(codec.encode(spoken[None, None], codec.sample_rate)[0])
-    return LongText("fiona", SENTENCES, reference, 4.0, len(synthesize(" ".join(SENTENCES), fiona)) / SAMPLE_RATE)
+    joint = len(speak(" ".join(SENTENCES), "fiona")) / SAMPLE_RATE
+    return LongText("fiona", SENTENCES, reference_of("fiona", voice.load_codec()), 4.0, joint)
 
 
 def test_both_systems_speak_the_text_and_nothing_is_done_twice(
@@ -105,17 +103,21 @@ def test_a_model_without_alignment_heads_is_refused(
 
 
 def test_shorter_texts_are_the_beginnings_of_longer_ones(voice: EncodecLM) -> None:
-    corpus = corpus_for(15)
-    texts = long_texts(corpus, voice.load_codec(), [15, 6], ["brian", "anna"])
+    texts = long_texts(voice.load_codec(), [15, 6], ["marcus", "fiona"])
     for short, long in zip(texts[6], texts[15], strict=True):
         assert short.voice == long.voice
         assert long.sentences[: len(short.sentences)] == short.sentences
         assert 6 <= short.summed < 15 <= long.summed
-        assert 0.9 < long.joint / long.summed < 1.0  # espeak-ng reads on without a pause
-    with pytest.raises(ValueError, match="make the corpus larger"):
-        long_texts(EspeakCorpus(hours=0.01, test_sentences=16), voice.load_codec(), [60], ["anna"])
-    with pytest.raises(ValueError, match="choose from anna"):
-        long_texts(corpus, voice.load_codec(), [6], ["nobody"])
+        assert 0.9 < long.joint / long.summed < 1.1
+    with pytest.raises(ValueError, match="choose from robert"):
+        long_texts(voice.load_codec(), [6], ["nobody"])
+
+
+def test_the_texts_of_voices_are_different_sentences() -> None:
+    texts = [sentences_of(voice) for voice in VOICES]
+    assert all(sorted(own) == sorted(all_sentences()) for own in texts)
+    assert len(all_sentences()) == len({*all_sentences()}) == 600
+    assert len({text for own in texts for text in own[:37]}) == 8 * 37
 
 
 def facts(**changed: object) -> Facts:
