@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 
+from benchmarks.long_speech.texts import sentences_of
 from benchmarks.private_memory import private_mib
+from benchmarks.voice.stages import reference_of
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.progress import progress
@@ -24,7 +26,6 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Engine
 from wand.decoding.requests import Part, Request
 from wand.decoding.rows import Rows
-from wand.demo.corpus import VOICES, EspeakCorpus
 from wand.model.backbone import Backbone
 from wand.passages.passage import Passage
 from wand.passages.rules import PassageRules
@@ -33,6 +34,7 @@ from wand.speech.silence import SilenceCutter
 from wand.speech.speaking import SpeakOptions, stop_rules
 from wand.speech.streaming import stream_speech
 
+VOICE = "fiona"  # a voice of espeak-ng, which needs no further package
 EARLY = 60.0  # seconds of speech after which a decoder is called early
 STEPS = 400
 
@@ -141,10 +143,7 @@ def main() -> None:
     arguments = parser.parse_args()
     student, settings = load_backbone_and_settings(arguments.run)
     decoder, codec = Decoder(student, student.windows(settings.window)), student.load_codec()
-    corpus = EspeakCorpus(hours=0.01, test_sentences=256)
-    own = [one for one in corpus.utterances("test") if one.speaker == VOICES[0].name]
-    reference = Reference(codec.encode(corpus.audio(own[0])[None, None], codec.sample_rate)[0])
-    sentences = [one.text for one in own[1:]]
+    reference, sentences = reference_of(VOICE, codec), sentences_of(VOICE)
 
     delays = first_sounds(decoder, codec, reference, " ".join(sentences).split(), arguments.words_per_second)
     moves = timed_moves()
