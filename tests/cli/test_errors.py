@@ -54,7 +54,9 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             id="monitor",
         ),
         pytest.param(
-            ["--recogniser=null"], ["val/cer needs a recogniser", "--recogniser embedded"], id="no-recogniser"
+            ["--recogniser=null", "--checkpoint.monitor=val/cer"],
+            ["val/cer needs a recogniser", "--recogniser embedded"],
+            id="no-recogniser",
         ),
         pytest.param(["--recogniser=nowhere/whisper"], ["nowhere/whisper", "cannot be opened"], id="recogniser"),
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
