@@ -2,8 +2,8 @@
 
 Joins sentences that no training contains, until the recordings of a voice reach a length. The student speaks each text
 as one passage, in one continuous decode, and sentence by sentence (splitting). Recognisers hear both; sounds are cut in
-their pauses, so that each hears at most 25 s at once. Prints Markdown with every figure of both systems and their
-paired differences.
+their pauses, so that each hears at most 25 s at once. After each length, prints Markdown with every figure of both
+systems and their paired differences.
 
 Speeches, transcripts and the report (Markdown and JSON) are kept in the output folder. The same command goes on where
 it was interrupted, and another recogniser hears the speeches that are there.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.long_speech.figures import Grid
@@ -41,8 +41,8 @@ def measure(
     ears: Sequence[Recogniser],
     out: Path,
     sounds: Path | None = None,
-) -> list[Length]:
-    """Speak and hear all texts.
+) -> Iterator[Length]:
+    """Speak and hear all texts, one length after the other.
 
     Args:
         decoder: The model, in eval mode, and its window.
@@ -60,7 +60,6 @@ def measure(
     lm = decoder.backbone
     heads = [tuple(head) for head in lm.alignment_heads]
     record = Record(out, f"model {digest(lm)}, window {decoder.window.plain}, alignment heads {heads}")
-    made = []
     for seconds, own in texts.items():
         by_voice = {text.voice: text for text in own}
         spoken: Grid = {}
@@ -73,8 +72,7 @@ def measure(
                     shown.advance()
             facts = [record.facts(key) for key in asked]
             spoken[system] = [facts[i : i + seeds] for i in range(0, len(facts), seeds)]
-        made.append(Length.of(seconds, own, spoken, ears))
-    return made
+        yield Length.of(seconds, own, spoken, ears)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,12 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     codec = lm.load_codec()
     texts = long_texts(codec, given.seconds, given.voices)
     decoder = Decoder(lm, lm.windows(settings.window))
-    lengths = measure(decoder, codec, texts, given.seeds, given.rows, ears, given.out, given.sounds)
-    report = f"Voices: {', '.join(given.voices)}; {given.seeds} seeds; {given.rows} rows.\n\n{to_markdown(lengths)}"
-    plain = {f"{length.seconds:g}": length.to_json() for length in lengths}
-    write_text(given.out / "long-speech.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
-    write_text(given.out / "long-speech.md", report)
-    print(f"\n{report}", flush=True)
+    lengths: list[Length] = []
+    for length in measure(decoder, codec, texts, given.seeds, given.rows, ears, given.out, given.sounds):
+        lengths.append(length)
+        report = f"Voices: {', '.join(given.voices)}; {given.seeds} seeds; {given.rows} rows.\n\n{to_markdown(lengths)}"
+        plain = {f"{one.seconds:g}": one.to_json() for one in lengths}
+        write_text(given.out / "long-speech.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
+        write_text(given.out / "long-speech.md", report)
+        print(f"\n{report}", flush=True)
 
 
 if __name__ == "__main__":

@@ -76,21 +76,21 @@ def test_both_systems_speak_the_text_and_nothing_is_done_twice(
 
     codes = {path.name: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("fiona*")}
-    assert measure(decoder, codec, texts, 1, 2, [ear], tmp_path)[0].to_json() == made.to_json()
+    assert next(measure(decoder, codec, texts, 1, 2, [ear], tmp_path)).to_json() == made.to_json()
     assert {path: path.stat().st_mtime_ns for path in times} == times
     (heard,) = measure(decoder, codec, texts, 1, 2, [ear, Deaf()], tmp_path)
     assert heard.errors["embedded"] == made.errors["embedded"]
     assert heard.errors["deaf"][PASSAGE]["cer"].value == 1.0
     assert all(path.stat().st_mtime_ns == times[path] for path in times if path.suffix == ".safetensors")
     (tmp_path / "4s" / "fiona-0-splitting.json").unlink()
-    measure(decoder, codec, texts, 1, 1, [ear], tmp_path)
+    list(measure(decoder, codec, texts, 1, 1, [ear], tmp_path))
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == codes
 
     other = {4.0: [LongText("fiona", SENTENCES[:1], text.reference, 2.0, 2.0)]}
     with pytest.raises(ValueError, match="another text"):
-        measure(decoder, codec, other, 1, 2, [ear], tmp_path)
+        list(measure(decoder, codec, other, 1, 2, [ear], tmp_path))
     with pytest.raises(ValueError, match="another model"):
-        measure(Decoder(voice, voice.windows(16)), codec, texts, 1, 2, [ear], tmp_path)
+        list(measure(Decoder(voice, voice.windows(16)), codec, texts, 1, 2, [ear], tmp_path))
 
 
 def test_a_model_without_alignment_heads_is_refused(
@@ -98,7 +98,7 @@ def test_a_model_without_alignment_heads_is_refused(
 ) -> None:
     monkeypatch.setattr(voice, "alignment_heads", ())
     with pytest.raises(ValueError, match="alignment heads"):
-        measure(Decoder(voice, voice.windows(32)), voice.load_codec(), {4.0: [text]}, 1, 2, [], tmp_path)
+        list(measure(Decoder(voice, voice.windows(32)), voice.load_codec(), {4.0: [text]}, 1, 2, [], tmp_path))
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
