@@ -1,7 +1,8 @@
 """Train the small recogniser that wand embeds: ``python -m recipes.recogniser.train --out runs/recogniser``.
 
 A run that was stopped continues from its last checkpoint. The learning rate stays constant until ``--decay`` is given,
-so a training can go on over several calls.
+so a training can go on over several calls. After the end of a decay, ``--decay`` begins another one, at the rate of
+``--lr``.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--sentences", type=int, default=256, help="validation and test sentences of wand.demo")
     result.add_argument("--minutes", type=float, default=170.0, help="longest time of this call")
     result.add_argument("--steps", type=int, default=10**9, help="step at which this call ends at the latest")
-    result.add_argument("--decay", type=int, default=0, help="begin the final decay now, with so many steps")
+    result.add_argument("--decay", type=int, default=0, help="begin the final decay now, with this number of steps")
     result.add_argument("--batch", type=float, default=48.0, help="seconds of speech in a batch")
     result.add_argument("--lr", type=float, default=2e-3, help="constant learning rate")
     result.add_argument("--print-every", type=int, default=50, help="steps between lines")

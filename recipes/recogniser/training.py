@@ -58,8 +58,8 @@ class Clock:
         return self.decay_from is not None and self.step >= self.decay_from + self.decay
 
     def begin_decay(self, steps: int) -> None:
-        """Begin the final decay. A decay that has begun stays as it is."""
-        if self.decay_from is None:
+        """Begin the final decay. One that goes on stays as it is; after its end, a new one may begin."""
+        if self.decay_from is None or self.ended:
             self.decay_from, self.decay = self.step, steps
 
     def learning_rate(self, peak: float) -> float:

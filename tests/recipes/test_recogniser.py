@@ -243,7 +243,12 @@ def test_the_rate_rises_stays_and_falls():
     assert Clock(step=0).learning_rate(1.0) == pytest.approx(1 / 500)
     assert Clock(step=10**6).learning_rate(1.0) == 1.0
     assert Clock(step=5050, decay_from=5000, decay=100).learning_rate(1.0) == pytest.approx(0.5)
-    assert Clock(step=5100, decay_from=5000, decay=100).ended
+    clock = Clock(step=5100, decay_from=5000, decay=100)
+    assert clock.ended
+    clock.begin_decay(200)
+    assert (clock.decay_from, clock.decay, clock.learning_rate(1.0)) == (5100, 200, 1.0)
+    clock.begin_decay(300)
+    assert clock.decay == 200
 
 
 def test_wrong_symbols_of_the_parts_add_up_to_the_edit_distance():
