@@ -93,10 +93,8 @@ def save(report: AlignmentReport, folder: Path) -> None:
         "model": report.model,
         "window": report.window,
         **report.about(),
-        "heads": [
-            {**one.head._asdict(), "score": one.score, **asdict(one.scores)} for one in report.ranked
-        ],
-    }  # fmt: skip
+        "heads": [{**one.head._asdict(), "score": one.score, **asdict(one.scores)} for one in report.ranked],
+    }
     write_text(folder / f"{NAME}.json", json.dumps(values, indent=2) + "\n")
     legend = "\n".join(f"* {line}" for line in _legend())
     table = markdown(*cells(COLUMNS, report.ranked))
