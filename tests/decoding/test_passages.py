@@ -80,14 +80,45 @@ def test_passages_and_requests_are_spoken_as_if_alone(monkeypatch, sampling: Sam
     def between() -> None:
         for typist in typists:
             typist()
-        waited.update(speech.ticket for speech in engine._speeches if speech is not None and speech.parked)
+        waited.update(speech.ticket for speech in engine._parked)
 
-    engine = engine_of(lm, rows=3, sampling=sampling)
+    engine = engine_of(lm, rows=2, sampling=sampling)
     requests = [Request(typist.passage, seed=i, parts=(4, 9)) for i, typist in enumerate(typists)]
     together = speak(engine, [*requests, *plain], between)
     for own, expected in zip(together, alone, strict=True):
         assert same(own, expected)
     assert waited == {0, 1}
+
+
+def test_a_speech_that_waits_gives_its_row_to_others(monkeypatch) -> None:
+    look_at(monkeypatch)
+    lm = passage_speaker()
+    plain = [Request(lm.conditioner(text, VOICE), seed=40 + i) for i, text in enumerate(TEXTS[:2])]
+    whole = [Request(passage(lm, text), seed=i) for i, text in enumerate((SHORT, SECOND))]
+    alone = [speak(engine_of(lm), [request])[0] for request in [*whole, *plain]]
+
+    engine = engine_of(lm, rows=1)
+    texts = [passage(lm, None), passage(lm, None)]
+    tickets = [engine.submit(Request(text, seed=i)) for i, text in enumerate(texts)]
+    tickets += [engine.submit(request) for request in plain]
+    texts[0].extend(SHORT[:50])
+    texts[1].extend(SECOND[:50])
+    order, ends = [], {}
+    while not engine.waits:
+        for event in engine.step():
+            assert isinstance(event, Done)
+            order.append(event.ticket)
+            ends[event.ticket] = event.generation
+    assert order == tickets[2:], "both passages have begun and wait; the others were spoken in the row"
+    assert {speech.ticket for speech in engine._parked} == set(tickets[:2])
+    for text, rest in zip(reversed(texts), (SECOND[50:], SHORT[50:]), strict=True):
+        text.extend(rest)
+        text.close()
+        for _ in range(400):
+            ends |= {event.ticket: event.generation for event in engine.step()}
+    assert not engine.busy
+    for ticket, (codes, expected) in zip(tickets, alone, strict=True):
+        assert same((ends[ticket].codes, ends[ticket]), (codes, expected))
 
 
 def test_a_speech_that_waits_costs_nothing(monkeypatch) -> None:

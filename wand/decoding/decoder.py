@@ -103,9 +103,7 @@ class Decoder:
         if (found := self.memory.find(prefix, cache.starts)) is not None:
             known, column = found
             load_known(cache, known, column)
-            if column == embeds.shape[1]:
-                cache.positions.fill_(column)
-                cache.prefilled = True
+            if cache.prefilled:
                 return known.hidden.expand(len(batch), -1).clone(), cache
         rest = RestContext(column, embeds.shape[1], context)
         hidden = self._forward(cache, embeds[:, column:], columns[:, column:], rest)

@@ -18,7 +18,7 @@ from wand.decoding.decoder import Decoder
 from wand.decoding.moves import Mover
 from wand.decoding.requests import Done, Generation, Part, Request
 from wand.decoding.rows import BROKEN, Rows, cannot_be_spoken
-from wand.decoding.speeches import History, Speech
+from wand.decoding.speeches import History, Speech, broken_rules
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.batch import ConditionedBatch, Conditioning, make_batch
 from wand.model.sampling import Sampling
@@ -27,8 +27,6 @@ from wand.passages.rules import PassageRules
 
 # The limit of a passage: none.
 ENDLESS = 2**62
-# Columns of a row between two checks for loops and silence.
-CHECK_EVERY = 16
 # Drop old columns of the history once there are at least this many.
 FORGET_AFTER = 256
 # How often to check for finished rows, in columns. On a GPU every check is a device sync, so check less often; must not
@@ -76,6 +74,7 @@ class Engine:
         self._tickets = 0
         self._state: Rows | None = None
         self._speeches: list[Speech | None] = []
+        self._parked: list[Speech] = []  # speeches that wait for text, in no row
         self._history = History()
         self._mover = None if passages is None else Mover(decoder, passages)
         self._errors: deque[Exception] = deque()
@@ -112,6 +111,7 @@ class Engine:
     def cancel(self, ticket: int) -> None:
         """Drop a request, whether it is waiting or being spoken. Its row is free at once."""
         self._queue = deque(waiting for waiting in self._queue if waiting[0] != ticket)
+        self._parked = [speech for speech in self._parked if speech.ticket != ticket]
         self._speeches = [None if s is not None and s.ticket == ticket else s for s in self._speeches]
         if self._state is not None:
             self._state.park(self._free)
@@ -138,17 +138,15 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a request is waiting or being spoken, or its error is to be raised."""
-        return bool(self._queue or self._speaking or self._errors)
+        return bool(self._queue or self._speaking or self._parked or self._errors)
 
     @property
     def waits(self) -> bool:
         """Whether all speeches wait for text. Then `step` does nothing, until some text or a request is added."""
-        if self._active or not self.busy or self._mover is None:
+        if self._speaking or not self.busy or self._mover is None:
             return False
-        if any(self._mover.can_go_on(speech) for speech in self._speeches if speech is not None):
-            return False
-        has_room = self._state is None or bool(self._free)
-        return not (has_room and any(self._is_ready(*one) for one in list(self._queue))) and not self._errors
+        ready = self._can_go_on() or any(self._is_ready(*one) for one in list(self._queue))
+        return not ready and not self._errors
 
     @property
     def waiting(self) -> int:
@@ -166,22 +164,17 @@ class Engine:
         """
         if self._errors:
             raise self._errors.popleft()
+        self._resume()
         self._admit()
-        if self._state is not None and self._mover is not None:
-            errors = self._mover.move(self._state, self._speeches, self._history)
-            for row, error in errors.items():
-                speech = self._speeches[row]
-                assert speech is not None
-                self._note(error, speech.ticket, speech.name)
-                self.cancel(speech.ticket)
-        if self._state is None or not self._active:
+        self._move()
+        if self._state is None or not self._speaking:
             return []
         self._history.append(self._state.draw())
         due = self._parts_due()
         events: list[Part | Done] = list(self._ended()) if due or self._may_have_ended else []
         # `_ended` runs before any part is returned, so that no part contains frames after the end of a speech.
         events += [self._part(row) for row in due if self._speeches[row] is not None]
-        if self._active:
+        if self._speaking:
             self._state.feed()
             if self._mover is not None:
                 self._mover.look(self._state)
@@ -195,7 +188,9 @@ class Engine:
     def shrink(self) -> None:
         """Remove free rows for good, if at most half of the rows speak. Does nothing if steps are CUDA graphs."""
         speaking = self._speaking
-        if self._state is None or self._state.captured or not speaking or 2 * len(speaking) > len(self._speeches):
+        if self._state is None or self._state.captured or self._parked:
+            return
+        if not speaking or 2 * len(speaking) > len(self._speeches):
             return
         self._state.keep(speaking)
         self._history.keep(speaking)
@@ -207,11 +202,6 @@ class Engine:
     @property
     def _speaking(self) -> list[int]:
         return [row for row, speech in enumerate(self._speeches) if speech is not None]
-
-    @property
-    def _active(self) -> list[int]:
-        """Rows that speak and do not wait for text."""
-        return [row for row, speech in enumerate(self._speeches) if speech is not None and not speech.parked]
 
     @property
     def _free(self) -> list[int]:
@@ -289,11 +279,48 @@ class Engine:
                     self._state.hold(row, False)
             self._speeches[row] = speech
 
+    # -- passages ------------------------------------------------------------------------------------------------
+
+    def _can_go_on(self) -> list[Speech]:
+        """The parked speeches whose text has arrived. One whose text cannot be read is dropped."""
+        ready = []
+        for speech in self._parked:
+            assert self._mover is not None
+            try:
+                if self._mover.can_go_on(speech):
+                    ready.append(speech)
+            except Exception as error:  # whatever an iterator of the user raises; other requests go on
+                self._note(error, speech.ticket, speech.name)
+                self.cancel(speech.ticket)
+        return ready
+
+    def _resume(self) -> None:
+        """Put parked speeches whose text has arrived into free rows."""
+        if self._parked and (free := self._free):
+            for row, speech in zip(free, self._can_go_on(), strict=False):
+                self._speeches[row] = speech
+                self._parked.remove(speech)
+
+    def _move(self) -> None:
+        """Move the text windows that are due. A speech whose text has not arrived is parked, and its row is free."""
+        if self._state is None or self._mover is None:
+            return
+        for row, error in self._mover.move(self._state, self._speeches, self._history).items():
+            speech = self._speeches[row]
+            assert speech is not None
+            self._note(error, speech.ticket, speech.name)
+            self.cancel(speech.ticket)
+        for row, speech in enumerate(self._speeches):
+            if speech is not None and speech.parked:
+                self._parked.append(speech)
+                self._speeches[row] = None
+                self._state.park([row])
+
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _parts_due(self) -> list[int]:
         """Rows whose next part is complete. A row in this list may have ended."""
-        return [row for row in self._active if self._is_due(self._speeches[row])]
+        return [row for row in self._speaking if self._is_due(self._speeches[row])]
 
     def _is_due(self, speech: Speech | None) -> bool:
         assert speech is not None
@@ -324,9 +351,9 @@ class Engine:
         assert self._state is not None
         frames = self._state.frames.tolist()
         self._drop_broken(frames)
-        broken = self._broken_rules(frames)
+        broken = broken_rules(self.rules, self._speeches, self._history, frames, self._looked)
         found: list[Done] = []
-        for row in self._active:
+        for row in self._speaking:
             speech = self._speeches[row]
             assert speech is not None
             spoken = self._spoken(speech)
@@ -350,7 +377,7 @@ class Engine:
     def _drop_broken(self, frames: list[int]) -> None:
         """Drop the speeches whose logits are not finite; the next step raises."""
         assert self._state is not None
-        for row in self._active:
+        for row in self._speaking:
             speech = self._speeches[row]
             if speech is not None and frames[row] == BROKEN:
                 name = f"request {speech.ticket} {speech.name!r}"
@@ -367,31 +394,7 @@ class Engine:
         speech.follower.finish(self._layout.frames_of(length) * self._layout.columns_per_frame)
         return Generation(codes, columns, reason, tuple(speech.follower.words), tuple(speech.follower.faults))
 
-    def _broken_rules(self, frames: list[int]) -> dict[int, tuple[int, StopReason]]:
-        """Rows that a stop rule ends before their stop token or limit does: row to (length, reason).
-
-        A row is judged at every multiple of `CHECK_EVERY` of its own columns. If this method runs later than that, it
-        still judges the columns that the row had then. A passage is judged by its follower instead.
-        """
-        reach, now = max(self.rules.loop_columns, self.rules.silence_columns), len(self._history)
-        due: dict[int, tuple[int, int]] = {}
-        for row, speech in enumerate(self._speeches):
-            if speech is None or speech.follower is not None:
-                continue
-            late = (now - speech.begin) % CHECK_EVERY
-            length = now - speech.begin - late
-            if late < now - self._looked and length <= frames[row] and length < speech.limit:
-                due[row] = length, late
-        if not (due and reach):
-            return {}
-        newest = self._history.newest(reach + CHECK_EVERY)
-        checked = {}
-        for row, (length, late) in due.items():
-            until = newest.shape[1] - late
-            checked[row] = length, self.rules.check(newest[row, until - min(length, reach) : until])
-        return {row: (length, reason) for row, (length, reason) in checked.items() if reason is not None}
-
     def _forget(self) -> None:
         """Free the columns of the history that no current speech needs."""
-        needed = [s.begin for s in self._speeches if s is not None and not s.parked]
+        needed = [s.begin for s in self._speeches if s is not None]
         self._history.forget(min(needed, default=len(self._history)), FORGET_AFTER)

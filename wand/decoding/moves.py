@@ -20,7 +20,7 @@ from wand.passages.rules import FOLLOW_EVERY, PassageRules, check_passages
 
 
 class Mover:
-    """Moves text windows, and holds rows whose text has not arrived.
+    """Moves text windows, and saves speeches whose text has not arrived.
 
     Args:
         decoder: Decoder of the model.
@@ -73,7 +73,11 @@ class Mover:
         self.looks.append(rows.watch.seen.clone())
 
     def move(self, rows: Rows, speeches: Sequence[Speech | None], history: History) -> dict[int, Exception]:
-        """Move the windows that are due, between two steps. Returns the errors of rows whose text cannot be read."""
+        """Move the windows that are due, between two steps. A speech whose text has not arrived is saved in `parked`.
+
+        Returns:
+            The errors of rows whose text cannot be read.
+        """
         moves: dict[int, tuple[TextWindow, Conditioning, Tensor, int]] = {}
         errors: dict[int, Exception] = {}
         for row, speech in enumerate(speeches):
@@ -99,7 +103,6 @@ class Mover:
                 self._fold(row, speech, history)
                 speech.parked = rows.save(row)
         self._exchange(rows, speeches, history, moves)
-        rows.park([row for row, speech in enumerate(speeches) if speech is not None and speech.parked])
         self.looks.forget(len(self.looks) - FOLLOW_EVERY, 16 * FOLLOW_EVERY)
         return errors
 

@@ -232,14 +232,17 @@ class Rows:
 
     @torch.inference_mode()
     def save(self, row: int) -> list[Tensor]:
-        """The state of a row that is to be parked, for `load`; without its cache."""
-        return [self.steps[row].clone(), self.frames[row].clone(), *self._sampler.save(row)]
+        """The state of a speech that is to be parked, for `load` into any row; without its cache."""
+        least = self.steps.new_zeros(()) if self._least is None else self._least[row].clone()
+        return [self.steps[row].clone(), self.frames[row].clone(), least, *self._sampler.save(row)]
 
     @torch.inference_mode()
     def load(self, row: int, saved: Sequence[Tensor]) -> None:
-        """Set the state of a row. Its cache must be exchanged too."""
+        """Let a row go on with a parked speech. Its cache must be exchanged too."""
         self.steps[row], self.frames[row] = saved[0], saved[1]
-        self._sampler.load(row, saved[2:])
+        if self._least is not None:
+            self._least[row] = saved[2]
+        self._sampler.load(row, saved[3:])
 
     @torch.inference_mode()
     def park(self, rows: Sequence[int]) -> None:

@@ -111,12 +111,12 @@ class Sampler:
             self._lately[rows] = -1
 
     def save(self, row: int) -> list[Tensor]:
-        """The state of a row, for `load`."""
-        return [tensor[row].clone() for tensor in self.state()]
+        """The seed and the state of a row, for `load` into any row."""
+        return [tensor[row].clone() for tensor in (self._seeds, *self.state())]
 
     def load(self, row: int, saved: Sequence[Tensor]) -> None:
-        """Set the state of a row."""
-        for tensor, value in zip(self.state(), saved, strict=True):
+        """Set the seed and the state of a row."""
+        for tensor, value in zip((self._seeds, *self.state()), saved, strict=True):
             tensor[row] = value
 
     def keep(self, rows: Tensor) -> None:

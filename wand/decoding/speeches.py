@@ -5,13 +5,17 @@ Shapes: B rows, K codebooks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from wand.decoding.stopping import StopReason
+from wand.decoding.stopping import StopReason, StopRules
 from wand.passages.follower import Follower
+
+# Columns of a row between two checks for loops and silence.
+CHECK_EVERY = 16
 
 
 class History:
@@ -65,7 +69,7 @@ class Speech:
         follower: Follows a passage; None if the text is in the prefix as a whole.
         given: Frames that were returned as parts.
         looked: Columns whose looks the follower has seen.
-        parked: The state of a row that waits for text.
+        parked: The state of a speech that waits for text, and is in no row.
         goes_back: Whether newest columns were dropped, so that the cache of the row must be exchanged.
     """
 
@@ -113,3 +117,37 @@ class Speech:
         self.kept = self.kept[: len(self.kept) + column - self.base]
         self.base = self.looked = column
         self.goes_back = True
+
+
+def broken_rules(
+    rules: StopRules, speeches: Sequence[Speech | None], history: History, frames: Sequence[int], looked: int
+) -> dict[int, tuple[int, StopReason]]:
+    """Rows that a stop rule ends before their stop token or limit does: row to (length, reason).
+
+    A row is judged at every multiple of `CHECK_EVERY` of its own columns. If this function is called later than that,
+    it still judges the columns that the row had then. A passage is judged by its follower instead.
+
+    Args:
+        rules: When to end a speech that has no stop token.
+        speeches: The speech of every row.
+        history: The columns of all rows.
+        frames: Frames of every row that has stopped.
+        looked: Steps of the history at the last call.
+    """
+    reach, now = max(rules.loop_columns, rules.silence_columns), len(history)
+    due: dict[int, tuple[int, int]] = {}
+    for row, speech in enumerate(speeches):
+        if speech is None or speech.follower is not None:
+            continue
+        late = (now - speech.begin) % CHECK_EVERY
+        length = now - speech.begin - late
+        if late < now - looked and length <= frames[row] and length < speech.limit:
+            due[row] = length, late
+    if not (due and reach):
+        return {}
+    newest = history.newest(reach + CHECK_EVERY)
+    checked = {}
+    for row, (length, late) in due.items():
+        until = newest.shape[1] - late
+        checked[row] = length, rules.check(newest[row, until - min(length, reach) : until])
+    return {row: (length, reason) for row, (length, reason) in checked.items() if reason is not None}

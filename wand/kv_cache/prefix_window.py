@@ -117,9 +117,12 @@ class PrefixWindowCache(Cache):
         """Prefix slots before this column were filled from memory; see `wand.kv_cache.prefixes`."""
         return self._clock.loaded
 
-    @loaded.setter
-    def loaded(self, column: int) -> None:
+    def load(self, column: int) -> None:
+        """Note that the prefix slots before a column are filled. If no column is left, the first pass is done."""
         self._clock.loaded = column
+        if column == self.prefix_length and not self._clock.reread:
+            self.positions.fill_(column)
+            self.prefilled = True
 
     def reread(self, columns: int, offsets: Tensor) -> None:
         """Prepare an empty cache for a first pass that contains the prefix and columns of a speech that goes on.

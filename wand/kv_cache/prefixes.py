@@ -116,13 +116,13 @@ class PrefixMemory:
 
 
 def load_known(cache: PrefixWindowCache, known: KnownPrefix, column: int) -> None:
-    """Fill the prefix slots before a column. The first pass must contain the rest, if there is any."""
+    """Fill the prefix slots before a column. The first pass must contain the rest; without a rest, it is done."""
     for row, first in enumerate(cache.starts.tolist()):
         length = max(0, column - first)
         for ring, keys, values in zip(cache.rings, known.keys, known.values, strict=True):
             ring.keys[row, :, first : first + length] = keys[:, :length]
             ring.values[row, :, first : first + length] = values[:, :length]
-    cache.loaded = column
+    cache.load(column)
 
 
 class RestContext:
