@@ -1,4 +1,4 @@
-"""Modules of older versions, and where they are now. As text: nothing is imported."""
+"""Modules and configs of older versions, and where they are now. As text: nothing is imported."""
 
 from __future__ import annotations
 
@@ -48,6 +48,11 @@ MOVED_MODULES = {
     "wand.tokenizers": "wand.model.tokenizers",
     "wand.voices": "wand.speech.voices",
     "wand.weights": "wand.files.weights",
+}
+MOVED_CONFIGS = {
+    "no-ce": "ablations/kl-only",
+    "no-curriculum": "ablations/no-curriculum",
+    "no-kd": "ablations/ce-only",
 }
 _MISSING = re.compile(r"No module named '([\w.]+)'(?!; it)")
 

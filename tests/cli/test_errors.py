@@ -24,7 +24,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        pytest.param(["--config", "quickstrat"], ["'quickstrat'", "no-ce, no-curriculum, no-kd"], id="config"),
+        pytest.param(["--config", "quickstrat"], ["'quickstrat'", "ablations/kl-only", "quickstart"], id="config"),
         pytest.param(["--model.windwo=3"], ["windwo"], id="misspelt-key"),
         pytest.param(["--model.window=0"], ["window 0"], id="window-zero"),
         pytest.param(["--model.window=-4"], ["window -4"], id="window-negative"),

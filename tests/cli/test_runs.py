@@ -10,6 +10,7 @@ import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.cli.test_ablations import CHANGES
 from tests.cli.test_adapters import SHAPES
 from tests.workplace import Workplace
 from wand import WandModule
@@ -24,7 +25,7 @@ QUIET = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoin
 
 def test_every_shipped_config_is_tested() -> None:
     strategies = {"strategy/ddp", "strategy/fsdp", "strategy/ray"}  # tests/cli/test_strategies.py, test_ray.py
-    assert set(shipped_configs()) == {"quickstart", *SHAPES, *OVERLAYS, *strategies}
+    assert set(shipped_configs()) == {"quickstart", *SHAPES, *OVERLAYS, *CHANGES, *strategies}
 
 
 def test_quickstart_leaves_table_sound_and_checkpoints(run: Workplace) -> None:
@@ -136,9 +137,9 @@ def test_what_the_user_types_wins_over_the_checkpoint(run: Workplace) -> None:
 
 
 OVERLAYS = {
-    "no-kd": lambda module, curriculum: module.settings.loss.kd_weight == 0,
-    "no-ce": lambda module, curriculum: module.settings.loss.ce_weight == 0,
-    "no-curriculum": lambda module, curriculum: curriculum.schedule is None,
+    "ablations/ce-only": lambda module, curriculum: module.settings.loss.kd_weight == 0,
+    "ablations/kl-only": lambda module, curriculum: module.settings.loss.ce_weight == 0,
+    "ablations/no-curriculum": lambda module, curriculum: curriculum.schedule is None,
     "lora": lambda module, curriculum: module.settings.lora is not None and module.teacher.shares_weights,
 }
 

@@ -17,6 +17,7 @@ from wand.callbacks import ComparisonTable, SpeechLogger, WindowCurriculum
 from wand.cli import FLAG
 from wand.data.datamodule import SpeechDataModule
 from wand.model.adapters import find_backbone, known_backbones
+from wand.moved import MOVED_CONFIGS
 from wand.runs.checkpoints import RUNS, find_checkpoint, run_folder, select_setting
 from wand.runs.old_names import current_class, parse_config, read_config, read_config_bytes
 from wand.runs.settings import GROUPED
@@ -44,7 +45,7 @@ CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Configs that come with wand, by name: ``quickstart``, ``strategy/fsdp``."""
+    """Configs that come with wand, by name: ``quickstart``, ``ablations/kl-only``."""
     folder = Path(str(files("wand") / "configs"))
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.glob("**/*.yaml"))}
 
@@ -52,14 +53,17 @@ def shipped_configs() -> dict[str, Path]:
 def find_config(name: str) -> str:
     """The path of a config: `name` itself if it is a file, else the config of that name that comes with wand.
 
+    A config is also found by its name in an older version.
+
     Raises:
         ValueError: If there is neither; the message lists the configs that come with wand.
     """
     if Path(name).is_file():
         return name
     shipped = shipped_configs()
-    if name in shipped:
-        return str(shipped[name])
+    current = MOVED_CONFIGS.get(name, name)
+    if current in shipped:
+        return str(shipped[current])
     raise ValueError(f"there is no config {name!r}: give a YAML file, or one of {', '.join(shipped)}")
 
 

@@ -1,0 +1,1 @@
+"""Ablations of the method: what each of its parts is worth."""

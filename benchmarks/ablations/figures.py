@@ -1,0 +1,139 @@
+"""The figures of all finished runs, and what is measured of each."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.ablations.plan import BASELINE, Row, Run
+from benchmarks.ablations.statistics import Difference, paired
+
+Figures = Mapping[str, Any]
+"""The figures of one system, from ``heard/figures.json``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One column of the tables.
+
+    Args:
+        title: Its title.
+        value: Gives its value from the figures of a system.
+        unit: Unit of differences.
+        digits: Digits after the point.
+        less_is_better: Whether a lower value is better.
+    """
+
+    title: str
+    value: Callable[[Figures], float]
+    unit: str
+    digits: int
+    less_is_better: bool = True
+
+    def show(self, value: float, signed: bool = False) -> str:
+        """A value as text."""
+        return f"{value:{'+' if signed else ''}.{self.digits}f}"
+
+
+def measures(recognisers: Sequence[str], with_words: bool) -> list[Measure]:
+    """CER and WER as each recogniser hears them, KL, and agreement.
+
+    Args:
+        recognisers: Names of the recognisers.
+        with_words: Whether there is a WER.
+    """
+
+    def rate(name: str, kind: str) -> Callable[[Figures], float]:
+        return lambda figures: 100 * float(figures["heard"][name][kind])
+
+    found = []
+    for name in recognisers:
+        found.append(Measure(f"CER %, {name}", rate(name, "cer"), "points", 2))
+        if with_words:
+            found.append(Measure(f"WER %, {name}", rate(name, "wer"), "points", 2))
+    found.append(Measure("KL", lambda figures: float(figures["kl"]), "nats", 4))
+    found.append(Measure("agree %", lambda figures: 100 * float(figures["agreement"]), "points", 2, False))
+    return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the tables: a row, or weights that need no training.
+
+    Args:
+        title: The line in words.
+        by_seed: The figures by seed. Without training, all seeds have the same.
+        trained: Whether the line was trained.
+    """
+
+    title: str
+    by_seed: Mapping[int, Figures]
+    trained: bool = True
+
+    def values(self, measure: Measure) -> dict[int, float]:
+        """A measure by seed."""
+        return {seed: measure.value(figures) for seed, figures in self.by_seed.items()}
+
+    def mean(self, measure: Measure) -> float:
+        """The mean of a measure over the seeds."""
+        return statistics.fmean(self.values(measure).values())
+
+    def against(self, other: Line, measure: Measure) -> Difference:
+        """This line minus another, paired by seed."""
+        return paired(self.values(measure), other.values(measure))
+
+
+@dataclass
+class Results:
+    """All that was measured.
+
+    Args:
+        lines: The trained rows, by name.
+        untrained: The weights without training under the windows of rows, by the row's name.
+        teacher: The teacher; None if it was not heard.
+        about: What the hearings say of themselves.
+    """
+
+    lines: dict[str, Line] = field(default_factory=dict)
+    untrained: dict[str, Line] = field(default_factory=dict)
+    teacher: Line | None = None
+    about: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def baseline(self) -> Line:
+        """The config as it is."""
+        return self.lines[BASELINE.name]
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The columns of the tables."""
+        names = list(self.about[0]["recognisers"].values())
+        heard = next(iter(self.baseline.by_seed.values()))["heard"]
+        return measures(names, with_words=all(heard[name]["wer"] is not None for name in names))
+
+
+def collect(found: Mapping[Run, dict[str, Any]]) -> Results | None:
+    """The figures of finished runs by line; None before a run of the baseline is finished.
+
+    Args:
+        found: The content of ``heard/figures.json`` of every finished run.
+    """
+    rows: dict[Row, dict[int, Figures]] = {}
+    results = Results(about=list(found.values()))
+    for run, about in found.items():
+        rows.setdefault(run.row, {})[run.seed] = about["systems"]["student"]
+    if BASELINE not in rows:
+        return None
+    seeds = rows[BASELINE]
+    for run, about in found.items():
+        if "untrained" in run.systems:
+            title = "no training" if run.row is BASELINE else f"no training, {run.row.title}"
+            same = dict.fromkeys(seeds, about["systems"]["untrained"])
+            results.untrained[run.row.name] = Line(title, same, trained=False)
+        if "teacher" in run.systems:
+            same = dict.fromkeys(seeds, about["systems"]["teacher"])
+            results.teacher = Line("teacher, full attention", same, trained=False)
+    results.lines = {row.name: Line(row.title, own) for row, own in rows.items()}
+    return results

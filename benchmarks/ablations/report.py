@@ -1,0 +1,182 @@
+"""The page of results: the tables of the paper, all rows, and a sentence for each row, computed from the figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ablations.figures import Line, Measure, Results, collect
+from benchmarks.ablations.plan import BASELINE, Row, Run
+from benchmarks.ablations.runs import Study
+from benchmarks.ablations.statistics import Difference
+from wand.console.tables import markdown
+from wand.files.writing import write_text
+
+COVERAGE = Path("analysis") / "coverage.json"
+
+
+def write_page(study: Study, runs: Sequence[Run], page: Path) -> None:
+    """Write the page from the runs that are finished; nothing before the first of the baseline is."""
+    found = {run: figures for run in runs if (figures := study.figures(run)) is not None}
+    results = collect(found)
+    if results is None:
+        return
+    rows = list(dict.fromkeys(run.row for run in runs))
+    covered = next((read for run in found if (read := read_coverage(study.folder(run)))), {})
+    parts = [
+        f"# What each part of the method is worth\n\n{_about(study, runs, results)}",
+        f"## Losses\n\n{_table(results, _losses(results))}",
+        f"## Curriculum\n\n{_table(results, _curriculum(results))}",
+        f"## Windows\n\n{_windows(results, rows, covered)}",
+        f"## All rows\n\n{_all_rows(results)}",
+        f"## What each row shows\n\n{_sentences(results)}",
+    ]
+    write_text(page, "\n\n".join(parts) + "\n")
+
+
+def read_coverage(run: Path) -> dict[int, float]:
+    """The share of attention that windows cover, by W, as ``wand analyze`` has written it; empty if it has not."""
+    file = run / COVERAGE
+    if not file.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(file.read_text())
+    return {int(line["window"]): float(line["covered"]) for line in content["windows"]}
+
+
+def _about(study: Study, runs: Sequence[Run], results: Results) -> str:
+    """How the figures were made."""
+    last = max(results.about, key=lambda about: about["date"])
+    machines = sorted({about["machine"] for about in results.about})
+    options = " ".join(("", *study.options))
+    baseline = results.baseline
+    takes = f"{study.takes} takes each, with the same seeds in every row" if study.takes > 1 else "one take each"
+    return (
+        f"Written by `python -m benchmarks.ablations --config {study.config}{options}`, {last['date']}; "
+        f"{len(results.about)} of {len(runs)} runs are finished. {'; '.join(machines)}. Heard by: "
+        f"{', '.join(last['recognisers'].values())}.\n\n"
+        f"Each row is a separate training of the config with one change. All {last['sentences']} test sentences of the "
+        f"config's data are spoken, {takes}; rates are over all letters and words. KL and agreement are those of the "
+        f"recorded test sentences. A difference is that to *{baseline.title}*, the config as it is, paired by seed; "
+        f"brackets: 95 % interval of Student's t over the seeds of the training. It says how much the seed of the "
+        f"training matters, not how much the choice of the sentences does. A difference whose interval holds 0 is "
+        f"not resolved. With so many differences, about one in twenty of those without an effect appears as resolved."
+    )
+
+
+def _losses(results: Results) -> list[Line]:
+    names = ("ce-only", "kl-only", BASELINE.name)
+    return [*_references(results), *(results.lines[name] for name in names if name in results.lines)]
+
+
+def _curriculum(results: Results) -> list[Line]:
+    names = ("no-curriculum", "no-soft-mask", BASELINE.name, "kl-only-no-curriculum", "kl-only")
+    return [results.lines[name] for name in names if name in results.lines]
+
+
+def _references(results: Results) -> list[Line]:
+    own = results.untrained.get(BASELINE.name)
+    return [line for line in (results.teacher, own) if line is not None]
+
+
+def _seeds(line: Line) -> str:
+    return str(len(line.by_seed)) if line.trained else "-"
+
+
+def _table(results: Results, lines: Sequence[Line]) -> str:
+    """The mean of every measure."""
+    cells = [[line.title, _seeds(line), *(m.show(line.mean(m)) for m in results.measures)] for line in lines]
+    return markdown(["", "seeds", *(measure.title for measure in results.measures)], cells)
+
+
+def _windows(results: Results, rows: Sequence[Row], covered: dict[int, float]) -> str:
+    """The curve over windows: covered attention, the weights without training, the trained student."""
+    chosen = sorted((row.window, row.name) for row in rows if row.window is not None and row.name in results.lines)
+    shown = [measure for measure in results.measures if measure.title.startswith(("CER", "KL"))]
+    lines = []
+    for window, name in chosen:
+        cells = [str(window), f"{100 * covered[window]:.1f}" if window in covered else "-"]
+        for measure in shown:
+            untrained = results.untrained.get(name)
+            cells.append("-" if untrained is None else measure.show(untrained.mean(measure)))
+            cells.append(measure.show(results.lines[name].mean(measure)))
+            if results.teacher is not None and measure.title.startswith("CER"):
+                cells.append(_show(measure, results.lines[name].against(results.teacher, measure)))
+        lines.append(cells)
+    titles = ["W", "attention covered %"]
+    for measure in shown:
+        titles += [f"{measure.title}: untrained", "trained"]
+        if results.teacher is not None and measure.title.startswith("CER"):
+            titles.append("trained minus teacher")
+    note = "" if covered else "\n\nNo run has `analysis/coverage.json`: `wand analyze` measures the covered attention."
+    return markdown(titles, lines) + note
+
+
+def _all_rows(results: Results) -> str:
+    """Mean and difference of every measure, and the bytes of the cache."""
+    lines = []
+    for line in [*_references(results), *results.lines.values(), *list(results.untrained.values())[1:]]:
+        size = next(iter(line.by_seed.values()))["kv_bytes"] / 2**20
+        cells = [line.title, _seeds(line), f"{size:.2f}"]
+        for measure in results.measures:
+            cells.append(measure.show(line.mean(measure)))
+            if line is results.baseline:
+                cells.append("")
+            else:
+                cells.append(_show(measure, line.against(results.baseline, measure)))
+        lines.append(cells)
+    titles = ["", "seeds", "cache, MiB"]
+    for measure in results.measures:
+        titles += [measure.title, "difference"]
+    return markdown(titles, lines)
+
+
+def _show(measure: Measure, difference: Difference) -> str:
+    """A difference with its interval, or that it is not resolved."""
+    if difference.interval is None:
+        return f"{measure.show(difference.mean, True)} (one seed)"
+    low, high = (measure.show(bound, True) for bound in difference.interval)
+    shown = f"{measure.show(difference.mean, True)} [{low}, {high}]"
+    return f"**{shown}**" if difference.resolved else f"not resolved: {shown}"
+
+
+def _sentences(results: Results) -> str:
+    lines = [line for name, line in results.lines.items() if name != BASELINE.name]
+    return "\n".join(
+        sentence(line, results.baseline, results.measures) for line in [*results.untrained.values(), *lines]
+    )
+
+
+def sentence(line: Line, baseline: Line, measures: Sequence[Measure]) -> str:
+    """What a line shows against the baseline, and what it does not."""
+    shown, hidden, count = [], [], 0
+    for measure in measures:
+        difference = line.against(baseline, measure)
+        count = difference.seeds
+        if difference.interval is None:
+            continue
+        low, high = difference.interval
+        if difference.resolved:
+            better = (difference.mean < 0) == measure.less_is_better
+            bounds = sorted((abs(low), abs(high)))
+            shown.append(
+                f"{measure.title} is {'better' if better else 'worse'} by {measure.show(abs(difference.mean))} "
+                f"{measure.unit} [{measure.show(bounds[0])}, {measure.show(bounds[1])}]"
+            )
+        else:
+            hidden.append(
+                f"{measure.title} (from {measure.show(low, True)} to {measure.show(high, True)} {measure.unit})"
+            )
+    said = f"* **{line.title}** against *{baseline.title}*"
+    if count < 2:
+        return f"{said}: one seed shows no difference and excludes none."
+    said += f", {count} seeds. "
+    said += f"It shows: {'; '.join(shown)}. " if shown else "It shows no difference. "
+    if hidden:
+        said += f"It does not show a difference of {'; '.join(hidden)}: not resolved, all of this range is possible. "
+    if not line.trained:
+        said += (
+            f"Without training there is one set of weights: the intervals come from the seeds of *{baseline.title}*."
+        )
+    return said.strip()

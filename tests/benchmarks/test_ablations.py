@@ -1,0 +1,266 @@
+"""The ablations: plan, statistics, processes, and two rows with two seeds from end to end at tiny size."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from scipy.stats import ttest_rel
+from torch import Tensor
+
+from benchmarks.ablations import runs
+from benchmarks.ablations.__main__ import main
+from benchmarks.ablations.figures import Line, measures
+from benchmarks.ablations.plan import BASELINE, ROWS, Run, choose, plan
+from benchmarks.ablations.report import sentence
+from benchmarks.ablations.statistics import paired
+from tests.workplace import Workplace
+from wand.cli.configs import shipped_configs
+from wand.console.interrupt import Interrupted, handling_signals
+
+
+class Clock:
+    """A recogniser that hears a letter in every hundredth of a second."""
+
+    def __init__(self, weights: str, device: str = "cpu", language: str = "en") -> None:
+        self.name = weights
+        self.language = language
+
+    def transcribe(self, sounds: Sequence[Tensor], sample_rate: int) -> list[str]:
+        return ["a" * round(100 * len(sound) / sample_rate) for sound in sounds]
+
+
+EARS = [f"{__name__}.Clock:{name}" for name in ("first", "second")]
+
+
+def test_the_interval_is_that_of_the_hand() -> None:
+    # Differences 1, 2, 3: mean 2, standard deviation 1, t(2) = 4.3027.
+    found = paired({0: 5.0, 1: 7.0, 2: 9.0}, {0: 4.0, 1: 5.0, 2: 6.0, 3: 100.0})
+    half = 4.30265 / math.sqrt(3)
+    assert (found.mean, found.seeds) == (2.0, 3)
+    assert found.interval == pytest.approx((2 - half, 2 + half), abs=1e-5)
+    assert not found.resolved
+    assert paired({0: 5.0, 1: 5.1}, {0: 4.0, 1: 4.05}).resolved
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 30])
+def test_the_interval_is_that_of_scipy(count: int) -> None:
+    own, other = [math.sin(9 * i) for i in range(count)], [math.cos(5 * i) for i in range(count)]
+    true = ttest_rel(own, other).confidence_interval(0.95)
+    assert paired(dict(enumerate(own)), dict(enumerate(other))).interval == pytest.approx((true.low, true.high))
+
+
+def test_one_seed_has_no_interval_and_none_in_common_no_difference() -> None:
+    found = paired({0: 3.0}, {0: 1.0, 1: 2.0})
+    assert (found.mean, found.interval, found.resolved) == (2.0, None, False)
+    with pytest.raises(ValueError, match="no seed in common"):
+        paired({0: 3.0}, {1: 1.0})
+
+
+def test_the_rows_that_decide_the_recipe_come_first_and_take_turns() -> None:
+    planned = plan(ROWS)
+    names = [run.row.name for run in planned]
+    assert names[:6] == ["both", "kl-only", "no-curriculum"] * 2
+    assert [run.seed for run in planned[:6]] == [0, 0, 0, 1, 1, 1]
+    counts = {row.name: names.count(row.name) for row in ROWS}
+    assert {name for name, count in counts.items() if count == 6} == {"both", "kl-only", "no-curriculum"}
+    assert set(counts.values()) == {3, 6}
+    assert names[18:] == sorted(names[18:], key=list(counts).index)
+    assert {row.window for row in ROWS} == {None, 8, 16, 32, 64, 128}
+    # Teacher and untrained weights speak once.
+    assert [run.row.name for run in planned if "teacher" in run.systems] == ["both"]
+    untrained = [run.row.name for run in planned if "untrained" in run.systems]
+    assert sorted(untrained) == ["both", "layer-windows", "window-128", "window-16", "window-64", "window-8"]
+
+
+def test_every_row_is_made_of_shipped_configs_and_every_ablation_is_a_row() -> None:
+    overlays = {overlay for row in ROWS for overlay in row.overlays}
+    shipped = {name for name in shipped_configs() if name.startswith("ablations/")}
+    assert overlays == shipped | {"lora"}
+
+
+def test_the_baseline_is_always_among_the_rows() -> None:
+    assert [row.name for row in choose(["jsd", "ce-only"])] == ["both", "ce-only", "jsd"]
+    with pytest.raises(ValueError, match=r"--rows jds: there is no such row, only both, kl-only"):
+        choose(["jds"])
+
+
+def line(title: str, rates: Sequence[float], kl: Sequence[float], trained: bool = True) -> Line:
+    figures = [
+        {"heard": {"ear": {"cer": rate, "wer": None}}, "kl": own, "agreement": 0.5}
+        for rate, own in zip(rates, kl, strict=True)
+    ]
+    return Line(title, dict(enumerate(figures)), trained)
+
+
+def test_a_sentence_says_what_is_shown_and_what_is_not() -> None:
+    columns = measures(["ear"], with_words=False)
+    base = line("both", [0.05, 0.06, 0.07], [0.03, 0.03, 0.03])
+    own = line("distillation alone", [0.049, 0.061, 0.069], [0.02, 0.021, 0.019])
+    said = sentence(own, base, columns)
+    assert said.startswith("* **distillation alone** against *both*, 3 seeds. It shows: KL is better by 0.0100 nats [")
+    # Differences of the CER: -0.1, 0.1, -0.1 points; mean -0.033, half 4.3027 * 0.11547 / sqrt(3) = 0.287.
+    assert "not show a difference of CER %, ear (from -0.32 to +0.25 points); agree % (from +0.00 to +0.00" in said
+    worse = sentence(line("no training", [0.2] * 3, [0.03] * 3, trained=False), base, columns)
+    assert "CER %, ear is worse by 14.00 points [11.52, 16.48]" in worse
+    assert "Without training" in worse
+    assert "one seed shows no difference" in sentence(line("one", [0.1], [0.1]), base, columns)
+
+
+def test_a_process_leaves_its_output_and_a_failure_is_told(workplace: Workplace) -> None:
+    runs.start("this", [], Path("logs/zen.log"))
+    assert "Beautiful is better than ugly." in Path("logs/zen.log").read_text()
+    with pytest.raises(ValueError, match=r"no_such_module failed \(1\): .*No module named .*\(see logs/none.log\)"):
+        runs.start("no_such_module", [], Path("logs/none.log"))
+
+
+def test_a_signal_is_passed_on(workplace: Workplace) -> None:
+    Path("sleeper.py").write_text(
+        "import signal, sys, time\n"
+        "def stop(*_):\n    print('saved', flush=True)\n    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    log = Path("sleeper.log")
+
+    def interrupt() -> None:
+        for _ in range(600):
+            if log.is_file() and "ready" in log.read_text():
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    with handling_signals():
+        sender.start()
+        with pytest.raises(Interrupted, match="SIGINT"):
+            runs.start("sleeper", [], log)
+    sender.join()
+    assert log.read_text().split() == ["ready", "saved"]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What was started. It runs in this process, which has imported all."""
+    calls: list[list[str]] = []
+
+    def start(module: str, arguments: Sequence[str], log: Path) -> None:
+        calls.append([module, *arguments])
+        status = importlib.import_module(module).main(arguments)
+        if status:
+            raise ValueError(f"{module} failed ({status})")
+
+    monkeypatch.setattr(runs, "start", start)
+    return calls
+
+
+@pytest.fixture
+def tiny(workplace: Workplace) -> list[str]:
+    """Options of the command for a tiny config: two rows with two seeds."""
+    config = yaml.safe_load(shipped_configs()["quickstart"].read_text())
+    config["model"]["backbone"]["init_args"]["pretrained"] = str(workplace.pretrained)
+    config["model"]["window"] = 8
+    config["data"]["source"]["init_args"] = {"hours": 0.02, "validation_sentences": 3, "test_sentences": 3}
+    config["data"] |= {"batch_size": 4, "workers": 0}
+    config["trainer"] |= {"enable_progress_bar": False, "max_steps": 3}
+    config["last_checkpoint"]["every_n_train_steps"] = 1
+    config["table"] = {"columns": [], "seconds": [4.0]}
+    Path("tiny.yaml").write_text(yaml.safe_dump(config))
+    rows = ["--rows", "kl-only", "--seeds", "0", "1", "--takes", "1", "--recognisers", *EARS]
+    return ["--config", "tiny.yaml", *rows, "--page", "docs/results.md", "--model.optimizer.learning_rate=1e-2"]
+
+
+def cer(folder: Path, system: str, name: str) -> float:
+    """CER in percent, from the takes."""
+    takes = [json.loads(text) for text in (folder / "heard" / "takes.jsonl").read_text().splitlines()]
+    own = [take for take in takes if (take["system"], take["recogniser"]) == (system, name)]
+    assert len(own) == 3
+    return 100 * sum(take["wrong_letters"] for take in own) / sum(take["letters"] for take in own)
+
+
+def folder_of(name: str) -> Path:
+    (folder,) = (path for path in Path("runs/ablations").glob(f"{name}-*") if path.is_dir())
+    return folder
+
+
+def test_two_rows_with_two_seeds(
+    workplace: Workplace, tiny: list[str], started: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tiny) == 0
+    assert [call[:2] for call in started[::2]] == [["wand.cli", "fit"]] * 4
+    assert [call[0] for call in started[1::2]] == ["benchmarks.ablations.hearing"] * 4
+    assert all("--model.optimizer.learning_rate=1e-2" in call for call in started[::2])
+    assert ["ablations/kl-only" in call for call in started[::2]] == [False, True, False, True]
+    folders = {name: folder_of(name) for name in ("both-0", "both-1", "kl-only-0", "kl-only-1")}
+
+    # The page has the figures of the takes.
+    page = Path("docs/results.md").read_text()
+    both, alone = (
+        [cer(folders[f"{row}-{seed}"], "student", "second") for seed in (0, 1)] for row in ("both", "kl-only")
+    )
+    mean = (alone[0] - both[0] + alone[1] - both[1]) / 2
+    half = 12.7062 * abs(alone[0] - both[0] - (alone[1] - both[1])) / 2
+    shown = f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+    (row,) = (text for text in page.splitlines() if text.startswith("| distillation alone | 2 |") and "[" in text)
+    assert f"| {sum(alone) / 2:.2f} | " in row
+    assert (f"**{shown}**" if abs(mean) > half else f"not resolved: {shown}") in row
+    assert f"{cer(folders['both-0'], 'teacher', 'first'):.2f}" in page
+    assert f"{cer(folders['both-0'], 'untrained', 'first'):.2f}" in page
+    assert "All 3 test sentences" in page
+    assert "4 of 4 runs are finished" in page
+    assert "Heard by: first, second." in page
+    assert "* **distillation alone** against *both losses*, 2 seeds." in page
+
+    # Agreement and KL are those of `wand test`.
+    exact = ["--trainer.precision=32-true", "--trainer.enable_progress_bar=false", "--table.full.windows=[]"]
+    workplace.run("test", f"--ckpt_path={folders['kl-only-1']}", *exact)
+    table = json.loads((folders["kl-only-1"] / "test" / "table.json").read_text())
+    own = json.loads((folders["kl-only-1"] / "heard" / "figures.json").read_text())["systems"]["student"]
+    (true,) = (row for row in table["rows"] if row["system"]["name"] == "student")
+    assert (own["kl"], own["agreement"]) == pytest.approx((true["kl"], true["agreement"]), rel=1e-4)
+
+    # Nothing is done twice.
+    before = len(started)
+    assert main(tiny) == 0
+    assert len(started) == before
+    assert Path("docs/results.md").read_text() == page
+
+    # A fit that was interrupted goes on, and gives the same.
+    shutil.rmtree(folders["both-1"] / "closing")
+    shutil.rmtree(folders["both-1"] / "heard")
+    checkpoints = folders["both-1"] / "checkpoints"
+    assert main(tiny) == 0
+    assert [call[0] for call in started[before:]] == ["wand.cli", "benchmarks.ablations.hearing"]
+    assert f"--ckpt_path={folders['both-1']}" in started[before]
+    assert (checkpoints / "last.ckpt").is_file()
+    assert [line for line in Path("docs/results.md").read_text().splitlines() if line.startswith("| both losses")] == [
+        line for line in page.splitlines() if line.startswith("| both losses")
+    ]
+
+    # Another setting is another run. One that fails does not end the others.
+    capsys.readouterr()
+    assert main([*tiny, "--model.window=3"]) == 1
+    printed = capsys.readouterr().err
+    assert "both, seed 0: wand.cli failed (2)" in printed
+    assert "kl-only, seed 1: wand.cli failed (2)" in printed
+
+
+def test_a_changed_config_is_another_folder(workplace: Workplace) -> None:
+    Path("own.yaml").write_text("name: own\n")
+    run = Run(BASELINE, 0)
+    before = runs.Study("own.yaml").folder(run)
+    assert runs.Study("own.yaml", takes=5).folder(run) == before
+    Path("own.yaml").write_text("# A comment changes nothing.\nname: own\n")
+    assert runs.Study("own.yaml").folder(run) == before
+    assert runs.Study("own.yaml", ("--trainer.max_steps=8",)).folder(run) != before
+    Path("own.yaml").write_text("name: own\nmodel: {window: 16}\n")
+    assert runs.Study("own.yaml").folder(run) != before
