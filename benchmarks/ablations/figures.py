@@ -135,5 +135,9 @@ def collect(found: Mapping[Run, dict[str, Any]]) -> Results | None:
         if "teacher" in run.systems:
             same = dict.fromkeys(seeds, about["systems"]["teacher"])
             results.teacher = Line("teacher, full attention", same, trained=False)
-    results.lines = {row.name: Line(row.title, own) for row, own in rows.items()}
+    for row, own in rows.items():  # what cannot be compared yet is left out
+        common = {seed: figures for seed, figures in own.items() if seed in seeds}
+        if common:
+            results.lines[row.name] = Line(row.title, common)
+    results.untrained = {name: line for name, line in results.untrained.items() if name in results.lines}
     return results

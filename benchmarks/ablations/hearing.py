@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from wand.benchmark.cost import cache_bytes
 from wand.cli.configs import build_section
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
-from wand.console.progress import progress
+from wand.console.progress import Progress, progress
 from wand.data.batching import BatchLoader
 from wand.data.datamodule import SpeechDataModule
 from wand.data.example import Example
@@ -92,10 +93,13 @@ def measure(
                 continue
             own: dict[str, list[Take]] = {ear.name: [] for ear in ears}
             for seed in range(takes):
-                for name, heard in _takes(model, system, codec, ears, chosen, voices, seed).items():
+                before = shown.done
+                tell = partial(_show, shown, before, system.name)
+                for name, heard in _takes(model, system, codec, ears, chosen, voices, seed, tell).items():
                     own[name] += heard
-                shown.advance(len(chosen))
+                tell(len(chosen))
             figures[system.name] = {
+                "window": system.window.plain,
                 "ce": means[system.name]["ce"],
                 "agreement": means[system.name]["agreement"],
                 "kl": means[system.name]["kl"],
@@ -128,9 +132,10 @@ def _takes(
     examples: Sequence[Example],
     voice: Callable[[Example], Reference | None],
     seed: int,
+    on_done: Callable[[int], object],
 ) -> dict[str, list[Take]]:
     """One take of every sentence, as each recogniser hears it."""
-    spoken = speak_examples(Decoder(model, system.window), codec, examples, seed=seed)
+    spoken = speak_examples(Decoder(model, system.window), codec, examples, seed=seed, on_done=on_done)
     said, codes = [example.conditioning for example in examples], [one.codes for one in spoken]
     sounds = sounds_of(model, codec, system.window, said, codes, [voice(example) for example in examples])
     return {
@@ -140,6 +145,10 @@ def _takes(
         ]
         for ear in ears
     }
+
+
+def _show(shown: Progress, before: int, name: str, done: int) -> None:
+    shown.update(before + done, name)
 
 
 def _rates(takes: Sequence[Take]) -> dict[str, float | None]:

@@ -19,7 +19,6 @@ class Row:
         title: The row in words.
         overlays: Further configs.
         options: Further options of ``wand fit``.
-        window: W of all layers, for the rows of the curve over windows.
         windowed: Whether the row has windows of its own, so that the untrained weights speak under them, too.
         decides: Whether the row decides the recipe. It is trained with more seeds.
     """
@@ -28,17 +27,16 @@ class Row:
     title: str
     overlays: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    window: int | None = None
     windowed: bool = False
     decides: bool = False
 
 
 def _window(size: int) -> Row:
     name = f"window-{size}"
-    return Row(name, f"W = {size}", (f"ablations/{name}",), window=size, windowed=True)
+    return Row(name, f"W = {size}", (f"ablations/{name}",), windowed=True)
 
 
-BASELINE = Row("both", "both losses", window=32, windowed=True, decides=True)
+BASELINE = Row("both", "both losses", windowed=True, decides=True)
 ROWS = (
     BASELINE,
     Row("kl-only", "distillation alone", ("ablations/kl-only",), decides=True),

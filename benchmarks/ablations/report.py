@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations.figures import Line, Measure, Results, collect
-from benchmarks.ablations.plan import BASELINE, Row, Run
+from benchmarks.ablations.plan import BASELINE, Run
 from benchmarks.ablations.runs import Study
 from benchmarks.ablations.statistics import Difference
 from wand.console.tables import markdown
@@ -23,13 +23,13 @@ def write_page(study: Study, runs: Sequence[Run], page: Path) -> None:
     results = collect(found)
     if results is None:
         return
-    rows = list(dict.fromkeys(run.row for run in runs))
-    covered = next((read for run in found if (read := read_coverage(study.folder(run)))), {})
+    folders = [study.folder(run) for run in found]
+    covered = next((read for folder in folders if (read := read_coverage(folder))), {})
     parts = [
         f"# What each part of the method is worth\n\n{_about(study, runs, results)}",
         f"## Losses\n\n{_table(results, _losses(results))}",
         f"## Curriculum\n\n{_table(results, _curriculum(results))}",
-        f"## Windows\n\n{_windows(results, rows, covered)}",
+        f"## Windows\n\n{_windows(results, covered, folders[0])}",
         f"## All rows\n\n{_all_rows(results)}",
         f"## What each row shows\n\n{_sentences(results)}",
     ]
@@ -80,6 +80,10 @@ def _references(results: Results) -> list[Line]:
     return [line for line in (results.teacher, own) if line is not None]
 
 
+def _other_windows(results: Results) -> list[Line]:
+    return [line for name, line in results.untrained.items() if name != BASELINE.name]
+
+
 def _seeds(line: Line) -> str:
     return str(len(line.by_seed)) if line.trained else "-"
 
@@ -90,17 +94,16 @@ def _table(results: Results, lines: Sequence[Line]) -> str:
     return markdown(["", "seeds", *(measure.title for measure in results.measures)], cells)
 
 
-def _windows(results: Results, rows: Sequence[Row], covered: dict[int, float]) -> str:
+def _windows(results: Results, covered: dict[int, float], run: Path) -> str:
     """The curve over windows: covered attention, the weights without training, the trained student."""
-    chosen = sorted((row.window, row.name) for row in rows if row.window is not None and row.name in results.lines)
+    windows = {name: next(iter(line.by_seed.values()))["window"] for name, line in results.untrained.items()}
+    chosen = sorted((window, name) for name, window in windows.items() if isinstance(window, int))
     shown = [measure for measure in results.measures if measure.title.startswith(("CER", "KL"))]
     lines = []
     for window, name in chosen:
         cells = [str(window), f"{100 * covered[window]:.1f}" if window in covered else "-"]
         for measure in shown:
-            untrained = results.untrained.get(name)
-            cells.append("-" if untrained is None else measure.show(untrained.mean(measure)))
-            cells.append(measure.show(results.lines[name].mean(measure)))
+            cells += [measure.show(line.mean(measure)) for line in (results.untrained[name], results.lines[name])]
             if results.teacher is not None and measure.title.startswith("CER"):
                 cells.append(_show(measure, results.lines[name].against(results.teacher, measure)))
         lines.append(cells)
@@ -109,14 +112,16 @@ def _windows(results: Results, rows: Sequence[Row], covered: dict[int, float]) -
         titles += [f"{measure.title}: untrained", "trained"]
         if results.teacher is not None and measure.title.startswith("CER"):
             titles.append("trained minus teacher")
-    note = "" if covered else "\n\nNo run has `analysis/coverage.json`: `wand analyze` measures the covered attention."
+    note = (
+        "" if covered else f"\n\nThe covered attention was not measured: `wand analyze --ckpt_path {run}` measures it."
+    )
     return markdown(titles, lines) + note
 
 
 def _all_rows(results: Results) -> str:
     """Mean and difference of every measure, and the bytes of the cache."""
     lines = []
-    for line in [*_references(results), *results.lines.values(), *list(results.untrained.values())[1:]]:
+    for line in [*_references(results), *results.lines.values(), *_other_windows(results)]:
         size = next(iter(line.by_seed.values()))["kv_bytes"] / 2**20
         cells = [line.title, _seeds(line), f"{size:.2f}"]
         for measure in results.measures:
