@@ -15,20 +15,20 @@ from pathlib import Path
 
 from benchmarks.ablations.plan import ROWS, Run, choose, plan
 from benchmarks.ablations.report import write_page
-from benchmarks.ablations.runs import FOLDER, Study
+from benchmarks.ablations.runs import FOLDER, Setup
 from wand.console.interrupt import Interrupted, handling_signals, report
 from wand.console.progress import ProgressLines
 
 PAGE = Path("docs/results.md")
 
 
-def measure(study: Study, runs: Sequence[Run], page: Path) -> list[str]:
+def measure(setup: Setup, runs: Sequence[Run], page: Path) -> list[str]:
     """Do the runs that are not finished, and write the page after each of them.
 
     Returns:
         What has failed, a line for each run.
     """
-    waiting = [run for run in runs if study.figures(run) is None]
+    waiting = [run for run in runs if setup.figures(run) is None]
     done = len(runs) - len(waiting)
     print(
         f"{len(runs)} runs, {done} of them finished; each run writes its log beside its folder in {FOLDER}", flush=True
@@ -37,14 +37,14 @@ def measure(study: Study, runs: Sequence[Run], page: Path) -> list[str]:
     failed = []
     for run in waiting:
         try:
-            study.do(run)
+            setup.do(run)
         except ValueError as error:
             failed.append(f"{run}: {error}")
             print(f"wand: warning: {failed[-1]}", file=sys.stderr, flush=True)
         done += 1
         shown.update(done, str(run))
-        write_page(study, runs, page)
-    write_page(study, runs, page)
+        write_page(setup, runs, page)
+    write_page(setup, runs, page)
     return failed
 
 
@@ -76,10 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--takes", type=int, default=2, help="takes of every test sentence (default: 2)")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write (default: %(default)s)")
     given, options = parser.parse_known_args(arguments)
-    study = Study(given.config, tuple(options), tuple(given.recognisers), given.takes)
+    setup = Setup(given.config, tuple(options), tuple(given.recognisers), given.takes)
     try:
         with handling_signals():
-            return 1 if measure(study, plan(choose(given.rows), given.seeds), given.page) else 0
+            return 1 if measure(setup, plan(choose(given.rows), given.seeds), given.page) else 0
     except ValueError as error:
         print(f"wand: error: {error}", file=sys.stderr)
         return 2

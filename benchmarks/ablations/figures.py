@@ -19,18 +19,22 @@ class Measure:
     """One column of the tables.
 
     Args:
+        key: ``cer``, ``wer``, ``kl`` or ``agreement``.
         title: Its title.
         value: Gives its value from the figures of a system.
         unit: Unit of differences.
         digits: Digits after the point.
         less_is_better: Whether a lower value is better.
+        recogniser: Name of the recogniser; empty for what nobody hears.
     """
 
+    key: str
     title: str
     value: Callable[[Figures], float]
     unit: str
     digits: int
     less_is_better: bool = True
+    recogniser: str = ""
 
     def show(self, value: float, signed: bool = False) -> str:
         """A value as text."""
@@ -50,11 +54,10 @@ def measures(recognisers: Sequence[str], with_words: bool) -> list[Measure]:
 
     found = []
     for name in recognisers:
-        found.append(Measure(f"CER %, {name}", rate(name, "cer"), "points", 2))
-        if with_words:
-            found.append(Measure(f"WER %, {name}", rate(name, "wer"), "points", 2))
-    found.append(Measure("KL", lambda figures: float(figures["kl"]), "nats", 4))
-    found.append(Measure("agree %", lambda figures: 100 * float(figures["agreement"]), "points", 2, False))
+        for key in ("cer", "wer") if with_words else ("cer",):
+            found.append(Measure(key, f"{key.upper()} %, {name}", rate(name, key), "points", 2, recogniser=name))
+    found.append(Measure("kl", "KL", lambda figures: float(figures["kl"]), "nats", 4))
+    found.append(Measure("agreement", "agree %", lambda figures: 100 * float(figures["agreement"]), "points", 2, False))
     return found
 
 
@@ -107,9 +110,14 @@ class Results:
         return self.lines[BASELINE.name]
 
     @property
+    def recognisers(self) -> list[str]:
+        """Names of the recognisers."""
+        return list(self.about[0]["recognisers"].values())
+
+    @property
     def measures(self) -> list[Measure]:
         """The columns of the tables."""
-        names = list(self.about[0]["recognisers"].values())
+        names = self.recognisers
         heard = next(iter(self.baseline.by_seed.values()))["heard"]
         return measures(names, with_words=all(heard[name]["wer"] is not None for name in names))
 

@@ -2,66 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.ablations.figures import Line, Measure, Results, collect
 from benchmarks.ablations.plan import BASELINE, Run
-from benchmarks.ablations.runs import Study
+from benchmarks.ablations.runs import Setup
 from benchmarks.ablations.statistics import Difference
+from benchmarks.ablations.windows import windows_section
 from wand.console.tables import markdown
 from wand.files.writing import write_text
 
-COVERAGE = Path("analysis") / "coverage.json"
 
-
-def write_page(study: Study, runs: Sequence[Run], page: Path) -> None:
+def write_page(setup: Setup, runs: Sequence[Run], page: Path) -> None:
     """Write the page from the runs that are finished; nothing before the first of the baseline is."""
-    found = {run: figures for run in runs if (figures := study.figures(run)) is not None}
+    found = {run: figures for run in runs if (figures := setup.figures(run)) is not None}
     results = collect(found)
     if results is None:
         return
-    folders = [study.folder(run) for run in found]
-    covered = next((read for folder in folders if (read := read_coverage(folder))), {})
+    folders = {run: setup.folder(run) for run in found}
     parts = [
-        f"# What each part of the method is worth\n\n{_about(study, runs, results)}",
+        f"# What each part of the method is worth\n\n{_about(setup, runs, results)}",
         f"## Losses\n\n{_table(results, _losses(results))}",
         f"## Curriculum\n\n{_table(results, _curriculum(results))}",
-        f"## Windows\n\n{_windows(results, covered, folders[0])}",
+        f"## Windows\n\n{windows_section(results, folders)}",
         f"## All rows\n\n{_all_rows(results)}",
         f"## What each row shows\n\n{_sentences(results)}",
     ]
     write_text(page, "\n\n".join(parts) + "\n")
 
 
-def read_coverage(run: Path) -> dict[int, float]:
-    """The share of attention that windows cover, by W, as ``wand analyze`` has written it; empty if it has not."""
-    file = run / COVERAGE
-    if not file.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(file.read_text())
-    return {int(line["window"]): float(line["covered"]) for line in content["windows"]}
-
-
-def _about(study: Study, runs: Sequence[Run], results: Results) -> str:
+def _about(setup: Setup, runs: Sequence[Run], results: Results) -> str:
     """How the figures were made."""
     last = max(results.about, key=lambda about: about["date"])
     machines = sorted({about["machine"] for about in results.about})
-    options = " ".join(("", *study.options))
+    options = " ".join(("", *setup.options))
     baseline = results.baseline
-    takes = f"{study.takes} takes each, with the same seeds in every row" if study.takes > 1 else "one take each"
+    takes = f"{setup.takes} takes each, with the same seeds in every row" if setup.takes > 1 else "one take each"
     return (
-        f"Written by `python -m benchmarks.ablations --config {study.config}{options}`, {last['date']}; "
+        f"Written by `python -m benchmarks.ablations --config {setup.config}{options}`, {last['date']}; "
         f"{len(results.about)} of {len(runs)} runs are finished. {'; '.join(machines)}. Heard by: "
         f"{', '.join(last['recognisers'].values())}.\n\n"
         f"Each row is a separate training of the config with one change. All {last['sentences']} test sentences of the "
-        f"config's data are spoken, {takes}; rates are over all letters and words. KL and agreement are those of the "
-        f"recorded test sentences. A difference is that to *{baseline.title}*, the config as it is, paired by seed; "
-        f"brackets: 95 % interval of Student's t over the seeds of the training. It says how much the seed of the "
-        f"training matters, not how much the choice of the sentences does. A difference whose interval holds 0 is "
-        f"not resolved. With so many differences, about one in twenty of those without an effect appears as resolved."
+        f"config's data are spoken, {takes}, with the last checkpoint; rates are over all letters and words. KL and "
+        f"agreement are those of the recorded test sentences. A difference is that to *{baseline.title}*, the config "
+        f"as it is, paired by seed; brackets: 95 % interval of Student's t over the seeds of the training. It says how "
+        f"much the seed of the training matters, not how much the choice of the sentences does. A difference whose "
+        f"interval holds 0 is not resolved. With so many differences, about one in twenty of those without an effect "
+        f"appears as resolved."
     )
 
 
@@ -92,30 +80,6 @@ def _table(results: Results, lines: Sequence[Line]) -> str:
     """The mean of every measure."""
     cells = [[line.title, _seeds(line), *(m.show(line.mean(m)) for m in results.measures)] for line in lines]
     return markdown(["", "seeds", *(measure.title for measure in results.measures)], cells)
-
-
-def _windows(results: Results, covered: dict[int, float], run: Path) -> str:
-    """The curve over windows: covered attention, the weights without training, the trained student."""
-    windows = {name: next(iter(line.by_seed.values()))["window"] for name, line in results.untrained.items()}
-    chosen = sorted((window, name) for name, window in windows.items() if isinstance(window, int))
-    shown = [measure for measure in results.measures if measure.title.startswith(("CER", "KL"))]
-    lines = []
-    for window, name in chosen:
-        cells = [str(window), f"{100 * covered[window]:.1f}" if window in covered else "-"]
-        for measure in shown:
-            cells += [measure.show(line.mean(measure)) for line in (results.untrained[name], results.lines[name])]
-            if results.teacher is not None and measure.title.startswith("CER"):
-                cells.append(_show(measure, results.lines[name].against(results.teacher, measure)))
-        lines.append(cells)
-    titles = ["W", "attention covered %"]
-    for measure in shown:
-        titles += [f"{measure.title}: untrained", "trained"]
-        if results.teacher is not None and measure.title.startswith("CER"):
-            titles.append("trained minus teacher")
-    note = (
-        "" if covered else f"\n\nThe covered attention was not measured: `wand analyze --ckpt_path {run}` measures it."
-    )
-    return markdown(titles, lines) + note
 
 
 def _all_rows(results: Results) -> str:

@@ -37,7 +37,7 @@ QUIET = ("--recogniser=null", "--speech.sounds=0")
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class Setup:
     """What is trained and how it is heard.
 
     Args:

@@ -24,9 +24,11 @@ from benchmarks.ablations.figures import Line, measures
 from benchmarks.ablations.plan import BASELINE, ROWS, Run, choose, plan
 from benchmarks.ablations.report import sentence
 from benchmarks.ablations.statistics import paired
+from benchmarks.ablations.windows import upper_difference
 from tests.workplace import Workplace
 from wand.cli.configs import shipped_configs
 from wand.console.interrupt import Interrupted, handling_signals
+from wand.evaluation.quality import Take
 
 
 class Clock:
@@ -114,6 +116,20 @@ def test_a_sentence_says_what_is_shown_and_what_is_not() -> None:
     assert "CER %, ear is worse by 14.00 points [11.52, 16.48]" in worse
     assert "Without training" in worse
     assert "one seed shows no difference" in sentence(line("one", [0.1], [0.1]), base, columns)
+
+
+def take(name: str, seed: int, wrong: int) -> Take:
+    return Take(name, "anna", seed, "ten chars!", "", "stop", 1.0, 1.0, wrong, 10, 0, 2)
+
+
+def test_the_bound_above_the_teacher_is_that_of_resampled_sentences() -> None:
+    own = [take(f"{i}", seed, 1 + (i + seed) % 2) for i in range(30) for seed in (0, 1)]
+    other = [take(f"{i}", 0, 1) for i in range(30)]
+    # Every sentence has 3 wrong letters of 20, and 1 of 10: 15 % minus 10 %, whatever is drawn.
+    assert upper_difference(own, other) == pytest.approx(5.0)
+    other = [take(f"{i}", 0, 1 if i < 15 else 2) for i in range(30)]
+    # 15 % minus the mean of 30 draws of 10 % or 20 %: standard deviation 5 / sqrt(30) points.
+    assert upper_difference(own, other) == pytest.approx(1.645 * 5 / math.sqrt(30), abs=0.2)
 
 
 def test_a_process_leaves_its_output_and_a_failure_is_told(workplace: Workplace) -> None:
@@ -240,7 +256,7 @@ def test_two_rows_with_two_seeds(
     # A fit that was interrupted goes on, and gives the same.
     shutil.rmtree(folders["both-1"] / "closing")
     shutil.rmtree(folders["both-1"] / "heard")
-    coverage = {"windows": [{"window": 4, "covered": 0.5}, {"window": 8, "covered": 0.7654}]}
+    coverage = {"recommended_window": 16, "windows": [{"window": 4, "covered": 0.5}, {"window": 8, "covered": 0.7654}]}
     (folders["kl-only-0"] / "analysis").mkdir()
     (folders["kl-only-0"] / "analysis" / "coverage.json").write_text(json.dumps(coverage))
     assert main(tiny) == 0
@@ -249,6 +265,7 @@ def test_two_rows_with_two_seeds(
     again = Path("docs/results.md").read_text()
     assert lines_of(again, "| both losses") == lines_of(page, "| both losses")
     assert not lines_of(page, "| 8 | 76.5 |")
+    assert f"`wand analyze --ckpt_path {folders['both-0']}` measures it" in page
     assert len(lines_of(again, "| 8 | 76.5 |")) == 1
 
     # Another setting is another run. One that fails does not end the others.
@@ -262,10 +279,10 @@ def test_two_rows_with_two_seeds(
 def test_a_changed_config_is_another_folder(workplace: Workplace) -> None:
     Path("own.yaml").write_text("name: own\n")
     run = Run(BASELINE, 0)
-    before = runs.Study("own.yaml").folder(run)
-    assert runs.Study("own.yaml", takes=5).folder(run) == before
+    before = runs.Setup("own.yaml").folder(run)
+    assert runs.Setup("own.yaml", takes=5).folder(run) == before
     Path("own.yaml").write_text("# A comment changes nothing.\nname: own\n")
-    assert runs.Study("own.yaml").folder(run) == before
-    assert runs.Study("own.yaml", ("--trainer.max_steps=8",)).folder(run) != before
+    assert runs.Setup("own.yaml").folder(run) == before
+    assert runs.Setup("own.yaml", ("--trainer.max_steps=8",)).folder(run) != before
     Path("own.yaml").write_text("name: own\nmodel: {window: 16}\n")
-    assert runs.Study("own.yaml").folder(run) != before
+    assert runs.Setup("own.yaml").folder(run) != before
