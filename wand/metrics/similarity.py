@@ -1,4 +1,4 @@
-"""Whether a long sound keeps the voice of its reference."""
+"""Whether a sound has the voice of its reference, as a whole and in its parts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
+from torchmetrics import Metric
 
 from wand.recognition.activity import FRAMES, active_frames, levels
 
@@ -23,6 +24,11 @@ class Embedder(Protocol):
     def __call__(self, sound: Tensor, sample_rate: int) -> Tensor:
         """The vector ``[D]`` of a sound ``[N]``."""
         ...
+
+
+def similarity(sound: Tensor, reference: Tensor, sample_rate: int, embed: Embedder) -> float:
+    """As `similarity_by_part`, for a sound as a whole."""
+    return float(similarity_by_part(sound, sample_rate, reference, [0.0, len(sound) / sample_rate], embed))
 
 
 def similarity_by_part(
@@ -52,3 +58,35 @@ def similarity_by_part(
 def _embedding(sound: Tensor, sample_rate: int, embed: Embedder) -> Tensor | None:
     active = active_frames(levels(sound, sample_rate))
     return None if int(active.sum()) < SHORTEST * FRAMES else embed(sound, sample_rate).float()
+
+
+class SpeakerSimilarity(Metric):
+    """Cosine similarity of the voice of speech with that of a reference: the mean over all sounds.
+
+    Sounds with less than a second of active speech, and those whose reference has less, count for nothing.
+
+    Args:
+        embed: Describes a voice, such as `XVectors`.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    count: Tensor
+    total: Tensor
+
+    def __init__(self, embed: Embedder) -> None:
+        super().__init__()
+        self.embed = embed
+        for name in ("count", "total"):
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, sounds: Sequence[Tensor], references: Sequence[Tensor], sample_rate: int) -> None:
+        """Add audio ``[N]`` and audio ``[M]`` of the wanted voice of each."""
+        for sound, reference in zip(sounds, references, strict=True):
+            value = similarity(sound, reference, sample_rate, self.embed)
+            if not math.isnan(value):
+                self.count, self.total = self.count + 1, self.total + value
+
+    def compute(self) -> Tensor:
+        """The mean; NaN if no sound counts."""
+        return self.total / self.count
