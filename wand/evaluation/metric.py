@@ -14,7 +14,7 @@ from wand.data.shards import Example
 from wand.evaluation.quality import Take
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class SpokenSentence:
     """One take of a system, with the recording of the same sentence.
 
