@@ -18,9 +18,9 @@ test: develop
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-# resemblyzer comes without its dependencies: only its weights are read.
+# resemblyzer comes without its dependencies: only its weights are read. pesq needs a C compiler.
 test-integrations: develop
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear,praat,ray]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear,fidelity,naturalness,praat,ray]"
 	$(BIN)/python -m pip install --no-deps resemblyzer==0.1.4 --quiet --constraint constraints.txt
 	$(BIN)/pytest -m integration -rs
 

@@ -14,8 +14,8 @@ from torchmetrics import Metric
 from wand.files.audio import resample
 
 RATE = 16_000
-# `speechmos` declares no dependencies.
-PACKAGES = ("speechmos", "librosa", "onnxruntime", "requests", "tqdm")
+# `speechmos` does not say what it imports.
+PACKAGES = ("speechmos", "librosa", "onnxruntime", "requests")
 
 
 class Dnsmos(NamedTuple):
