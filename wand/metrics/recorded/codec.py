@@ -52,10 +52,10 @@ class CodecFidelity(Metric):
         """
         for sound, original in zip(sounds, originals, strict=True):
             length = min(len(sound), len(original))
-            pair = [audio[:length].float().cpu() for audio in (sound, original)]
-            self.codec_stoi = self.codec_stoi + short_time_objective_intelligibility(*pair, sample_rate)
+            found, wanted = (audio[:length].float().cpu() for audio in (sound, original))
+            self.codec_stoi = self.codec_stoi + short_time_objective_intelligibility(found, wanted, sample_rate)
             if "codec_pesq" in self.names:
-                self.codec_pesq = self.codec_pesq + _pesq(*pair, sample_rate)
+                self.codec_pesq = self.codec_pesq + _pesq(found, wanted, sample_rate)
             self.count = self.count + 1
 
     def compute(self) -> dict[str, Tensor]:
@@ -66,9 +66,9 @@ class CodecFidelity(Metric):
 def _pesq(sound: Tensor, original: Tensor, sample_rate: int) -> Tensor:
     from pesq import NoUtterancesError
 
-    pair = [resample(audio, sample_rate, PESQ_RATE) for audio in (sound, original)]
+    found, wanted = (resample(audio, sample_rate, PESQ_RATE) for audio in (sound, original))
     try:
-        return perceptual_evaluation_speech_quality(*pair, PESQ_RATE, "wb")
+        return perceptual_evaluation_speech_quality(found, wanted, PESQ_RATE, "wb")
     except NoUtterancesError as error:
         raise ValueError(
             f"PESQ finds no speech in an original of {len(original) / sample_rate:.2f} s: leave it out"
