@@ -48,8 +48,8 @@ def _about(setup: Setup, runs: Sequence[Run], results: Results) -> str:
         f"agreement are those of the recorded test sentences. A difference is that to *{baseline.title}*, the config "
         f"as it is, paired by seed; brackets: 95 % interval of Student's t over the seeds of the training. It says how "
         f"much the seed of the training matters, not how much the choice of the sentences does. A difference whose "
-        f"interval holds 0 is not resolved. With so many differences, about one in twenty of those without an effect "
-        f"appears as resolved."
+        f"interval holds 0 is not resolved. About one in twenty of the differences without an effect appears as "
+        f"resolved."
     )
 
 

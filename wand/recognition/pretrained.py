@@ -47,7 +47,8 @@ class PretrainedRecogniser:
             writes = type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
             kind: Any = AutoModelForSpeechSeq2Seq if writes else AutoModelForCTC
             with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
-                model = kind.from_pretrained(name, **safe)
+                # With peft installed, transformers looks for adapters on the hub, unless this forbids it.
+                model = kind.from_pretrained(name, adapter_kwargs={"local_files_only": True}, **safe)
             tokenizer = AutoTokenizer.from_pretrained(name, **safe)
             extractor = AutoFeatureExtractor.from_pretrained(name, **safe)
         except (OSError, ValueError) as error:
