@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -179,28 +179,29 @@ def _count(rows: Sequence[StudyRow], ids: Sequence[str], systems: Sequence[str],
 
 
 def _lines(
-    counted: Tensor, columns: Sequence[FigureColumn], names: Sequence[str], lines: Iterable[tuple[str, tuple[str, ...]]]
+    counted: Tensor, columns: Sequence[FigureColumn], names: Sequence[str], lines: Sequence[tuple[str, tuple[str, ...]]]
 ) -> list[Comparison]:
     """The lines of some sentences, from counts ``[N, systems, columns, 2]``."""
-    titled = [*lines]
-    parts = [_paired(counted[:, [names.index(name) for name in systems]]) for _, systems in titled]
-    rates = resampled_rates(torch.cat(parts, dim=1).flatten(1, 2)).unflatten(1, (-1, len(columns)))
-    made = []
-    for (title, systems), own in zip(titled, rates.split([len(systems) for _, systems in titled], dim=1), strict=True):
-        figures = {column.name: _figure(own[:, :, i].unbind(1)) for i, column in enumerate(columns)}
-        made.append(Comparison(title, systems, figures))
+    made = [Comparison(title, systems, {column.name: None for column in columns}) for title, systems in lines]
+    places = [[names.index(name) for name in systems] for _, systems in lines]
+    # Only sentences in which all systems of a line have a value count. Figures of the same sentences share their draws.
+    shared: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
+    for i, own in enumerate(places):
+        for j in range(len(columns)):
+            mask = (counted[:, own, j, 1] > 0).all(1)
+            if mask.any():
+                shared.setdefault(tuple(mask.tolist()), []).append((i, j))
+    for mask, figures in shared.items():
+        chosen = counted[torch.tensor(mask)]
+        rates = resampled_rates(torch.cat([chosen[:, places[i], j] for i, j in figures], dim=1))
+        parts = rates.split([len(places[i]) for i, _ in figures], dim=1)
+        for (i, j), part in zip(figures, parts, strict=True):
+            made[i].figures[columns[j].name] = _figure(part.unbind(1))
     return made
 
 
-def _paired(counted: Tensor) -> Tensor:
-    """Leave out what one of the systems lacks in a sentence: ``[N, systems, columns, 2]``."""
-    return counted * (counted[..., 1:] > 0).all(1, keepdim=True)
-
-
 def _figure(rates: Sequence[Tensor]) -> Figure | None:
-    """The figure of one column; None if it is undefined."""
-    if any(rate[0].isnan() for rate in rates):
-        return None
+    """The figure of one column; None if a share would be one of nothing."""
     if len(rates) == 3 and rates[1][0] < rates[0][0]:  # of a metric that is better when it is larger
         rates = [-rate for rate in rates]
     return compare(rates)
