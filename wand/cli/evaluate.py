@@ -78,8 +78,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--shard",
-        type=Task.parse,
-        default=Task(),
+        default="1/1",
         metavar="I/N",
         help="make only every N-th group of sentences, from the I-th on; the command that finds all groups finished "
         "makes the tables (default: 1/1)",
@@ -113,6 +112,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--windows needs the teacher's weights, which --students_only leaves out: give one of them")
     if options.list is not None and options.config is not None:
         raise ValueError("--list and --config both choose the sentences: give one of them")
+    options.shard = Task.parse(options.shard)
     check_device(options.device)
     if options.out is not None:
         check_folder(options.out)

@@ -13,7 +13,7 @@ from tests.recognition.test_named import Loudness
 from wand.attention import AttentionWindow
 from wand.data.example import Example
 from wand.evaluation.metrics import DEFAULT, open_metric
-from wand.evaluation.study.sentences import Sentence
+from wand.evaluation.study.sentences import Sentence, Sentences
 from wand.evaluation.study.study import Study
 from wand.evaluation.study.systems import Speaker, Speakers, StudySystem, weights_digest
 from wand.files.turns import ALL
@@ -22,7 +22,7 @@ from wand.recognition import EmbeddedRecogniser
 SOUND = torch.linspace(-1, 1, 1600).sin()
 
 
-class TinySentences:
+class TinySentences(Sentences):
     """The sentences of `tiny_test`; the last one has no recording."""
 
     source = "five sentences"

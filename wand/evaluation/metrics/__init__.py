@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from wand.evaluation.metric import TestMetric
 
@@ -34,7 +35,7 @@ def open_metric(name: str) -> TestMetric:
     if not module:
         raise ValueError(f"there is no metric {given!r}: known are {', '.join(KNOWN)}, or give the path of a class")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"metric {name!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, TestMetric)):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Sentence:
     reference: Tensor | None
 
 
-class Sentences(Protocol):
+class Sentences(ABC):
     """Sentences that are read when they are spoken.
 
     Attributes:
@@ -54,14 +54,18 @@ class Sentences(Protocol):
     ids: Sequence[str]
     recorded: Sequence[bool]
     sizes: Sequence[int]
-    unseen: frozenset[str]
+    unseen: frozenset[str] = frozenset()
 
+    @abstractmethod
     def read(self, place: int) -> Sentence:
-        """The sentence at a place."""
-        ...
+        """The sentence at a place.
+
+        Raises:
+            ValueError: If it cannot be read.
+        """
 
 
-class PreparedSentences:
+class PreparedSentences(Sentences):
     """The sentences of a test split.
 
     Args:
@@ -91,7 +95,7 @@ class PreparedSentences:
         return Sentence(example, self._voices(example), self._voices.sound(example))
 
 
-class ListedSentences:
+class ListedSentences(Sentences):
     """The sentences of a list.
 
     Args:
@@ -100,8 +104,6 @@ class ListedSentences:
         backbone: The model whose conditioner reads texts and voices.
         codec: Its codec.
     """
-
-    unseen: frozenset[str] = frozenset()
 
     def __init__(self, file: Path, lines: Sequence[Line], backbone: Backbone, codec: Codec) -> None:
         self.source = str(file)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 
@@ -18,7 +18,10 @@ from wand.model.backbone import Backbone
 from wand.runs.checkpoints import ABOUT, find_checkpoint, load_original, run_folder
 from wand.speech.synthesizer import Synthesizer, load
 
-RECORDED, TEACHER, UNTRAINED, STUDENT = "recorded", "teacher", "untrained", "student"
+RECORDED: Final = "recorded"
+TEACHER: Final = "teacher"
+UNTRAINED: Final = "untrained"
+STUDENT: Final = "student"
 Kind = Literal["recorded", "teacher", "untrained", "student"]
 
 
