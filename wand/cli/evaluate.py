@@ -121,7 +121,8 @@ def _check(options: argparse.Namespace) -> None:
 def main(arguments: list[str]) -> None:
     """Run the study, or go on with it, and print its tables when all rows are there."""
     options = parse(arguments)
-    search_current_folder()
+    if options.recogniser or options.metrics:  # only what the user typed may be imported from the current folder
+        search_current_folder()
     speakers = open_speakers(options.systems, options.device, options.students_only, options.windows)
     language = options.language or speakers.first.language or "en"
     heard_by = options.recogniser or [_recogniser_of_run(options)]

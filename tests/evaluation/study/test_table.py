@@ -26,12 +26,16 @@ WORSE = {"recorded": 0, "teacher": 1, "untrained": 6, "student": 2}
 COLUMNS = (MetricColumn("mcd", "MCD", "a distance", 2), MetricColumn("never", "never", "always undefined", 1))
 
 
+VALUES: dict[str, float | None] = {"mcd": 1.0, "never": None}
+
+
 def description(systems: tuple[str, ...] = SYSTEMS) -> Description:
     return Description(
         systems=tuple(StudySystem(name, name, None, None) for name in systems),
         sentences=Source("a list", len(LENGTHS)),
         seeds=(0, 1),
         recognisers=("one", "two"),
+        language="en",
         metrics=COLUMNS,
         sample_rate=16_000,
         unseen=("iris",),
@@ -196,6 +200,34 @@ def test_the_files_of_a_table(rows: list[StudyRow], table: StudyTable, tmp_path:
     line = next(line for line in text.splitlines() if line.startswith("| student - teacher "))
     assert line.split(" | ")[1].startswith(f"{100 * table.parts[0].lines[6].figures['cer:one'].value:+.1f} [")
     assert "MCD: a distance" in text
+
+
+def test_long_texts_are_judged_by_thirds() -> None:
+    text, heard = "the cat sat down by him", {"one": "he cat sat down by ham", "two": "the cat sat down"}
+    none = Errors(0, 23, 0, 6)
+    rows = [
+        StudyRow(
+            name,
+            "student",
+            0,
+            "anna",
+            text,
+            heard,
+            "stop token",
+            seconds,
+            None,
+            {"one": none, "two": none},
+            VALUES,
+            None,
+        )
+        for name, seconds in (("a", 16.0), ("b", 14.0), ("c", 20.0))
+    ]
+    (line,) = make_table(rows, description(("student",))).parts[0].lines
+    shares = {name: figure.value for name, figure in line.figures.items() if name.startswith("cer_")}
+    # "the cat " has 8 letters and blanks, "by him" has 6.
+    assert shares == pytest.approx(
+        {"cer_first:one": 1 / 8, "cer_last:one": 1 / 6, "cer_first:two": 0, "cer_last:two": 1}
+    )
 
 
 def test_without_a_teacher_there_are_no_differences(rows: list[StudyRow]) -> None:

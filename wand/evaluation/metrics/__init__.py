@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from wand.evaluation.metric import TestMetric
@@ -40,8 +41,9 @@ def open_metric(name: str) -> TestMetric:
         raise ValueError(f"metric {name!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, TestMetric)):
         raise ValueError(f"metric {name!r} is no subclass of wand.evaluation.metric.TestMetric")
+    make: Callable[..., TestMetric] = found
     try:
-        metric: TestMetric = found(argument) if colon else found()
+        metric: TestMetric = make(argument) if colon else make()
     except TypeError as error:
         raise ValueError(f"metric {name!r} cannot be made: {error}") from error
     return metric

@@ -45,6 +45,7 @@ class Description:
         sentences: The sentences.
         seeds: The seeds with which every system but the recordings speaks every sentence.
         recognisers: Names of the recognisers.
+        language: Language of the texts.
         metrics: The metrics.
         sample_rate: Sample rate of the sounds, in Hz.
         unseen: Speakers whose voices were not trained on; empty if all or none were.
@@ -56,6 +57,7 @@ class Description:
     sentences: Source
     seeds: tuple[int, ...]
     recognisers: tuple[str, ...]
+    language: str
     metrics: tuple[MetricColumn, ...]
     sample_rate: int
     unseen: tuple[str, ...]
@@ -111,6 +113,7 @@ def describe(study: Study, recognisers: Sequence[str], metrics: Sequence[str]) -
         sentences=Source(sentences.source, len(sentences.ids)),
         seeds=tuple(study.seeds),
         recognisers=tuple(ear.name for ear in study.recognisers),
+        language=study.recognisers[0].language,
         metrics=tuple(MetricColumn.of(metric) for metric in study.metrics),
         sample_rate=study.codec.sample_rate,
         unseen=tuple(sorted(sentences.unseen)),
@@ -120,6 +123,7 @@ def describe(study: Study, recognisers: Sequence[str], metrics: Sequence[str]) -
             "codec": study.codec.fingerprint,
             "seeds": " ".join(map(str, study.seeds)),
             "recognisers": ", ".join(recognisers),
+            "language": study.recognisers[0].language,
             "metrics": ", ".join(metrics),
             "number of sounds": str(study.sounds),
             "longest speech": f"{study.max_seconds:g} s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,9 +14,13 @@ from wand.evaluation.quality import length_buckets
 from wand.evaluation.study.description import Description
 from wand.evaluation.study.rows import StudyRow
 from wand.evaluation.study.systems import STUDENT, TEACHER, UNTRAINED
+from wand.metrics.edits import edits
 from wand.metrics.paired import Figure, compare, resampled_rates
 
 ALL, UNSEEN = "all", "unseen voices"
+# Sentences that last longer than this, in seconds, are also judged by thirds.
+LONG = 15.0
+THIRDS = {"first": 0, "last": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,7 @@ def columns_of(rows: Sequence[StudyRow], study: Description) -> dict[FigureColum
     """The columns, and what each counts."""
     made: dict[FigureColumn, Count] = {}
     several = len(study.recognisers) > 1
+    long = {row.id for row in rows if (row.recorded_seconds or row.seconds) > LONG}
     for ear in study.recognisers:
         heard = f", {ear}" if several else ""
         legend = f"wrong letters in what {ear} hears, as a share of those in the text"
@@ -128,6 +133,10 @@ def columns_of(rows: Sequence[StudyRow], study: Description) -> dict[FigureColum
         if any(row.errors[ear].words for row in rows):
             legend = f"wrong words in what {ear} hears, as a share of those in the text"
             made[FigureColumn(f"wer:{ear}", f"WER %{heard}", legend, 1, percent=True)] = _words(ear)
+        for name, third in THIRDS.items() if long else ():
+            legend = f"wrong letters in the {name} third of texts that last more than {LONG:g} s"
+            column = FigureColumn(f"cer_{name}:{ear}", f"CER % {name} third{heard}", legend, 1, percent=True)
+            made[column] = _third(ear, third, long, study.language)
     for metric in study.metrics:
         made[FigureColumn(metric.name, metric.title, metric.legend, metric.digits)] = _value(metric.name)
     return made
@@ -159,6 +168,10 @@ def _words(ear: str) -> Count:
     return lambda row: (row.errors[ear].wrong_words, row.errors[ear].words)
 
 
+def _third(ear: str, third: int, long: Set[str], language: str) -> Count:
+    return lambda row: edits(row.heard[ear], [row.text], language).by_third()[third] if row.id in long else None
+
+
 def _value(name: str) -> Count:
     def count(row: StudyRow) -> tuple[float, float] | None:
         value = row.metrics[name]
@@ -188,9 +201,9 @@ def _lines(
     shared: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
     for i, own in enumerate(places):
         for j in range(len(columns)):
-            mask = (counted[:, own, j, 1] > 0).all(1)
-            if mask.any():
-                shared.setdefault(tuple(mask.tolist()), []).append((i, j))
+            known = (counted[:, own, j, 1] > 0).all(1)
+            if known.any():
+                shared.setdefault(tuple(known.tolist()), []).append((i, j))
     for mask, figures in shared.items():
         chosen = counted[torch.tensor(mask)]
         rates = resampled_rates(torch.cat([chosen[:, places[i], j] for i, j in figures], dim=1))
