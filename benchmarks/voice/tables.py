@@ -12,22 +12,10 @@ from torch import Tensor
 from benchmarks.voice.sentences import CLASSES
 from benchmarks.voice.stages import CODEC, ORIGINAL, STUDENT, TEACHER, UNTRAINED
 from wand.console.tables import markdown
-from wand.metrics.intervals import interval, resampled_sums
+from wand.metrics.paired import Figure, compare, resampled_rates
 from wand.metrics.words import errors
 
 ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A figure in percent (points, for a difference) with its 95 % interval, from resampled sentences."""
-
-    value: float
-    interval: tuple[float, float]
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +24,8 @@ class Row:
 
     Args:
         title: What it is.
-        wer: WER of all sentences and of each length class that has sentences; None if a share is of nothing.
+        wer: WER of all sentences and of each length class that has sentences, in percent (points, for a difference);
+            None if a share is of nothing.
         cer: CER of all sentences.
     """
 
@@ -85,8 +74,8 @@ def make_table(ear: str, texts: Sequence[str], classes: Sequence[str], heard: Ma
     rates = {name: _rates({stage: one[mask] for stage, one in counted.items()}) for name, mask in chosen.items()}
     rows = []
     for title, stages in comparisons(list(heard)):
-        wer = {name: _figure([own[stage][:, 0] for stage in stages]) for name, own in rates.items()}
-        rows.append(Row(title, wer, _figure([rates[ALL][stage][:, 1] for stage in stages])))
+        wer = {name: _percent([own[stage][:, 0] for stage in stages]) for name, own in rates.items()}
+        rows.append(Row(title, wer, _percent([rates[ALL][stage][:, 1] for stage in stages])))
     return Table(ear, {name: int(mask.sum()) for name, mask in chosen.items()}, rows)
 
 
@@ -111,25 +100,19 @@ def comparisons(stages: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _rates(counted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """WER and CER in percent by stage, ``[1 + R, 2]``: of all sentences, then of R resamples that the stages share."""
-    together = torch.cat(list(counted.values()), dim=1)
-    sums = torch.cat([together.sum(0, keepdim=True), resampled_sums(together)])
-    parts = sums.unflatten(1, (len(counted), 2, 2))
-    return dict(zip(counted, (100 * parts[..., 0] / parts[..., 1]).unbind(1), strict=True))
+    """WER and CER by stage, ``[1 + R, 2]``: of all sentences, then of R resamples that the stages share."""
+    rates = resampled_rates(torch.cat(list(counted.values()), dim=1).unflatten(1, (-1, 2)))
+    return dict(zip(counted, rates.unflatten(1, (-1, 2)).unbind(1), strict=True))
 
 
-def _figure(rates: Sequence[Tensor]) -> Figure | None:
+def _percent(rates: Sequence[Tensor]) -> Figure | None:
     """A rate, a difference of two, or the share of a loss that was won back, from ``[1 + R]`` of each."""
-    if len(rates) < 3:
-        values = rates[0] - rates[1] if len(rates) == 2 else rates[0]
-    else:
-        teacher, untrained, student = rates
-        loss = untrained - teacher
-        if interval(loss[1:])[0] <= 0 or not loss.all():  # the share of no loss could be any number
-            return None
-        values = 100 * (untrained - student) / loss
-    return Figure(float(values[0]), interval(values[1:]))
+    figure = compare(rates)
+    if figure is None:
+        return None
+    low, high = figure.interval
+    return Figure(100 * figure.value, (100 * low, 100 * high))
 
 
 def _cell(figure: Figure | None) -> str:
-    return "-" if figure is None else str(figure)
+    return "-" if figure is None else f"{figure.value:.1f} [{figure.interval[0]:.1f}, {figure.interval[1]:.1f}]"

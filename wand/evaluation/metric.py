@@ -23,8 +23,10 @@ class SpokenSentence:
         take: The transcript of the take and how the speech ended.
         codes: Codes that the system spoke, ``[K, F]``.
         audio: Audio of `codes`, float32 ``[N]`` on the CPU; empty if nothing was spoken.
-        recorded: The recording after a round trip through the codec, float32 ``[M]`` on the CPU.
-        sample_rate: Sample rate of `audio` and `recorded`, in Hz.
+        recorded: The recording after a round trip through the codec, float32 ``[M]`` on the CPU; empty if there
+            is none.
+        sample_rate: Sample rate of `audio`, `recorded` and `reference`, in Hz.
+        reference: The voice that was cloned, float32 ``[R]`` on the CPU; None if its sound is not known.
     """
 
     example: Example
@@ -33,6 +35,7 @@ class SpokenSentence:
     audio: Tensor
     recorded: Tensor
     sample_rate: int
+    reference: Tensor | None = None
 
 
 class TestMetric(ABC):

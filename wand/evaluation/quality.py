@@ -14,6 +14,7 @@ from wand.data.example import Example
 from wand.decoding.requests import Generation
 from wand.decoding.stopping import StopReason
 from wand.metrics.intervals import interval, resampled_sums
+from wand.metrics.paired import compare, resampled_rates
 from wand.metrics.words import errors
 
 # Speech shorter than EARLY times the recording ended early; speech longer than LATE times it missed its stop.
@@ -35,7 +36,7 @@ class Take:
         heard: The recogniser's transcript.
         ended: Why the speech ended, a `StopReason`.
         seconds: Duration of the speech.
-        recorded_seconds: Duration of the recording of the same sentence.
+        recorded_seconds: Duration of the recording of the same sentence; NaN if there is none.
         wrong_letters: Edit distance between `heard` and `text` in letters.
         letters: Number of letters in the text.
         wrong_words: Edit distance between `heard` and `text` in words.
@@ -59,7 +60,7 @@ class Take:
 
     @property
     def duration(self) -> float:
-        """Duration divided by the recording's duration."""
+        """Duration divided by the recording's duration; NaN without a recording."""
         return self.seconds / self.recorded_seconds
 
     @property
@@ -79,7 +80,7 @@ class Take:
 
 
 def judge(example: Example, spoken: Generation, heard: str, seed: int, frame_rate: float, language: str = "en") -> Take:
-    """Compare the transcript with the text and make a `Take`."""
+    """Compare the transcript with the text and make a `Take`. An example without codes has no recording."""
     wrong_letters, letters, wrong_words, words = errors(heard, example.text, language)
     return Take(
         id=example.id,
@@ -89,7 +90,7 @@ def judge(example: Example, spoken: Generation, heard: str, seed: int, frame_rat
         heard=heard,
         ended=str(spoken.reason),
         seconds=spoken.codes.shape[1] / frame_rate,
-        recorded_seconds=example.codes.shape[1] / frame_rate,
+        recorded_seconds=example.codes.shape[1] / frame_rate or math.nan,
         wrong_letters=wrong_letters,
         letters=letters,
         wrong_words=wrong_words,
@@ -155,7 +156,7 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
     seen = in_trained_voices(takes, unseen)
     others = [take for take in takes if take.speaker in unseen]
     sums, words = resampled_sums(counts(seen)), sum(take.words for take in seen)
-    buckets = {name: [t for t in seen if low <= t.recorded_seconds < high] for name, low, high in _buckets()}
+    buckets = {name: [t for t in seen if low <= t.recorded_seconds < high] for name, low, high in length_buckets()}
     return SpeechQuality(
         sentences=len({take.id for take in seen}),
         takes=len(seen),
@@ -225,17 +226,13 @@ def won_back(
     or so little that its 95 % interval includes nothing: a share of it could be any number.
     """
     parts = [in_trained_voices(takes, unseen) for takes in (teacher, untrained, student)]
-    rates = [error_rate(part) for part in parts]
-    if rates[1] <= rates[0]:
-        return None
-    sums = resampled_sums(torch.cat([counts(part)[:, :2] for part in parts], dim=1))
-    best, worst, own = (sums[:, 2 * i] / sums[:, 2 * i + 1] for i in range(3))
-    if interval(worst - best)[0] <= 0:
-        return None
-    return (rates[1] - rates[2]) / (rates[1] - rates[0]), interval((worst - own) / (worst - best))
+    letters = torch.stack([counts(part)[:, :2] for part in parts], dim=1)
+    share = compare(resampled_rates(letters).unbind(1))
+    return None if share is None else (share.value, share.interval)
 
 
-def _buckets() -> list[tuple[str, float, float]]:
+def length_buckets() -> list[tuple[str, float, float]]:
+    """Name, lower bound and upper bound of every range of recording lengths, in seconds."""
     edges = (0.0, *BUCKETS, float("inf"))
     names = [f"< {BUCKETS[0]:g} s", *(f"{a:g}-{b:g} s" for a, b in pairwise(BUCKETS))]
     names.append(f"> {BUCKETS[-1]:g} s")

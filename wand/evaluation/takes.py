@@ -39,6 +39,7 @@ def speak_examples(
     seed: int = 0,
     rows: int = 64,
     sampling: Sampling | None = None,
+    max_seconds: float = 30.0,
     on_done: Callable[[int], object] | None = None,
 ) -> list[Generation]:
     """Speak the sentences of examples in the voices of their references.
@@ -46,10 +47,11 @@ def speak_examples(
     Args:
         decoder: The model, in eval mode, and its window (or full attention).
         codec: The model's codec, for the rule that stops at silence.
-        examples: Prepared utterances. Their codes only set the length limit.
+        examples: Prepared utterances. Their codes only set the length limit; without a recording, they have no frames.
         seed: Seed for sampling. Each sentence combines it with its id, so the other sentences have no influence.
         rows: Number of sentences that are spoken at once. When one ends, the next one takes its row.
         sampling: Sampling settings; the backbone's own by default.
+        max_seconds: Longest speech of a sentence without a recording, in seconds.
         on_done: Called with the number of finished sentences.
 
     Returns:
@@ -59,7 +61,8 @@ def speak_examples(
         return []
     backbone = decoder.backbone
     order = sorted(range(len(examples)), key=lambda i: -examples[i].codes.shape[1])
-    bounds = [round(PATIENCE * e.codes.shape[1] + GRACE * backbone.frame_rate) for e in examples]
+    longest = round(max_seconds * backbone.frame_rate)
+    bounds = [_bound(example.codes.shape[1], backbone.frame_rate) or longest for example in examples]
     requests = [
         Request(
             examples[i].conditioning,
@@ -78,6 +81,38 @@ def speak_examples(
         on_done=on_done,
     )
     return [generation for _, generation in sorted(zip(order, spoken, strict=True), key=lambda pair: pair[0])]
+
+
+def _bound(recorded: int, frame_rate: float) -> int:
+    """Largest number of frames of a speech, by the frames of its recording; 0 without a recording."""
+    return round(PATIENCE * recorded + GRACE * frame_rate) if recorded else 0
+
+
+def hear_takes(
+    recogniser: Recogniser,
+    examples: Sequence[Example],
+    spoken: Sequence[Generation],
+    sounds: Sequence[Tensor],
+    sample_rate: int,
+    frame_rate: float,
+    seed: int,
+) -> list[Take]:
+    """Transcribe spoken examples and compare with the texts.
+
+    Args:
+        recogniser: Transcribes the speech.
+        examples: The sentences.
+        spoken: What was spoken, one for each.
+        sounds: Its audio ``[N]``.
+        sample_rate: Sample rate of the audio, in Hz.
+        frame_rate: Frame rate of the codes, in Hz.
+        seed: Seed of the takes.
+    """
+    heard = recogniser.transcribe(sounds, sample_rate)
+    return [
+        judge(example, one, text, seed, frame_rate, recogniser.language)
+        for example, one, text in zip(examples, spoken, heard, strict=True)
+    ]
 
 
 def speak_takes(
@@ -140,11 +175,7 @@ def _own_takes(
     voices = [None if voice is None else voice(example) for example in share]
     conditionings, codes = [example.conditioning for example in share], [one.codes for one in spoken]
     sounds = sounds_of(decoder.backbone, codec, decoder.window, conditionings, codes, voices)
-    heard = recogniser.transcribe(sounds, codec.sample_rate)
-    takes = [
-        judge(example, one, text, seed, decoder.backbone.frame_rate, recogniser.language)
-        for example, one, text in zip(share, spoken, heard, strict=True)
-    ]
+    takes = hear_takes(recogniser, share, spoken, sounds, codec.sample_rate, decoder.backbone.frame_rate, seed)
     if metrics:
         sentences = [
             SpokenSentence(example, take, one, sound, recorded[example.id], codec.sample_rate)

@@ -17,7 +17,7 @@ class DnsmosOverall(TestMetric):
 
     name = "dnsmos"
     title = "DNSMOS"
-    legend = "DNSMOS: predicted overall rating (P.835), from 1 to 5"
+    legend = "overall rating (P.835) that DNSMOS predicts, from 1 to 5"
 
     def __init__(self) -> None:
         check_installed()

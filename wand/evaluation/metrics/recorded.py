@@ -23,7 +23,7 @@ class Mcd(TestMetric):
 
     name = "mcd"
     title = "MCD dB"
-    legend = "MCD: mel-cepstral distortion from the recording (c1 to c24, after time warping), in dB"
+    legend = "mel-cepstral distortion from the recording (c1 to c24, after time warping), in dB"
 
     def measure(self, spoken: Sequence[SpokenSentence]) -> list[float | None]:
         """One value per take."""
@@ -35,7 +35,7 @@ class F0(TestMetric):
 
     name = "f0"
     title = "F0 st"
-    legend = "F0: root mean square difference of pitch from the recording where both have voice, in semitones"
+    legend = "root mean square difference of pitch from the recording where both have voice, in semitones"
 
     def measure(self, spoken: Sequence[SpokenSentence]) -> list[float | None]:
         """One value per take."""
@@ -47,7 +47,7 @@ class Voicing(TestMetric):
 
     name = "voicing"
     title = "voicing %"
-    legend = "voicing: frames where only one of speech and recording has voice, in %"
+    legend = "frames where only one of speech and recording has voice, in %"
     digits = 1
 
     def measure(self, spoken: Sequence[SpokenSentence]) -> list[float | None]:
