@@ -21,6 +21,7 @@ commands:
   fit          adapt a model:                       wand fit --config quickstart
   validate     measure a run on the validation split
   test         compare teacher, untrained window and student on the test split
+  analyze      measure where attention goes, and which windows cover it: wand analyze --ckpt_path RUN
   align        find the attention head that follows the text, for passages: wand align --ckpt_path RUN
   synthesize   speak a text:                        wand synthesize "some text" --reference voice.wav --out out.wav
   benchmark    measure time, memory and FLOPs of a decoding step: wand benchmark --shape cosyvoice2
@@ -102,6 +103,10 @@ def _run(command: str, rest: list[str]) -> int:
         from wand.cli.align import main as run_align
 
         run_align(rest)
+    elif command == "analyze":
+        from wand.cli.analyze import main as run_analyze
+
+        run_analyze(rest)
     elif command == "synthesize":
         from wand.cli.synthesize import main as run_synthesize
 
@@ -120,7 +125,7 @@ def _run(command: str, rest: list[str]) -> int:
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")
     else:
-        known = ", ".join((*TRAINING, "prepare", "align", "synthesize", "benchmark", "export", "backbones"))
+        known = ", ".join((*TRAINING, "prepare", "align", "analyze", "synthesize", "benchmark", "export", "backbones"))
         raise ValueError(f"unknown command {command!r}: the commands are {known}")
     return 0
 
