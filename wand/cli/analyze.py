@@ -21,7 +21,6 @@ from wand.coverage.recorder import MassRecorder
 from wand.coverage.report import CoverageReport, save, show
 from wand.data.datamodule import SpeechDataModule
 from wand.data.example import Example
-from wand.decoding.decoder import Decoder
 from wand.decoding.requests import Generation
 from wand.decoding.stopping import StopReason
 from wand.evaluation.takes import speak_examples, spread
@@ -65,7 +64,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=WANTED,
         help="least mean coverage of the recommended window, over layers, heads and steps (default: %(default)s)",
     )
-    parser.add_argument("--out", type=Path, help="folder for the results (default: RUN/analysis, or runs/analysis-MODEL)")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the results (default: RUN/analysis, or runs/analysis-MODEL)"
+    )
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
@@ -102,10 +103,13 @@ def analyze(name: str, model: Synthesizer, examples: list[Example], options: arg
     """Let a model speak sentences and measure its attention on what it has said."""
     backbone = model.backbone
     spoken = _speak(model, examples, options.seed)
+    said = [(example, one) for example, one in zip(examples, spoken, strict=True) if one.codes.shape[1]]
+    if not said:
+        raise ValueError(f"{name} has said nothing in {len(examples)} sentences: there is no attention to measure")
     recorder = MassRecorder(backbone)
     ranking = HeadRanking(backbone, AttentionWindow()) if recorder.knows_text else None
-    with progress("measure", len(examples), "sentences", stream=sys.stderr) as done:
-        for example, generation in zip(examples, spoken, strict=True):
+    with progress("measure", len(said), "sentences", stream=sys.stderr) as done:
+        for example, generation in said:
             codes = generation.codes.cpu()
             recorder.add([example.conditioning], [codes])
             if ranking is not None:
@@ -117,8 +121,8 @@ def analyze(name: str, model: Synthesizer, examples: list[Example], options: arg
     return CoverageReport(
         model=name,
         split=options.split,
-        sentences=len(examples),
-        stopped=sum(generation.reason == StopReason.STOP_TOKEN for generation in spoken),
+        sentences=len(said),
+        stopped=sum(generation.reason == StopReason.STOP_TOKEN for _, generation in said),
         seed=options.seed,
         columns_per_second=backbone.columns_per_second,
         prefix_columns=round(recorder.prefix_columns / recorder.steps),
@@ -144,7 +148,7 @@ def _open(options: argparse.Namespace) -> tuple[str, Synthesizer, SpeechDataModu
         model, data = open_pretrained(options.config)
         name = type(model.backbone).__name__
         opened = Synthesizer(model.backbone, AttentionWindow(), model.codec)
-        return f"{name}, pretrained,", opened, data, options.out or RUNS / f"analysis-{name}"
+        return f"{name}, pretrained", opened, data, options.out or RUNS / f"analysis-{name}"
     folder = folder_of_model(path, "which holds the results")
     if is_export(folder):
         raise ValueError(
@@ -155,4 +159,9 @@ def _open(options: argparse.Namespace) -> tuple[str, Synthesizer, SpeechDataModu
     backbone = load_original(path)
     backbone.codec = data.codec
     name = f"{type(backbone).__name__}, the original model of {folder},"
-    return name, Synthesizer(backbone, AttentionWindow(), backbone.find_codec()), data, options.out or folder / "analysis"
+    return (
+        name,
+        Synthesizer(backbone, AttentionWindow(), backbone.find_codec()),
+        data,
+        options.out or folder / "analysis",
+    )

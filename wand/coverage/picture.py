@@ -65,7 +65,7 @@ def _draw_layers(axes: Axes, report: CoverageReport) -> None:
     axes.set_yticks(places)
     axes.tick_params(labelsize=7)
     axes.invert_yaxis()
-    axes.legend(fontsize=6, loc="lower left", framealpha=0.9)
+    axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(shares), frameon=False)
 
 
 def _draw_windows(axes: Axes, report: CoverageReport) -> None:

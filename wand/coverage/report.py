@@ -12,11 +12,12 @@ from wand.alignment.ranking import RankedHead, heads_that_pass
 from wand.alignment.report import COLUMNS as HEAD_COLUMNS
 from wand.console.tables import Column, cells, markdown, show_table
 from wand.coverage.choice import SIZES, ChosenWindows
-from wand.coverage.mass import LARGEST, AttentionMass
+from wand.coverage.mass import AttentionMass
 from wand.files.writing import write_text
 
 NAME = "coverage"
-WINDOWS = "windows.yaml"
+# Files with windows by layer: as many columns as the recommended window, and the fewest.
+WINDOWS, FEWEST = "windows.yaml", "windows-fewest.yaml"
 # Aligned heads that are printed.
 SHOWN = 5
 
@@ -68,7 +69,7 @@ class CoverageReport:
         """What was measured, in words."""
         seconds = self.mass.steps / self.columns_per_second / self.sentences
         return (
-            f"{self.model} with full attention, over {self.sentences} {self.split} sentences that it has spoken itself "
+            f"{self.model}: full attention, over {self.sentences} {self.split} sentences that it has spoken itself "
             f"({seconds:.1f} s on average, {self.stopped} ended by a stop token, seed {self.seed})"
         )
 
@@ -88,8 +89,8 @@ class CoverageReport:
         return [
             f"Recommended window: {self.uniform.sizes[0]}, the smallest one whose mean coverage over layers, heads and "
             f"steps is at least {self.wanted:.0%}.",
-            "By layer: the same columns, given to the layers whose coverage they raise most. Fewest: the first of "
-            "these windows that cover as much as is wanted.",
+            f"by layer: the same columns, given to the layers whose coverage they raise most ({WINDOWS}, for "
+            f"model.window). fewest: the first of these windows that cover as much as is wanted ({FEWEST}).",
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -212,22 +213,22 @@ def show(report: CoverageReport) -> None:
 
 
 def save(report: CoverageReport, folder: Path) -> None:
-    """Write ``coverage.json``, ``coverage.md`` and ``windows.yaml``. Without a recommendation there are no windows."""
+    """Write ``coverage.json`` and ``coverage.md``, and the recommended windows by layer, if there are any."""
     write_text(folder / f"{NAME}.json", json.dumps(report.to_json(), indent=2) + "\n")
     write_text(folder / f"{NAME}.md", to_markdown(report))
-    if report.by_layer is None:
-        (folder / WINDOWS).unlink(missing_ok=True)  # an earlier run may have recommended windows
-    else:
-        write_text(folder / WINDOWS, windows_file(report))
+    for name, chosen in ((WINDOWS, report.by_layer), (FEWEST, report.fewest)):
+        if chosen is None:
+            (folder / name).unlink(missing_ok=True)  # an earlier analysis may have recommended windows
+        else:
+            write_text(folder / name, windows_file(report, chosen))
 
 
-def windows_file(report: CoverageReport) -> str:
-    """The windows by layer, in the form that ``model.window`` reads."""
-    assert report.by_layer is not None
-    assert report.uniform is not None
-    lines = [f"  {layer}: {size}" for layer, size in enumerate(report.by_layer.sizes)]
-    about = f"# Windows by layer that cover {report.by_layer.covered:.1%} of the attention of {report.model}."
-    return "\n".join([about, f"default: {report.uniform.sizes[0]}", "layers:", *lines]) + "\n"
+def windows_file(report: CoverageReport, chosen: ChosenWindows) -> str:
+    """Windows by layer, in the form that ``model.window`` reads. Layers that are not listed have the default."""
+    default = max(chosen.sizes, key=chosen.sizes.count)
+    others = {layer: size for layer, size in enumerate(chosen.sizes) if size != default}
+    about = f"# Cover {chosen.covered:.1%} of the attention of {report.model}, made by wand analyze."
+    return f"{about}\ndefault: {default}\nlayers: {others}\n"
 
 
 def to_markdown(report: CoverageReport) -> str:
