@@ -165,7 +165,8 @@ def resolve_windows(setting: WindowSetting, layers: int) -> Windows:
                 f"full attention"
             )
         with reading(setting):
-            return resolve_windows(read_yaml(Path(setting)), layers)
+            windows = resolve_windows(read_yaml(Path(setting)), layers)
+        return windows
     if isinstance(setting, Mapping):
         sizes = _sizes_by_layer(setting, layers)
     elif isinstance(setting, WindowPolicy):
@@ -178,8 +179,8 @@ def resolve_windows(setting: WindowSetting, layers: int) -> Windows:
         raise ValueError(f"window has {len(sizes)} sizes, the model has {layers} layers: give one for each layer")
     for layer, size in enumerate(sizes):
         check_whole_number(f"window of layer {layer}", size, least=1, hint="every layer needs one")
-    windows = tuple(AttentionWindow(size) for size in sizes)
-    return windows[0] if len(set(windows)) == 1 else LayerWindows(windows)
+    each = tuple(AttentionWindow(size) for size in sizes)
+    return each[0] if len(set(each)) == 1 else LayerWindows(each)
 
 
 def _sizes_by_layer(setting: Mapping[str, Any], layers: int) -> list[int]:
