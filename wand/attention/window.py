@@ -171,10 +171,10 @@ def resolve_windows(setting: WindowSetting, layers: int) -> Windows:
         sizes = _sizes_by_layer(setting, layers)
     elif isinstance(setting, WindowPolicy):
         sizes = list(setting.sizes(layers))
-    elif isinstance(setting, Sequence):
-        sizes = list(setting)
-    else:
+    elif setting is None or isinstance(setting, int | float):
         return AttentionWindow(setting)
+    else:
+        sizes = list(setting)
     if len(sizes) != layers:
         raise ValueError(f"window has {len(sizes)} sizes, the model has {layers} layers: give one for each layer")
     for layer, size in enumerate(sizes):

@@ -142,6 +142,7 @@ def run(
         for seconds in curve:
             parts.update(parts.done + 1, f"curve, {seconds:g} s")
             points += bench.steps(Place(seconds), CURVE_BUDGET)
+    assert window.plain is not None, "a window is measured beside full attention"
     return CostReport(
         model=model,
         machine=describe(device),

@@ -36,6 +36,13 @@ class AttentionMass:
         return None if self.text is None else self.prefix - self.text
 
     @property
+    def parts(self) -> dict[str, Tensor]:
+        """The parts of the prefix by name, ``[L, H]`` each: `text` and `reference`, or none if they are not known."""
+        if self.text is None or self.reference is None:
+            return {}
+        return {"text": self.text, "reference": self.reference}
+
+    @property
     def generated(self) -> Tensor:
         """Share on the speech, ``[L, H]``."""
         return 1 - self.prefix

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from wand.coverage.choice import SIZES
 from wand.coverage.report import NAME, CoverageReport, aligned_heads, drawn_window
 from wand.files.writing import replacing
@@ -51,15 +53,12 @@ def _draw_heads(axes: Axes, report: CoverageReport) -> None:
 
 def _draw_layers(axes: Axes, report: CoverageReport) -> None:
     window, mass = drawn_window(report), report.mass
-    shares = {f"speech inside {window}": mass.inside(window), "speech outside": 1 - mass.covered(window)}
-    if mass.text is None or mass.reference is None:
-        shares = {"prefix": mass.prefix, **shares}
-    else:
-        shares = {"text": mass.text, "reference": mass.reference, **shares}
-    places, left = range(report.layers), 0
+    speech = {f"speech inside {window}": mass.inside(window), "speech outside": 1 - mass.covered(window)}
+    shares = {**(mass.parts or {"prefix": mass.prefix}), **speech}
+    places, left = range(report.layers), torch.zeros(report.layers)
     for (name, share), color in zip(shares.items(), _colors(len(shares)), strict=True):
-        mean = share.mean(1).numpy()
-        axes.barh(places, mean, left=left, label=name, color=color)
+        mean = share.mean(1)
+        axes.barh(places, mean.numpy(), left=left.numpy(), label=name, color=color)
         left = left + mean
     axes.set(title="where each layer looks", xlabel="share of attention", ylabel="layer", xlim=(0, 1))
     axes.set_yticks(places)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from wand.alignment.ranking import RankedHead, heads_that_pass
 from wand.alignment.report import COLUMNS as HEAD_COLUMNS
@@ -123,8 +126,7 @@ class CoverageReport:
                 {
                     "window": size,
                     "prefix": mass.prefix.mean().item(),
-                    "text": None if mass.text is None else mass.text.mean().item(),
-                    "reference": None if mass.reference is None else mass.reference.mean().item(),
+                    **{name: part.mean().item() for name, part in mass.parts.items()},
                     "generated": mass.generated.mean().item(),
                     "inside_of_generated": _inside_of_generated(mass, size),
                     "covered": mass.covered(size).mean().item(),
@@ -143,8 +145,7 @@ class CoverageReport:
             "layer": layer,
             "head": head,
             "prefix": mass.prefix[layer, head].item(),
-            "text": None if mass.text is None else mass.text[layer, head].item(),
-            "reference": None if mass.reference is None else mass.reference[layer, head].item(),
+            **{name: part[layer, head].item() for name, part in mass.parts.items()},
             "inside": {str(size): mass.inside(size)[layer, head].item() for size in SIZES},
             "covered": {str(size): mass.covered(size)[layer, head].item() for size in SIZES},
         }
@@ -153,11 +154,10 @@ class CoverageReport:
 def window_table(report: CoverageReport) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of the coverage table, one window a line."""
     mass = report.mass
-    parts = {} if mass.text is None or mass.reference is None else {"text": mass.text, "reference": mass.reference}
     columns: list[Column[int]] = [
         Column("window", str),
         Column("on prefix", lambda size: _percent(mass.prefix.mean())),
-        *(Column(name, lambda size, part=part: _percent(part.mean())) for name, part in parts.items()),
+        *(Column(name, partial(_mean, part)) for name, part in mass.parts.items()),
         Column("on generated", lambda size: _percent(mass.generated.mean())),
         Column("of that, inside W", lambda size: _percent(_inside_of_generated(mass, size))),
         Column("covered", lambda size: _percent(mass.covered(size).mean())),
@@ -185,11 +185,10 @@ def layer_table(report: CoverageReport, window: int) -> tuple[list[str], list[li
     """Titles and lines of the attention of every layer: means over its heads, and the range of coverage over them."""
     mass = report.mass
     inside, covered = mass.inside(window), mass.covered(window)
-    parts = {} if mass.text is None or mass.reference is None else {"text": mass.text, "reference": mass.reference}
     columns: list[Column[int]] = [
         Column("layer", str),
         Column("on prefix", lambda layer: _percent(mass.prefix[layer].mean())),
-        *(Column(name, lambda layer, part=part: _percent(part[layer].mean())) for name, part in parts.items()),
+        *(Column(name, partial(_mean_of_layer, part)) for name, part in mass.parts.items()),
         Column(f"inside {window}", lambda layer: _percent(inside[layer].mean())),
         Column("outside", lambda layer: _percent(1 - covered[layer].mean())),
         Column("lowest head", lambda layer: _percent(covered[layer].min())),
@@ -267,7 +266,7 @@ def _legend(report: CoverageReport) -> list[str]:
     split = "text, reference: its parts; reference is all of the prefix that is not the text. "
     return [
         f"Means over layers, heads and steps. on prefix: share of the attention that is on the prefix. "
-        f"{'' if report.mass.text is None else split}of that, inside W: share of the attention on the speech that is "
+        f"{split if report.mass.parts else ''}of that, inside W: share of the attention on the speech that is "
         f"on the last W columns. covered: on the prefix or inside W. lowest layer: coverage of the layer that has the "
         f"least.",
         f"KV MiB: keys and values of one row with {report.prefix_columns} prefix columns; full attention keeps "
@@ -278,6 +277,14 @@ def _legend(report: CoverageReport) -> list[str]:
 
 def _inside_of_generated(mass: AttentionMass, window: int) -> float:
     return (mass.inside(window).mean() / mass.generated.mean()).item()
+
+
+def _mean(part: Tensor, _: int) -> str:
+    return _percent(part.mean())
+
+
+def _mean_of_layer(part: Tensor, layer: int) -> str:
+    return _percent(part[layer].mean())
 
 
 def _percent(share: Any) -> str:
