@@ -31,6 +31,8 @@ def draw(report: CoverageReport) -> Figure:
     _draw_heads(by_head, report)
     _draw_layers(by_layer, report)
     _draw_windows(by_window, report)
+    parts = by_layer.get_legend_handles_labels()
+    figure.legend(*parts, loc="outside lower center", ncols=len(parts[0]), fontsize=7, frameon=False)
     figure.suptitle(report.title, fontsize=8)
     return figure
 
@@ -64,7 +66,6 @@ def _draw_layers(axes: Axes, report: CoverageReport) -> None:
     axes.set_yticks(places)
     axes.tick_params(labelsize=7)
     axes.invert_yaxis()
-    axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(shares), frameon=False)
 
 
 def _draw_windows(axes: Axes, report: CoverageReport) -> None:
