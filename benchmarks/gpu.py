@@ -84,7 +84,7 @@ def decoding(device: torch.device, plan: Plan) -> tuple[CostReport, str]:
     name, backbone, prefix, window = make_model(device)
     numbers = ["--seconds", *map(str, plan.seconds), "--batch", *map(str, plan.batches), "--repeats", str(plan.repeats)]
     options = parse(["--shape", "cosyvoice2", "--device", device.type, "--dtype", "bfloat16", *numbers])
-    report = run(name, backbone, None, prefix, window, options)
+    report = run(name, backbone, None, prefix, AttentionWindow(window), options)
     rows = []
     for step in report.steps:
         speed = report.tokens_per_second(step)
@@ -98,8 +98,8 @@ def decoding(device: torch.device, plan: Plan) -> tuple[CostReport, str]:
 
 
 @torch.inference_mode()
-def _one_step(backbone: Backbone, prefix: int, window: int | None, seconds: float, rows: int) -> None:
-    system = MeasuredSystem(window, "lean")
+def _one_step(backbone: Backbone, prefix: int, window: int | list[int] | None, seconds: float, rows: int) -> None:
+    system = MeasuredSystem(backbone.windows(window), "lean")
     cache = make_cache(system, backbone, prefix, seconds_to_columns(backbone, seconds), rows)
     for half in open_steps(system, backbone).begin(cache, prefix, rows):
         half()

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from benchmarks.processor import machine
+from wand.attention import AttentionWindow
 from wand.attention.interface import ATTENTION_NAME
 from wand.benchmark.cost import interleaved_milliseconds
 from wand.benchmark.paths import GENERATE, LEAN, MeasuredSystem, make_cache
@@ -32,8 +33,8 @@ def measure(backbone: Backbone, window: int, prefix: int, columns: int, repeats:
     # The repeats append columns to the growing cache, but too few to matter.
     column = torch.randn(1, 1, config.hidden_size, dtype=dtype)
     body, lean = backbone.decoder, LeanBody(backbone.decoder)
-    stock = make_cache(MeasuredSystem(None, GENERATE), backbone, prefix, columns, 1)
-    rings = [make_cache(MeasuredSystem(window, LEAN), backbone, prefix, columns, 1) for _ in range(2)]
+    stock = make_cache(MeasuredSystem(AttentionWindow(), GENERATE), backbone, prefix, columns, 1)
+    rings = [make_cache(MeasuredSystem(AttentionWindow(window), LEAN), backbone, prefix, columns, 1) for _ in range(2)]
 
     def forward_stock() -> None:
         body.set_attn_implementation("sdpa")

@@ -1,19 +1,22 @@
-"""Windows that differ by layer: every kernel, both bodies and the cache against the slow reference; a policy from
-outside wand acts in a fit, in speech and in an export.
+"""Windows that differ by layer: every kernel, both bodies and the cache against the slow reference; the settings that
+name them, from a policy, a file or a mapping, and how they act in a fit, in speech and in an export.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 import wand
 from tests.conftest import BODIES
-from tests.workplace import Workplace
+from tests.workplace import SHAPE, Workplace
 from wand.attention import (
     AttentionContext,
     AttentionWindow,
@@ -24,6 +27,7 @@ from wand.attention import (
 )
 from wand.attention.reference import reference_attention
 from wand.backbones.encodec_lm import EncodecLM
+from wand.cli.configs import build_section
 from wand.codecs.reference import Reference as Spoken
 from wand.decoding.decoder import Body, Decoder
 from wand.kv_cache.prefix_window import PrefixWindowCache
@@ -115,11 +119,71 @@ def test_the_sizes_of_a_setting() -> None:
         PrefixWindowCache(BODIES["llama"]().config, prefix_length=2, window=[3])
 
 
-def test_a_policy_from_outside(workplace: Workplace) -> None:
+def test_a_default_and_the_layers_that_differ(tmp_path: Path) -> None:
+    setting = {"default": 32, "layers": {0: 64, 2: 16}}
+    assert resolve_windows(setting, 4).plain == [64, 32, 16, 32]
+    assert resolve_windows({"default": 32}, 3) == AttentionWindow(32)
+    file = tmp_path / "windows.yaml"
+    file.write_text("# made by hand\ndefault: 32\nlayers: {0: 64, 2: 16}\n")
+    assert resolve_windows(str(file), 4).plain == [64, 32, 16, 32]
+    file.write_text("[8, 16]")
+    assert resolve_windows(str(file), 2).plain == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"default": 32, "layers": {4: 8}}, "window names layer 4, the model has layers 0 to 3"),
+        ({"default": 32, "layers": {-1: 8}}, "window names layer -1"),
+        ({"default": 32, "layers": {"0": 8}}, "window names layer '0'"),
+        ({"default": 32, "layers": {1: -8}}, "window of layer 1 -8 is not positive"),
+        ({"default": None, "layers": {1: 8}}, "window of layer 0 None"),
+        ({"default": 32, "layers": {1: 8.5}}, "window of layer 1 8.5"),
+        ({"default": 32, "layers": [8]}, "is not of the form {default: 32, layers: {0: 64}}"),
+        ({"default": 32, "layer": {1: 8}}, "is not of the form"),
+        ({"layers": {1: 8}}, "is not of the form"),
+        ([8, 8, 0, 8], "window of layer 2 0 is not positive"),
+        ("none.yaml", "window 'none.yaml' is no file"),
+        ("word.yaml", "word.yaml: window {'wide': None} is not of the form"),
+        ("wrong.yaml", "wrong.yaml: window names layer 9"),
+    ],
+)
+def test_windows_that_do_not_fit_get_one_line(
+    setting: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("word.yaml").write_text("wide")
+    Path("wrong.yaml").write_text("default: 8\nlayers: {9: 8}")
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        resolve_windows(setting, 4)
+    assert "\n" not in str(error.value)
+
+
+POLICY = "{class_path: tests.attention.test_layer_windows.Pyramid, init_args: {first: 12}}"
+
+
+@pytest.mark.parametrize("setting", [POLICY, "windows.yaml", "{default: 10, layers: {0: 12}}"])
+def test_a_setting_arrives_in_the_model(setting: str, workplace: Workplace) -> None:
+    Path("windows.yaml").write_text("default: 12\nlayers: {1: 10}\n")
+    model = {"backbone": {"class_path": "EncodecLM", "init_args": {"architecture": SHAPE}}, "window": setting}
+    module = build_section("model", model)
+    assert module.final_window.plain == module.settings.window == [12, 10]
+
+
+@pytest.mark.parametrize("setting", [POLICY, "windows.yaml"], ids=["policy-from-outside", "file"])
+def test_windows_from_a_fit_to_an_export(setting: str, workplace: Workplace) -> None:
+    Path("windows.yaml").write_text("default: 12\nlayers: {1: 10}\n")
     fit = [option for option in workplace.fit if not option.startswith("--model.window")]
     silent = ["--trainer.max_steps=2", "--recogniser=null", "--checkpoint.monitor=val/agreement"]
-    policy = "--model.window={class_path: tests.attention.test_layer_windows.Pyramid, init_args: {first: 12}}"
-    workplace.run("fit", "--config", "quickstart", *fit, *silent, "--checkpoint.mode=max", policy)
+    window = f"--model.window={setting}"
+    workplace.run("fit", "--config", "quickstart", *fit, *silent, "--checkpoint.mode=max", window)
+    Path("windows.yaml").unlink()  # a run does not depend on the file
+    stored = torch.load("runs/quickstart/checkpoints/last.ckpt", weights_only=True)
+    assert stored["hyper_parameters"]["window"] == [12, 10]
+    if setting != POLICY:
+        written = yaml.safe_load(Path("runs/quickstart/config.yaml").read_text())
+        assert written["model"]["window"] == {"default": 12, "layers": {"1": 10}}  # the content, not the file's name
+        workplace.run("validate", "--ckpt_path", "runs/quickstart")
     model = wand.load("runs/quickstart")
     assert model.window.plain == [12, 10]
     text = model.backbone.conditioner("so it is", Spoken(torch.randint(0, 256, (8, 60))))

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from tests.benchmark.tiny_shapes import tiny_shape
-from wand.attention import AttentionWindow
+from wand.attention import AttentionWindow, LayerWindows
 from wand.attention.interface import ATTENTION_NAME
 from wand.benchmark import machine
 from wand.benchmark.cost_report import MISSING, CostReport, save, sentences, speech_table, step_table
@@ -36,10 +36,12 @@ from wand.kv_cache.prefix_window import PrefixWindowCache
 from wand.model.backbone import Backbone
 
 CPU = torch.device("cpu")
+W = AttentionWindow(4)
+BY_LAYER = LayerWindows((AttentionWindow(4), AttentionWindow(7)))
 
 
 def bench(backbone: Backbone, systems: Sequence[MeasuredSystem] = ()) -> Bench:
-    return Bench(backbone, systems or measured_systems(4, int8=True), prefix=7, repeats=1)
+    return Bench(backbone, systems or measured_systems(W, int8=True), prefix=7, repeats=1)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,11 @@ def report() -> CostReport:
 
 
 @pytest.mark.parametrize("columns", [0, 9], ids=["beginning", "ring-wrapped"])
-@pytest.mark.parametrize("system", measured_systems(4, int8=True), ids=lambda system: system.name)
+@pytest.mark.parametrize(
+    "system",
+    measured_systems(W, int8=True) + measured_systems(BY_LAYER, int8=False)[3:],
+    ids=lambda system: system.name,
+)
 def test_a_cache_holds_the_bytes_that_are_told(system: MeasuredSystem, columns: int) -> None:
     backbone = tiny_shape("cosyvoice2").build("cpu")
     cache = make_cache(system, backbone, 7, columns, 3)
@@ -88,7 +94,7 @@ def test_a_step_goes_on_from_where_the_cache_stands(name: str, monkeypatch: pyte
         return embed(columns, offset)
 
     monkeypatch.setattr(backbone, "embed_speech", noted)
-    for system in measured_systems(4, int8=False):
+    for system in measured_systems(W, int8=False):
         if system.path == GENERATE:
             continue
         offsets.clear()
@@ -106,7 +112,7 @@ def test_stock_generate_speaks_what_the_decoder_does() -> None:
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.mul_(8)  # so that tokens differ
-    begun = make_cache(MeasuredSystem(None, TRANSFORMERS), backbone, 7, 9, 1)
+    begun = make_cache(MeasuredSystem(AttentionWindow(), TRANSFORMERS), backbone, 7, 9, 1)
     stock = DynamicCache()
     for index, layer in enumerate(begun.layers):
         stock.update(layer.keys.clone(), layer.values.clone(), index)
@@ -125,14 +131,14 @@ def test_stock_generate_speaks_what_the_decoder_does() -> None:
 
 def test_a_model_that_has_no_stock_generate_says_why() -> None:
     with pytest.raises(ValueError, match="the body's own embedding"):
-        open_steps(MeasuredSystem(None, GENERATE), tiny_shape("indextts").build("cpu"))
+        open_steps(MeasuredSystem(AttentionWindow(), GENERATE), tiny_shape("indextts").build("cpu"))
 
 
 # -- places --------------------------------------------------------------------------------------------------------
 
 
 def test_every_system_is_measured_at_every_place(report: CostReport) -> None:
-    systems = [system.name for system in measured_systems(4, int8=True)]
+    systems = [system.name for system in measured_systems(W, int8=True)]
     assert [step.system for step in report.steps] == systems * 4
     for step in report.steps:
         if step.path == GENERATE and step.rows > 1:
@@ -145,10 +151,10 @@ def test_every_system_is_measured_at_every_place(report: CostReport) -> None:
 
 
 def test_full_attention_grows_and_the_window_does_not(report: CostReport) -> None:
-    for system in measured_systems(4, int8=True):
+    for system in measured_systems(W, int8=True):
         early, late = (next(s for s in report.steps if s.system == system.name and s.seconds == t) for t in (0.4, 2))
         same = early.kv_bytes == late.kv_bytes, early.flops == late.flops, early.read_bytes == late.read_bytes
-        assert same == (system.window is not None,) * 3
+        assert same == (not system.window.is_full,) * 3
 
 
 def test_learned_positions_bound_the_places() -> None:
@@ -164,9 +170,9 @@ def test_learned_positions_bound_the_places() -> None:
 
 def test_memory_bounds_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny_shape("cosyvoice2").build("cpu")
-    windowed = MeasuredSystem(4, LEAN)
+    windowed = MeasuredSystem(W, LEAN)
     monkeypatch.setattr(machine, "free_bytes", lambda device: 2 * windowed.cache_bytes(backbone, 7, 250, 1))
-    full, window = bench(backbone, [MeasuredSystem(None, LEAN), windowed]).steps(Place(10))
+    full, window = bench(backbone, [MeasuredSystem(AttentionWindow(), LEAN), windowed]).steps(Place(10))
     assert full.milliseconds is None
     assert "GiB" in str(full.reason)
     assert window.milliseconds is not None
@@ -205,7 +211,7 @@ def test_tables_have_a_line_for_every_system(report: CostReport) -> None:
         "2 s, batch 2",
     ]
     titles, lines = speech_table(report)
-    assert [line[0] for line in lines] == [system.name for system in measured_systems(4, int8=True)]
+    assert [line[0] for line in lines] == [system.name for system in measured_systems(W, int8=True)]
     assert all(line[1] == "included" for line in lines)
 
 

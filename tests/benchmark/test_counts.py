@@ -21,6 +21,7 @@ from wand.benchmark.counts import (
     weight_bytes,
 )
 from wand.benchmark.paper import attention_gflops, cache_mib, paper_table
+from wand.benchmark.paths import MeasuredSystem
 from wand.benchmark.shapes import SHAPES
 from wand.decoding.decoder import Body, Decoder
 from wand.model.backbone import Backbone
@@ -31,13 +32,14 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
     return tiny_shape(request.param).build("cpu")
 
 
-@pytest.mark.parametrize("window", [None, 4], ids=["full", "window"])
+@pytest.mark.parametrize("sizes", [None, 4, [4, 6]], ids=["full", "window", "by-layer"])
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("body", ["transformers", "lean"])
-def test_flops_are_those_of_a_step(backbone: Backbone, window: int | None, rows: int, body: Body) -> None:
-    decoder = Decoder(backbone, AttentionWindow(window), body)
-    cache = filled_cache(backbone, prefix=7, columns=9, windows=AttentionWindow(window), rows=rows)
-    attention, total = step_flops(backbone, visible_keys(7, 9, window), rows)
+def test_flops_are_those_of_a_step(backbone: Backbone, sizes: int | list[int] | None, rows: int, body: Body) -> None:
+    windows = backbone.windows(sizes)
+    decoder = Decoder(backbone, windows, body)
+    cache = filled_cache(backbone, prefix=7, columns=9, windows=windows, rows=rows)
+    attention, total = step_flops(backbone, MeasuredSystem(windows, body).keys(backbone, 7, 9), rows)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         backbone.speech_head().logits(decoder.step(cache, torch.zeros(rows, 1, dtype=torch.long)))
     assert counter.get_total_flops() == total

@@ -14,6 +14,7 @@ from tests.benchmark.tiny_shapes import tiny_shape
 from tests.workplace import Workplace
 from wand.benchmark.shapes import SHAPES
 from wand.cli import main
+from wand.kv_cache.sizes import kv_bytes
 
 SMALL = ("--seconds", "0.4", "--batch", "1", "--repeats", "1", "--threads", "1")
 # What a checkout needs beyond torch and transformers, for everything but this.
@@ -50,6 +51,20 @@ def test_a_run_with_its_codec(run: Workplace) -> None:
     assert next(s["reason"] for s in report["steps"] if s["path"] == "generate()").startswith(
         "transformers' generate()"
     )
+
+
+def test_windows_by_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "cosyvoice2", tiny_shape("cosyvoice2"))
+    file = tmp_path / "windows.yaml"
+    file.write_text("default: 4\nlayers: {1: 6}\n")
+    shown = ["--shape", "cosyvoice2", "--out", str(tmp_path), "--window", str(file), *SMALL]
+    assert main(["benchmark", *shown]) == 0
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    assert report["window"] == [4, 6]
+    (step,) = (step for step in report["steps"] if step["system"] == "windows 4 to 6, lean")
+    config = tiny_shape("cosyvoice2").build("meta").decoder.config
+    assert step["kv_bytes"] == kv_bytes(config, [7 + 4, 7 + 6])
+    assert main(["benchmark", *shown, "--window", "wide"]) == 2
 
 
 def test_nothing_but_torch_and_transformers_is_needed(tmp_path: Path) -> None:

@@ -7,10 +7,14 @@ each layer. Both are `Windows`; models, caches and kernels use only what the two
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from wand.checks import check_number, check_whole_number
+from wand.files.plain_values import read_yaml
+from wand.files.typed import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,21 +142,56 @@ class WindowPolicy(ABC):
         """
 
 
-def resolve_windows(setting: int | Sequence[int] | WindowPolicy | None, layers: int) -> Windows:
+WindowSetting = int | Sequence[int] | Mapping[str, int | Mapping[int, int]] | WindowPolicy | str | None
+"""What ``model.window`` takes; see `resolve_windows`."""
+
+
+def resolve_windows(setting: WindowSetting, layers: int) -> Windows:
     """Resolve a setting to the windows of a model.
 
     Args:
-        setting: One W for all layers, a list with one W per layer, a policy that chooses them, or None for full
-            attention.
+        setting: One W for all layers; a list with one W per layer; ``{"default": 32, "layers": {0: 64}}``, which names
+            the layers that differ; the path of a YAML file with one of these; a policy; or None for full attention.
         layers: Number of layers of the model.
 
     Raises:
-        ValueError: If a size is not positive, or the number of sizes differs from the number of layers.
+        ValueError: If a size is not positive, the sizes do not fit the layers, or the file cannot be used.
     """
-    if isinstance(setting, str) or not isinstance(setting, Sequence | WindowPolicy):
+    if isinstance(setting, str):
+        if not Path(setting).is_file():
+            raise ValueError(
+                f"window {setting!r} is no file, and no policy that can be made: give a number of columns, a list with "
+                f"one for each layer, {{default: 32, layers: {{0: 64}}}}, a YAML file with one of these, or null for "
+                f"full attention"
+            )
+        with reading(setting):
+            windows = resolve_windows(read_yaml(Path(setting)), layers)
+        return windows
+    if isinstance(setting, Mapping):
+        sizes = _sizes_by_layer(setting, layers)
+    elif isinstance(setting, WindowPolicy):
+        sizes = list(setting.sizes(layers))
+    elif setting is None or isinstance(setting, int | float):
         return AttentionWindow(setting)
-    sizes = list(setting.sizes(layers)) if isinstance(setting, WindowPolicy) else list(setting)
+    else:
+        sizes = list(setting)
     if len(sizes) != layers:
         raise ValueError(f"window has {len(sizes)} sizes, the model has {layers} layers: give one for each layer")
-    windows = tuple(AttentionWindow(size) for size in sizes)
-    return windows[0] if len(set(windows)) == 1 else LayerWindows(windows)
+    for layer, size in enumerate(sizes):
+        check_whole_number(f"window of layer {layer}", size, least=1, hint="every layer needs one")
+    each = tuple(AttentionWindow(size) for size in sizes)
+    return each[0] if len(set(each)) == 1 else LayerWindows(each)
+
+
+def _sizes_by_layer(setting: Mapping[str, Any], layers: int) -> list[int]:
+    """W of each layer, from a default and the layers that differ."""
+    others = setting.get("layers", {})
+    if set(setting) - {"layers"} != {"default"} or not isinstance(others, Mapping):
+        raise ValueError(
+            f"window {dict(setting)} is not of the form {{default: 32, layers: {{0: 64}}}}: give a default, and the "
+            f"layers that differ"
+        )
+    for layer in others:
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < layers:
+            raise ValueError(f"window names layer {layer!r}, the model has layers 0 to {layers - 1}: remove it")
+    return [others.get(layer, setting["default"]) for layer in range(layers)]

@@ -24,7 +24,7 @@ class CostReport:
         machine: Description of the machine.
         dtype: Type of weights and cache.
         prefix: P, prefix columns.
-        window: W, window size in speech columns.
+        window: W, window size in speech columns, or W of each layer.
         columns_per_second: Speech columns per second.
         tokens_a_column: K, tokens per column (one per codebook).
         bandwidth: Memory bandwidth of the machine, in bytes per second.
@@ -37,7 +37,7 @@ class CostReport:
     machine: str
     dtype: str
     prefix: int
-    window: int
+    window: int | list[int]
     columns_per_second: float
     tokens_a_column: int
     bandwidth: float

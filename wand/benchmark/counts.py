@@ -7,6 +7,7 @@ allowed rows of the speech head. Embedding lookups, norms and activations are no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -39,15 +40,16 @@ def multiplied_weights(backbone: Backbone) -> int:
     return _matrices(backbone) + sum(part.numel() for part in backbone.speech_head().weights if part.ndim > 2)
 
 
-def step_flops(backbone: Backbone, keys: int, rows: int = 1) -> tuple[int, int]:
+def step_flops(backbone: Backbone, keys: Sequence[int], rows: int = 1) -> tuple[int, int]:
     """FLOPs of one step: (attention, total).
 
     Args:
         backbone: The model. Only its shapes are used, so it may be on the meta device.
-        keys: Number of keys that the query of each row sees.
+        keys: Number of keys that the query of each row sees in each layer.
         rows: B.
     """
-    attention = attention_flops_per_key(backbone.decoder.config) * keys
+    config = backbone.decoder.config
+    attention = attention_flops_per_key(config) // config.num_hidden_layers * sum(keys)
     return rows * attention, rows * (attention + 2 * multiplied_weights(backbone))
 
 

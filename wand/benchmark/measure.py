@@ -48,7 +48,7 @@ class StepCost:
 
     Args:
         system: Name of the system.
-        window: W; None is full attention.
+        window: W, or W of each layer; None is full attention.
         path: How the step is computed (see `MeasuredSystem`).
         seconds: Seconds of speech before the step.
         columns: Speech columns before the step.
@@ -63,7 +63,7 @@ class StepCost:
     """
 
     system: str
-    window: int | None
+    window: int | list[int] | None
     path: str
     seconds: float
     columns: int
@@ -149,16 +149,16 @@ class Bench:
         if bound is not None and columns + (self.repeats + WARMUP) * system.columns_per_step > bound:
             return f"the model's learned positions end after {bound / self.backbone.columns_per_second:.0f} s"
         # A growing cache may reserve as much memory again as it uses.
-        room = 2 if system.window is None else 1
+        room = 2 if system.window.is_full else 1
         return shortage(room * system.cache_bytes(self.backbone, self.prefix, columns, rows), self.device)
 
     def _counted(self, system: MeasuredSystem, place: Place, columns: int) -> StepCost:
         """The computed figures of a step, without times."""
         held = system.cache_bytes(self.backbone, self.prefix, columns, place.rows)
-        attention, total = step_flops(self.backbone, system.keys(self.prefix, columns), place.rows)
+        attention, total = step_flops(self.backbone, system.keys(self.backbone, self.prefix, columns), place.rows)
         return StepCost(
             system=system.name,
-            window=system.window,
+            window=system.window.plain,
             path=system.path,
             seconds=place.seconds,
             columns=columns,

@@ -13,7 +13,7 @@ from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from wand.attention import AttentionWindow
+from wand.attention import AttentionWindow, Windows
 from wand.attention.interface import stock_twin
 from wand.benchmark.cost import filled_cache
 from wand.benchmark.counts import token_table, visible_keys
@@ -53,18 +53,18 @@ class MeasuredSystem:
     """An attention and a way to compute it.
 
     Args:
-        window: W; None is full attention.
+        window: The windows of the layers.
         path: ``transformers`` (the unchanged body), ``lean`` (`wand.lean.body`; on a GPU the window's step is one
             CUDA graph), ``lean int8``, or transformers' ``generate()`` with its own growing cache.
     """
 
-    window: int | None
+    window: Windows
     path: str
 
     @property
     def name(self) -> str:
         """Name for tables."""
-        return f"{'full' if self.window is None else f'window {self.window}'}, {self.path}"
+        return f"{window_name(self.window)}, {self.path}"
 
     @property
     def columns_per_step(self) -> int:
@@ -74,17 +74,30 @@ class MeasuredSystem:
     def cache_bytes(self, backbone: Backbone, prefix: int, columns: int, rows: int = 1) -> int:
         """Bytes of keys and values after a number of speech columns."""
         itemsize = backbone.dtype.itemsize
-        kept = columns if self.window is None else self.window
-        return kv_bytes(backbone.decoder.config, prefix + kept, itemsize, rows)
+        kept = [prefix + (columns if size is None else size) for size in self._sizes(backbone)]
+        return kv_bytes(backbone.decoder.config, kept, itemsize, rows)
 
-    def keys(self, prefix: int, columns: int) -> int:
-        """Number of keys that the step after a number of speech columns sees."""
-        return visible_keys(prefix, columns, self.window)
+    def keys(self, backbone: Backbone, prefix: int, columns: int) -> list[int]:
+        """Number of keys that the step after a number of speech columns sees in each layer."""
+        return [visible_keys(prefix, columns, size) for size in self._sizes(backbone)]
+
+    def _sizes(self, backbone: Backbone) -> list[int | None]:
+        """W of each layer; None is full attention."""
+        return [self.window.of(layer).size for layer in range(backbone.decoder.config.num_hidden_layers)]
 
 
-def measured_systems(window: int, int8: bool) -> list[MeasuredSystem]:
+def window_name(window: Windows) -> str:
+    """Windows in words: ``full``, ``window 32``, or ``windows 8 to 64`` if they differ by layer."""
+    if window.is_full:
+        return "full"
+    if window.smallest == window.largest:
+        return f"window {window.largest}"
+    return f"windows {window.smallest} to {window.largest}"
+
+
+def measured_systems(window: Windows, int8: bool) -> list[MeasuredSystem]:
     """Full attention and the window with every path; full attention also with transformers' ``generate()``."""
-    full = [MeasuredSystem(None, path) for path in (TRANSFORMERS, GENERATE, LEAN)]
+    full = [MeasuredSystem(AttentionWindow(), path) for path in (TRANSFORMERS, GENERATE, LEAN)]
     return [*full, *(MeasuredSystem(window, path) for path in (TRANSFORMERS, LEAN, *([INT8] if int8 else [])))]
 
 
@@ -97,14 +110,14 @@ def open_steps(system: MeasuredSystem, backbone: Backbone) -> Steps:
     if system.path == GENERATE:
         return StockGenerate(backbone)
     body: Body = "transformers" if system.path == TRANSFORMERS else "lean"
-    return DecoderSteps(Decoder(backbone, AttentionWindow(system.window), body, int8=system.path == INT8))
+    return DecoderSteps(Decoder(backbone, system.window, body, int8=system.path == INT8))
 
 
 def make_cache(
     system: MeasuredSystem, backbone: Backbone, prefix: int, columns: int, rows: int
 ) -> PrefixWindowCache | DynamicCache:
     """The cache of a system after a number of speech columns."""
-    filled = filled_cache(backbone, prefix, columns, AttentionWindow(system.window), rows)
+    filled = filled_cache(backbone, prefix, columns, system.window, rows)
     if system.path != GENERATE:
         return filled
     stock = DynamicCache()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ commands:
   validate     measure a run on the validation split
   test         compare teacher, untrained window and student on the test split
   evaluate     compare runs and exports on a list of sentences, with several seeds: wand evaluate RUN [MORE ...]
+  analyze      measure where attention goes, and which windows cover it: wand analyze --ckpt_path RUN
   align        find the attention head that follows the text, for passages: wand align --ckpt_path RUN
   synthesize   speak a text:                        wand synthesize "some text" --reference voice.wav --out out.wav
   benchmark    measure time, memory and FLOPs of a decoding step: wand benchmark --shape cosyvoice2
@@ -45,6 +47,8 @@ REMEDIES = {
     errno.EMFILE: ": raise the limit of open files with ulimit -n",
 }
 TRAINING = ("fit", "validate", "test")
+# Each is the `main` of a module of this folder.
+COMMANDS = ("prepare", "evaluate", "align", "analyze", "synthesize", "benchmark", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,37 +99,15 @@ def _run(command: str, rest: list[str]) -> int:
         from wand.cli.training import main as run_training
 
         run_training(command, rest)
-    elif command == "prepare":
-        from wand.cli.prepare import main as run_prepare
-
-        run_prepare(rest)
-    elif command == "evaluate":
-        from wand.cli.evaluate import main as run_evaluate
-
-        run_evaluate(rest)
-    elif command == "align":
-        from wand.cli.align import main as run_align
-
-        run_align(rest)
-    elif command == "synthesize":
-        from wand.cli.synthesize import main as run_synthesize
-
-        run_synthesize(rest)
-    elif command == "benchmark":
-        from wand.cli.benchmark import main as run_benchmark
-
-        run_benchmark(rest)
-    elif command == "export":
-        from wand.cli.export import main as run_export
-
-        run_export(rest)
+    elif command in COMMANDS:
+        importlib.import_module(f"wand.cli.{command}").main(rest)
     elif command == "backbones":
         from wand.model.adapters import known_backbones
 
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")
     else:
-        known = ", ".join((*TRAINING, "prepare", "evaluate", "align", "synthesize", "benchmark", "export", "backbones"))
+        known = ", ".join((*TRAINING, *COMMANDS, "backbones"))
         raise ValueError(f"unknown command {command!r}: the commands are {known}")
     return 0
 

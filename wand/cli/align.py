@@ -15,17 +15,16 @@ from wand.alignment.record import write_record
 from wand.alignment.report import AlignmentReport, save, show
 from wand.checks import check_device, check_number, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
-from wand.cli.configs import build_section, section_of_config
 from wand.cli.options import OptionParser
+from wand.cli.parts.opening import examples_of, folder_of_model, is_export, open_data, open_pretrained
 from wand.console.progress import progress
 from wand.data.datamodule import SpeechDataModule
-from wand.data.shards import ShardedExamples
 from wand.data.sources.teacher_samples import TeacherSamples
 from wand.files.writing import check_folder
 from wand.model.alignment import AlignmentHead
 from wand.model.backbone import Backbone
 from wand.passages.rules import reason_against_passages
-from wand.runs.checkpoints import ABOUT, RUNS, find_checkpoint, load_original, run_folder, setting_of_run
+from wand.runs.checkpoints import RUNS, load_original
 from wand.speech.synthesizer import Synthesizer, load
 
 
@@ -69,7 +68,7 @@ def main(arguments: list[str]) -> AlignmentReport:
     """Rank the heads, print them, and note the best one in the folder of the model."""
     options = parse(arguments)
     opened = _open(options)
-    model, examples = opened.model, _recordings(opened)
+    model, examples = opened.model, examples_of(opened.data, opened.speaker, "validation")
     backbone = model.backbone.to(options.device)
     ranking = HeadRanking(backbone, model.window)
     count = min(options.sentences, len(examples))
@@ -133,27 +132,16 @@ class _Opened:
 def _open(options: argparse.Namespace) -> _Opened:
     """Open the model and name its data. Refuses what cannot be ranked, before data are made."""
     path = options.ckpt_path
-    if path is None and options.config is None:
-        raise ValueError("no model: give --ckpt_path RUN, or --config NAME for its pretrained model")
     if path is None:
         return _open_pretrained(options)
-    folder = Path(path) if (Path(path) / ABOUT).is_file() else run_folder(checkpoint := find_checkpoint(path))
-    if folder is None:
-        raise ValueError(f"{checkpoint} is in no run folder, where its heads could be noted: give a run or an export")
+    folder = folder_of_model(path, "where its heads could be noted")
     check_folder(folder)
-    is_run = not (folder / ABOUT).is_file()
-    if options.config is not None:
-        values = section_of_config(options.config, "data")
-    else:
-        values = setting_of_run(path, "data", SpeechDataModule) if is_run else None
-        if values is None:
-            raise ValueError(f"{folder} names no data: give --config with the config whose data to read")
+    data = open_data(path, options.config)
     model = load(path)
     check_readable(model.backbone)
-    data = build_section("data", values)
     speaker = model.backbone
     if isinstance(data.source, TeacherSamples):
-        if not is_run:
+        if is_export(folder):
             raise ValueError("the data are the original model's own speech, which an export cannot make: give the run")
         speaker = load_original(path)
     name = f"{type(model.backbone).__name__} of {folder}"
@@ -161,23 +149,7 @@ def _open(options: argparse.Namespace) -> _Opened:
 
 
 def _open_pretrained(options: argparse.Namespace) -> _Opened:
-    data = build_section("data", section_of_config(options.config, "data"))
-    module = build_section("model", section_of_config(options.config, "model"))
-    backbone = module.backbone
-    if backbone.pretrained is None:
-        raise ValueError(f"the config {options.config} names no pretrained weights: give --ckpt_path RUN")
-    check_readable(backbone)
-    backbone.load_pretrained()
-    backbone.codec = data.codec
-    model = Synthesizer(backbone.eval(), module.final_window, backbone.find_codec())
-    name = type(backbone).__name__
-    return _Opened(f"{name}, pretrained", model, data, backbone, None, options.out or RUNS / f"align-{name}")
-
-
-def _recordings(opened: _Opened) -> ShardedExamples:
-    """The recordings of the validation split, which are made if they are missing."""
-    cache = opened.data.prepare_for(opened.speaker)
-    examples = ShardedExamples(cache.files("validation"), cache.fingerprint)
-    if not len(examples):
-        raise ValueError(f"the validation split in {cache.folder} is empty: give --config with other data")
-    return examples
+    model, data = open_pretrained(options.config)
+    check_readable(model.backbone)
+    name = type(model.backbone).__name__
+    return _Opened(f"{name}, pretrained", model, data, model.backbone, None, options.out or RUNS / f"align-{name}")

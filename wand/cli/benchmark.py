@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from wand.attention import Windows
 from wand.benchmark.cost_report import CostReport, save, show
 from wand.benchmark.figure import curve_seconds, save_latency
 from wand.benchmark.machine import describe, read_bandwidth
@@ -17,7 +18,7 @@ from wand.benchmark.paths import measured_systems
 from wand.benchmark.shapes import SHAPES
 from wand.checks import check_device, check_number
 from wand.cli import FLAG, FLAG_HELP
-from wand.cli.options import OptionParser
+from wand.cli.options import OptionParser, parse_window
 from wand.codecs import Codec
 from wand.console.progress import progress
 from wand.console.tables import show_table
@@ -31,7 +32,6 @@ PREFIX, WINDOW = 192, 32
 LIMITS = {
     "threads": (0, 1024),
     "prefix": (0, 1e6),
-    "window": (0, 1e6),
     "repeats": (0, 1e6),
     "seconds": (0, 86_400),
     "batch": (0, 1e6),
@@ -78,8 +78,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--window",
-        type=int,
-        help="window size in speech columns (default: the paper's with --shape, the run's with --ckpt_path)",
+        help="window in speech columns, or a YAML file with one for each layer (default: the paper's with --shape, the "
+        "run's with --ckpt_path)",
     )
     parser.add_argument("--repeats", type=int, default=20, help="largest number of timed steps (default: 20)")
     parser.add_argument(
@@ -92,6 +92,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         for one in value if isinstance(value, list) else [value]:
             if one is not None:
                 check_number(f"--{name}", one, f"({low:g}, {high:g}]")
+    if options.window is not None:
+        options.window = parse_window(options.window)
     if options.out is not None:
         check_folder(options.out)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
@@ -120,7 +122,7 @@ def main(arguments: list[str]) -> CostReport | None:
 
 
 def run(
-    model: str, backbone: Backbone, codec: Codec | None, prefix: int, window: int, options: argparse.Namespace
+    model: str, backbone: Backbone, codec: Codec | None, prefix: int, window: Windows, options: argparse.Namespace
 ) -> CostReport:
     """Measure a model at every length and batch."""
     device = torch.device(options.device)
@@ -140,12 +142,13 @@ def run(
         for seconds in curve:
             parts.update(parts.done + 1, f"curve, {seconds:g} s")
             points += bench.steps(Place(seconds), CURVE_BUDGET)
+    assert window.plain is not None, "a window is measured beside full attention"
     return CostReport(
         model=model,
         machine=describe(device),
         dtype=options.dtype,
         prefix=prefix,
-        window=window,
+        window=window.plain,
         columns_per_second=backbone.columns_per_second,
         tokens_a_column=backbone.num_codebooks,
         bandwidth=bandwidth,
@@ -155,13 +158,13 @@ def run(
     )
 
 
-def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int, int, Path]:
+def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int, Windows, Path]:
     """Open the model to measure: its name, model, codec, P, W and the folder for the results."""
     dtype = getattr(torch, options.dtype)
     if options.shape is not None:
         shape = SHAPES[options.shape]
         backbone = shape.build(options.device, dtype)
-        prefix, window = options.prefix or shape.prefix, options.window or shape.window
+        prefix, window = options.prefix or shape.prefix, backbone.windows(options.window or shape.window)
         folder = options.out or Path("runs") / f"benchmark-{options.shape}"
         return f"{shape.title} (random weights)", backbone, None, prefix, window, folder
     # Imported here because --shape must work with only torch and transformers.
@@ -172,17 +175,11 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
     codec = student.find_codec()
     checkpoint = find_checkpoint(options.ckpt_path)
     beside = run_folder(checkpoint) or checkpoint.parent
-    trained = options.window or settings.window
-    if isinstance(trained, list):
-        raise ValueError(
-            f"the windows of this run differ by layer ({trained}), and keys and FLOPs are counted for one size: give "
-            f"the one to measure, such as --window {max(trained)}"
-        )
     return (
         f"{type(student).__name__} of {beside}",
         student.to(options.device, dtype).requires_grad_(False),
         None if codec is None else codec.to(options.device),
         options.prefix or PREFIX,
-        trained or WINDOW,
+        student.windows(options.window or settings.window or WINDOW),
         options.out or beside / "benchmark",
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
+
+from wand.attention import AttentionWindow
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -20,3 +23,21 @@ class OptionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the error as a `ValueError`."""
         raise ValueError(f"{message}: `{self.prog} --help` lists the options")
+
+
+def parse_window(text: str) -> int | str:
+    """The value of ``--window``: a number of speech columns, or the path of a file with a window for each layer.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    try:
+        size = int(text)
+    except ValueError as error:
+        if Path(text).is_file():
+            return text
+        raise ValueError(
+            f"--window {text!r} is neither a number of speech columns nor a YAML file with a window for each layer"
+        ) from error
+    AttentionWindow(size)
+    return size

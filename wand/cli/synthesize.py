@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from wand.alignment.times import check_words_file, write_words
-from wand.attention import AttentionWindow, Windows
+from wand.attention import Windows
 from wand.checks import check_device
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.book import check_book, speak_book
-from wand.cli.options import OptionParser
+from wand.cli.options import OptionParser, parse_window
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.interrupt import Interrupted
@@ -80,8 +80,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--window",
-        help="window size in speech columns, or `full` (default: the run's window for the student, full for the "
-        "teacher)",
+        help="window in speech columns, a YAML file with one for each layer, or `full` (default: the run's window for "
+        "the student, full for the teacher)",
     )
     parser.add_argument(
         "--max_seconds",
@@ -204,7 +204,7 @@ def _check(options: argparse.Namespace) -> SpeakOptions:
         if options.long_text not in ("auto", "passage"):
             raise ValueError(f"--words knows the words of passages only: leave out --long_text {options.long_text}")
     if options.window is not None:
-        AttentionWindow(_window(options.window))
+        _window(options.window)
     return SpeakOptions(_sampling(Sampling(), options), options.seed, options.max_seconds, long_text=options.long_text)
 
 
@@ -243,13 +243,8 @@ def _load_system(options: argparse.Namespace) -> tuple[Backbone, Windows]:
     return backbone, backbone.windows(size)
 
 
-def _window(text: str) -> int | None:
-    if text == "full":
-        return None
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ValueError(f"--window {text!r}: give a number of speech columns, or `full`") from error
+def _window(text: str) -> int | str | None:
+    return None if text == "full" else parse_window(text)
 
 
 def _sampling(default: Sampling, options: argparse.Namespace) -> Sampling:

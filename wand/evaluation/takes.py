@@ -33,7 +33,7 @@ GRACE = 0.5
 
 def speak_examples(
     decoder: Decoder,
-    codec: Codec,
+    codec: Codec | None,
     examples: Sequence[Example],
     *,
     seed: int = 0,
@@ -46,7 +46,7 @@ def speak_examples(
 
     Args:
         decoder: The model, in eval mode, and its window (or full attention).
-        codec: The model's codec, for the rule that stops at silence.
+        codec: The model's codec, for the rule that stops at silence; None for no such rule.
         examples: Prepared utterances. Their codes only set the length limit; without a recording, they have no frames.
         seed: Seed for sampling. Each sentence combines it with its id, so the other sentences have no influence.
         rows: Number of sentences that are spoken at once. When one ends, the next one takes its row.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -23,12 +23,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from wand.attention import (
     AttentionContext,
     AttentionWindow,
-    WindowPolicy,
     Windows,
     resolve_windows,
     use_wand_attention,
 )
 from wand.attention.interface import Attends
+from wand.attention.window import WindowSetting
 from wand.codecs.base import Codec
 from wand.lora import has_adapters, switched_off
 from wand.model.alignment import AlignmentHead
@@ -367,7 +367,7 @@ class Backbone(nn.Module, ABC):
             )
         return found
 
-    def windows(self, setting: int | Sequence[int] | WindowPolicy | None) -> Windows:
+    def windows(self, setting: WindowSetting) -> Windows:
         """The windows of this model's layers, rounded to whole frames; see `wand.attention.resolve_windows`.
 
         Raises:

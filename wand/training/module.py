@@ -60,7 +60,9 @@ class WandModule(LightningModule):
     Args:
         backbone: The model to adapt.
         window: Final window W: how many speech columns a step sees at the end of training and in all use afterwards.
-            One size for all layers, a list with one size per layer, or a `WindowPolicy`. Null is full attention.
+            One size for all layers; a list with one size per layer; a default and the layers that differ, as in
+            ``{default: 32, layers: {0: 64}}``; a YAML file with one of these, such as the ``windows.yaml`` of ``wand
+            analyze``; or a `WindowPolicy`. Null is full attention.
         teacher: The teacher: ``copy`` (a frozen copy of the original weights), ``self`` (the student without its
             adapters), a run folder or checkpoint of wand, or null for no teacher.
         gradient_checkpointing: Whether to store only each layer's input and recompute the rest in the backward pass.
@@ -76,7 +78,7 @@ class WandModule(LightningModule):
     def __init__(
         self,
         backbone: Backbone,
-        window: int | list[int] | WindowPolicy | None = 32,
+        window: int | list[int] | dict[str, int | dict[int, int]] | WindowPolicy | str | None = 32,
         teacher: str | None = "copy",
         gradient_checkpointing: bool = False,
         loss: LossTerms = DEFAULT_LOSS,

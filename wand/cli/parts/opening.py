@@ -1,0 +1,91 @@
+"""Opens models and data for the commands that read a model's attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wand.cli.configs import build_section, section_of_config
+from wand.data.datamodule import SpeechDataModule
+from wand.data.shards import ShardedExamples
+from wand.model.backbone import Backbone
+from wand.runs.checkpoints import ABOUT, find_checkpoint, run_folder, setting_of_run
+from wand.speech.synthesizer import Synthesizer
+
+
+def folder_of_model(path: str, purpose: str) -> Path:
+    """The folder of an export or of a run.
+
+    Args:
+        path: Folder of an export, or a path of a run (see `find_checkpoint`).
+        purpose: What the folder is needed for, for errors.
+
+    Raises:
+        ValueError: If there is no such model, or it has no folder of its own.
+    """
+    if is_export(Path(path)):
+        return Path(path)
+    folder = run_folder(checkpoint := find_checkpoint(path))
+    if folder is None:
+        raise ValueError(f"{checkpoint} is in no run folder, {purpose}: give a run or an export")
+    return folder
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is an export."""
+    return (folder / ABOUT).is_file()
+
+
+def open_data(path: str, config: str | None) -> SpeechDataModule:
+    """The data of a config, or else of a run.
+
+    Args:
+        path: The run or the export.
+        config: Config whose data are read; None for those of the run.
+
+    Raises:
+        ValueError: If neither names data.
+    """
+    if config is not None:
+        values = section_of_config(config, "data")
+    else:
+        values = None if is_export(Path(path)) else setting_of_run(path, "data", SpeechDataModule)
+        if values is None:
+            raise ValueError(f"{path} names no data: give --config with the config whose data to read")
+    data: SpeechDataModule = build_section("data", values)
+    return data
+
+
+def open_pretrained(config: str | None) -> tuple[Synthesizer, SpeechDataModule]:
+    """The pretrained model of a config, and its data.
+
+    Raises:
+        ValueError: If there is no config, or it names no pretrained weights.
+    """
+    if config is None:
+        raise ValueError("no model: give --ckpt_path RUN, or --config NAME for its pretrained model")
+    data = build_section("data", section_of_config(config, "data"))
+    module = build_section("model", section_of_config(config, "model"))
+    backbone: Backbone = module.backbone
+    if backbone.pretrained is None:
+        raise ValueError(f"the config {config} names no pretrained weights: give --ckpt_path RUN")
+    backbone.load_pretrained()
+    backbone.codec = data.codec
+    return Synthesizer(backbone.eval(), module.final_window, backbone.find_codec()), data
+
+
+def examples_of(data: SpeechDataModule, speaker: Backbone, split: str) -> ShardedExamples:
+    """The utterances of a split, which are made if they are missing.
+
+    Args:
+        data: The data.
+        speaker: The model whose data they are.
+        split: ``validation`` or ``test``.
+
+    Raises:
+        ValueError: If it is empty.
+    """
+    cache = data.prepare_for(speaker)
+    examples = ShardedExamples(cache.files(split), cache.fingerprint)
+    if not len(examples):
+        raise ValueError(f"the {split} split in {cache.folder} is empty: give --config with other data")
+    return examples
