@@ -16,7 +16,7 @@ from wand.alignment.report import AlignmentReport, save, show
 from wand.checks import check_device, check_number, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
-from wand.cli.parts.opening import examples_of, folder_of_model, is_export, open_data, open_pretrained
+from wand.cli.parts.opening import examples_of, folder_of_model, open_data, open_pretrained
 from wand.console.progress import progress
 from wand.data.datamodule import SpeechDataModule
 from wand.data.sources.teacher_samples import TeacherSamples
@@ -24,7 +24,7 @@ from wand.files.writing import check_folder
 from wand.model.alignment import AlignmentHead
 from wand.model.backbone import Backbone
 from wand.passages.rules import reason_against_passages
-from wand.runs.checkpoints import RUNS, load_original
+from wand.runs.checkpoints import RUNS, is_export, load_original
 from wand.speech.synthesizer import Synthesizer, load
 
 

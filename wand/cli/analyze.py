@@ -13,7 +13,7 @@ from wand.attention import AttentionWindow
 from wand.checks import check_device, check_number, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
-from wand.cli.parts.opening import examples_of, folder_of_model, is_export, open_data, open_pretrained
+from wand.cli.parts.opening import examples_of, folder_of_model, open_data, open_pretrained
 from wand.console.progress import progress
 from wand.coverage.choice import WANTED, recommend, spread_columns
 from wand.coverage.picture import save_picture
@@ -26,7 +26,7 @@ from wand.decoding.stopping import StopReason
 from wand.evaluation.takes import speak_examples, spread
 from wand.files.writing import check_folder
 from wand.kv_cache.sizes import kv_bytes
-from wand.runs.checkpoints import RUNS, load_original
+from wand.runs.checkpoints import RUNS, is_export, load_original
 from wand.speech.synthesizer import Synthesizer
 
 # Sentences that are spoken at the same time.

@@ -9,10 +9,8 @@ import torch
 
 from wand.checks import check_device, check_number, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
-from wand.cli.configs import build_section, section_of_config
 from wand.cli.options import OptionParser
-from wand.data.datamodule import SpeechDataModule
-from wand.data.shards import ShardedExamples
+from wand.cli.parts.opening import examples_of, open_data
 from wand.data.sources.teacher_samples import TeacherSamples
 from wand.evaluation.metric import check_metrics
 from wand.evaluation.metrics import DEFAULT, KNOWN, open_metric
@@ -20,7 +18,7 @@ from wand.evaluation.study.description import Description, describe, settle
 from wand.evaluation.study.lists import read_list
 from wand.evaluation.study.sentences import ListedSentences, PreparedSentences, Sentences
 from wand.evaluation.study.study import Study
-from wand.evaluation.study.systems import Speakers, folder_of, is_run, open_speakers
+from wand.evaluation.study.systems import Speakers, folder_of, open_speakers
 from wand.evaluation.study.table import make_table
 from wand.evaluation.study.table_text import show, write_table
 from wand.evaluation.takes import speakable, spread
@@ -28,7 +26,7 @@ from wand.evaluation.voices import ReferenceVoices
 from wand.files.turns import Task
 from wand.files.writing import check_folder
 from wand.recognition import EMBEDDED, Recogniser, open_recogniser
-from wand.runs.checkpoints import load_original, setting_of_run
+from wand.runs.checkpoints import is_export, load_original, setting_of_run
 from wand.runs.trust import search_current_folder
 
 
@@ -161,8 +159,12 @@ def _finish(study: Study, description: Description, task: Task) -> None:
     print(f"The rows, the tables and the sounds are in {study.folder}.")
 
 
+def _first_run(options: argparse.Namespace) -> str | None:
+    return next((path for path in options.systems if not is_export(path)), None)
+
+
 def _recogniser_of_run(options: argparse.Namespace) -> str:
-    run = next(filter(is_run, options.systems), None)
+    run = _first_run(options)
     return (run and setting_of_run(run, "recogniser", str)) or EMBEDDED
 
 
@@ -177,27 +179,18 @@ def _sentences(options: argparse.Namespace, speakers: Speakers, language: str) -
     if options.list is not None:
         lines = spread(read_list(options.list, language), options.sentences)
         return ListedSentences(options.list, lines, speakers.first, speakers.codec)
-    run = next(filter(is_run, options.systems), None)
-    if options.config is not None:
-        values = section_of_config(options.config, "data")
-    else:
-        values = None if run is None else setting_of_run(run, "data", SpeechDataModule)
-        if values is None:
-            raise ValueError(
-                f"{options.systems[0]} names no data: give --list, or --config with the config of the data"
-            )
-    data = build_section("data", values)
+    run = _first_run(options)
+    data = open_data(run or options.systems[0], options.config)
     model = speakers.first
     if isinstance(data.source, TeacherSamples):
         if run is None:
             raise ValueError("the data are the original model's own speech, which an export cannot make: give the run")
         model = load_original(run)
-    cache = data.prepare_for(model)
-    examples = ShardedExamples(cache.files("test"), cache.fingerprint)
+    examples = examples_of(data, model, "test")
     voices = ReferenceVoices(data.source, speakers.codec)
     chosen = speakable(spread(examples, options.sentences), voices, language)
-    if not chosen:
-        raise ValueError(f"no sentence of the test split in {cache.folder} can be spoken: give --list, or other data")
-    trained = frozenset(utterance.speaker for utterance in data.source.utterances("train"))
     named = f"the test split of {options.config or run}"
-    return PreparedSentences(named, cache.fingerprint, chosen, voices, trained)
+    if not chosen:
+        raise ValueError(f"no sentence of {named} can be spoken: give --list, or other data")
+    trained = frozenset(utterance.speaker for utterance in data.source.utterances("train"))
+    return PreparedSentences(named, examples.fingerprint, chosen, voices, trained)

@@ -215,6 +215,7 @@ class ShardedExamples(_OnDemand):
     """
 
     def __init__(self, files: Iterable[Path], fingerprint: str) -> None:
+        self.fingerprint = fingerprint
         self._shards = [Shard(file, fingerprint) for file in files]
         self._ends = np.cumsum([len(shard) for shard in self._shards])
 

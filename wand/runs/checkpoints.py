@@ -70,10 +70,15 @@ def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
         found = newest_complete([last]) or newest_complete(path.glob("checkpoints/*.ckpt"))
         if found is not None:
             return found
-        if (path / ABOUT).is_file():
+        if is_export(path):
             raise ValueError(f"{path} is an export, not a run: open it in Python with wand.load({str(path)!r})")
         raise ValueError(f"run folder {path} has no checkpoint yet")
     raise ValueError(f"no checkpoint at {path}: give a run folder, a .ckpt file, or `last`")
+
+
+def is_export(path: str | Path) -> bool:
+    """Whether a path is the folder of an export."""
+    return (Path(path) / ABOUT).is_file()
 
 
 def newest_complete(files: Iterable[Path]) -> Path | None:

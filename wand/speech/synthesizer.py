@@ -22,7 +22,7 @@ from wand.kv_cache.prefixes import PrefixMemory
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import read_files
-from wand.runs.checkpoints import ABOUT, codec_of_run, load_backbone_and_settings
+from wand.runs.checkpoints import ABOUT, codec_of_run, is_export, load_backbone_and_settings
 from wand.runs.trust import check_export, trusting
 from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions, Speech, synthesize
 from wand.speech.streaming import SoundChunk, stream_speech
@@ -159,7 +159,7 @@ def load(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype {dtype!r} is not a dtype of weights: give torch.float32, bfloat16 or float16")
     with trusting(trust):
-        if (Path(path) / ABOUT).is_file():
+        if is_export(path):
             backbone, window = _read_export(Path(path))
         else:
             backbone, settings = load_backbone_and_settings(path)

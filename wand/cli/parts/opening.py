@@ -8,7 +8,7 @@ from wand.cli.configs import build_section, section_of_config
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import ShardedExamples
 from wand.model.backbone import Backbone
-from wand.runs.checkpoints import ABOUT, find_checkpoint, run_folder, setting_of_run
+from wand.runs.checkpoints import find_checkpoint, is_export, run_folder, setting_of_run
 from wand.speech.synthesizer import Synthesizer
 
 
@@ -22,17 +22,12 @@ def folder_of_model(path: str, purpose: str) -> Path:
     Raises:
         ValueError: If there is no such model, or it has no folder of its own.
     """
-    if is_export(Path(path)):
+    if is_export(path):
         return Path(path)
     folder = run_folder(checkpoint := find_checkpoint(path))
     if folder is None:
         raise ValueError(f"{checkpoint} is in no run folder, {purpose}: give a run or an export")
     return folder
-
-
-def is_export(folder: Path) -> bool:
-    """Whether a folder is an export."""
-    return (folder / ABOUT).is_file()
 
 
 def open_data(path: str, config: str | None) -> SpeechDataModule:
@@ -48,7 +43,7 @@ def open_data(path: str, config: str | None) -> SpeechDataModule:
     if config is not None:
         values = section_of_config(config, "data")
     else:
-        values = None if is_export(Path(path)) else setting_of_run(path, "data", SpeechDataModule)
+        values = None if is_export(path) else setting_of_run(path, "data", SpeechDataModule)
         if values is None:
             raise ValueError(f"{path} names no data: give --config with the config whose data to read")
     data: SpeechDataModule = build_section("data", values)

@@ -15,7 +15,7 @@ from wand.attention import AttentionWindow, Windows
 from wand.codecs import Codec
 from wand.decoding.decoder import Decoder
 from wand.model.backbone import Backbone
-from wand.runs.checkpoints import ABOUT, find_checkpoint, load_original, run_folder
+from wand.runs.checkpoints import find_checkpoint, is_export, load_original, run_folder
 from wand.speech.synthesizer import Synthesizer, load
 
 RECORDED: Final = "recorded"
@@ -88,14 +88,9 @@ class Speakers:
         return self.systems[0].model
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether a path is a run or a checkpoint, not an export."""
-    return not (Path(path) / ABOUT).is_file()
-
-
 def folder_of(path: str | Path) -> Path:
     """The folder of an export, or of the run of a checkpoint; a checkpoint elsewhere stands for itself."""
-    if not is_run(path):
+    if is_export(path):
         return Path(path)
     file = find_checkpoint(path)
     return run_folder(file) or file
@@ -154,7 +149,7 @@ def weights_digest(model: Backbone) -> str:
 def _teachers(
     paths: Sequence[str], opened: dict[str, Synthesizer], device: str | torch.device, windows: Sequence[int]
 ) -> list[Speaker]:
-    runs = [(path, model) for path, model in zip(paths, opened.values(), strict=True) if is_run(path)]
+    runs = [(path, model) for path, model in zip(paths, opened.values(), strict=True) if not is_export(path)]
     if not runs:
         raise ValueError(
             f"{paths[0]} is an export, which does not know its teacher: give a run too, or --students_only"
