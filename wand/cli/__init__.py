@@ -22,6 +22,7 @@ commands:
   validate     measure a run on the validation split
   test         compare teacher, untrained window and student on the test split
   align        find the attention head that follows the text, for passages: wand align --ckpt_path RUN
+  report       write a page to read and to listen to:  wand report RUN
   synthesize   speak a text:                        wand synthesize "some text" --reference voice.wav --out out.wav
   benchmark    measure time, memory and FLOPs of a decoding step: wand benchmark --shape cosyvoice2
   export       write a student in the format of its original model: wand export --ckpt_path RUN --out FOLDER
@@ -102,6 +103,10 @@ def _run(command: str, rest: list[str]) -> int:
         from wand.cli.align import main as run_align
 
         run_align(rest)
+    elif command == "report":
+        from wand.cli.report import main as run_report
+
+        run_report(rest)
     elif command == "synthesize":
         from wand.cli.synthesize import main as run_synthesize
 
@@ -120,7 +125,7 @@ def _run(command: str, rest: list[str]) -> int:
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")
     else:
-        known = ", ".join((*TRAINING, "prepare", "align", "synthesize", "benchmark", "export", "backbones"))
+        known = ", ".join((*TRAINING, "prepare", "align", "report", "synthesize", "benchmark", "export", "backbones"))
         raise ValueError(f"unknown command {command!r}: the commands are {known}")
     return 0
 
