@@ -59,6 +59,11 @@ class Adaptation:
             lora=select_setting(config, "model.lora", file) is not None,
         )
 
+    @property
+    def title(self) -> str:
+        """The model and its window."""
+        return f"{self.model} with {window_in_words(self.window)}"
+
     def sentence(self, result: TestResult | None) -> str:
         """One sentence on what was adapted and what came out."""
         weights = f" (weights: {self.pretrained})" if self.pretrained else ""

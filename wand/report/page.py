@@ -87,7 +87,7 @@ def render(sections: Sequence[Section]) -> str:
         sections=sections,
         students=students,
         trials=trials(sections),
-        title=sections[0].name if len(sections) == 1 else f"{len(sections)} runs and studies",
+        title=sections[0].title if len(sections) == 1 else f"{len(sections)} runs and studies",
         versions=versions(),
         written=datetime.now().strftime("%d %B %Y, %H:%M"),
         size={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},

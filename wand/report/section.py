@@ -27,6 +27,7 @@ class Section:
     Args:
         name: Its name, which differs from those of the other sections.
         path: Its path, as the user gave it.
+        title: The model and its window; the name, if they are not known.
         sentence: What was adapted and what came out; empty if that is not known.
         tiles: Figures that are shown large.
         sentences: What there is to listen to.
@@ -41,6 +42,7 @@ class Section:
 
     name: str
     path: str
+    title: str
     sentence: str = ""
     tiles: Sequence[Tile] = ()
     sentences: Sequence[Playable] = ()
@@ -71,6 +73,7 @@ def make_section(source: Source, name: str, number: int, folder: ReportFolder) -
     return Section(
         name=name,
         path=str(source.folder),
+        title=name if adaptation is None else adaptation.title,
         sentence="" if adaptation is None else adaptation.sentence(result),
         tiles=() if result is None else tiles(result),
         sentences=[folder.add(sentence, f"{number}-{i:03d}") for i, sentence in enumerate(sentences, 1)],
