@@ -134,6 +134,6 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
         low, high = (0.0, 1.0) if low == 0 else sorted((0.0, low))
     raw = (high - low) / count
     size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= raw * 0.999)
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]

@@ -23,6 +23,7 @@ class Table:
         notes: Its legend, in sentences.
         source: The file that holds the numbers.
         words: Number of leading columns with words; the others have numbers.
+        intro: Sentences before the table.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Table:
     notes: Sequence[str]
     source: str
     words: int = 1
+    intro: Sequence[str] = ()
 
 
 def quality_table(result: TestResult, source: str) -> Table | None:

@@ -15,8 +15,10 @@ from wand.report.charts import BarChart, LineChart
 from wand.report.curves import training_charts
 from wand.report.figures import Table, cost_charts, cost_table, quality_charts, quality_table
 from wand.report.folder import Playable, ReportFolder
-from wand.report.listening import find_sentences
-from wand.report.source import CONFIG, Source
+from wand.report.listening import check_inside, find_sentences
+from wand.report.markdown import read_tables
+from wand.report.source import CONFIG, COVERAGE, Source
+from wand.report.study import study_charts, study_sentence, study_tables
 from wand.runs.old_names import read_config
 
 
@@ -34,6 +36,8 @@ class Section:
         sounds_from: The folder of the sounds.
         quality: Charts and tables of the speech.
         cost: Charts and tables of memory and time.
+        coverage: Tables of where the attention goes.
+        coverage_picture: Its picture, relative to the page; None without one.
         training: Curves of the training.
         config: The config of the run; empty if there is none.
         result: The figures of the run's test.
@@ -49,6 +53,8 @@ class Section:
     sounds_from: str = ""
     quality: tuple[Sequence[BarChart], Sequence[Table]] = ((), ())
     cost: tuple[Sequence[BarChart], Sequence[Table]] = ((), ())
+    coverage: Sequence[Table] = ()
+    coverage_picture: str | None = None
     training: Sequence[LineChart] = ()
     config: str = ""
     result: TestResult | None = field(default=None, repr=False)
@@ -69,22 +75,58 @@ def make_section(source: Source, name: str, number: int, folder: ReportFolder) -
     sentences, sounds_from = find_sentences(source)
     config, text = _config(source)
     adaptation = None if config is None else Adaptation.of_config(config, f"{source.folder / CONFIG}")
-    spoken = None if result is None else quality_table(result, result_from)
     return Section(
         name=name,
         path=str(source.folder),
         title=name if adaptation is None else adaptation.title,
-        sentence="" if adaptation is None else adaptation.sentence(result),
+        sentence=_sentence(source, adaptation, result),
         tiles=() if result is None else tiles(result),
         sentences=[folder.add(sentence, f"{number}-{i:03d}") for i, sentence in enumerate(sentences, 1)],
         sounds_from=sounds_from,
-        quality=((), ()) if result is None else (quality_charts(result, result_from), [spoken] if spoken else []),
+        quality=_quality(source, result, result_from),
         cost=((), ()) if result is None else (cost_charts(result, result_from), [cost_table(result, result_from)]),
+        coverage=_coverage(source),
+        coverage_picture=_picture(source, folder, f"{number}-{COVERAGE}"),
         training=() if source.run is None else training_charts(source.run),
         config=text,
         result=result,
         result_from=result_from,
     )
+
+
+def _sentence(source: Source, adaptation: Adaptation | None, result: TestResult | None) -> str:
+    if adaptation is not None:
+        return adaptation.sentence(result)
+    return "" if source.study is None else study_sentence(source.study)
+
+
+def _quality(
+    source: Source, result: TestResult | None, result_from: str
+) -> tuple[Sequence[BarChart], Sequence[Table]]:
+    """Charts and tables of the study, which is larger, then those of the test."""
+    charts, tables = list[BarChart](), list[Table]()
+    if source.study is not None:
+        begin = source.begin(source.study)
+        charts += study_charts(source.study, begin)
+        tables += study_tables(source.study, begin)
+    if result is not None and (spoken := quality_table(result, result_from)) is not None:
+        charts = charts or quality_charts(result, result_from)
+        tables.append(spoken)
+    return charts, tables
+
+
+def _coverage(source: Source) -> list[Table]:
+    if source.analysis is None:
+        return []
+    file = source.analysis / f"{COVERAGE}.md"
+    return read_tables(file, source.named(file))
+
+
+def _picture(source: Source, folder: ReportFolder, stem: str) -> str | None:
+    if source.analysis is None or not (file := source.analysis / f"{COVERAGE}.png").is_file():
+        return None
+    check_inside(file, source.folder)
+    return folder.add_picture(file, stem)
 
 
 def _config(source: Source) -> tuple[DictConfig | None, str]:

@@ -11,6 +11,7 @@ from wand.runs.checkpoints import LAST, find_checkpoint, run_folder
 
 CONFIG = "config.yaml"
 STUDY = "study.json"
+COVERAGE = "coverage"
 EVENTS = "events.out.tfevents.*"
 
 
@@ -41,6 +42,10 @@ class Source:
         """The name of a file in the folder."""
         return file.relative_to(self.folder).as_posix()
 
+    def begin(self, folder: Path) -> str:
+        """The begin of the names of the files in one of the folders."""
+        return "" if folder == self.folder else f"{self.named(folder)}/"
+
 
 def find_source(path: str | Path) -> Source:
     """Find what a path holds.
@@ -60,13 +65,15 @@ def find_source(path: str | Path) -> Source:
     if not folder.is_dir():
         raise ValueError(f"no folder at {path}: give the folder of a run or of a study, or `last`")
     if (folder / STUDY).is_file():
+        if not (folder / TABLE).is_file():
+            raise ValueError(f"the study {folder} is not finished: it has no {TABLE} yet")
         return Source(folder, study=folder)
     source = Source(
         folder,
         run=folder,
         test=_first(folder / name for name in ("test", "closing") if (folder / name / TABLE).is_file()),
-        study=_first(folder / name for name in ("evaluation",) if (folder / name / STUDY).is_file()),
-        analysis=_first(path.parent for path in sorted(folder.glob("analysis/coverage.*"))),
+        study=_first(file.parent for file in folder.glob(f"evaluation/{TABLE}") if (file.parent / STUDY).is_file()),
+        analysis=_first(file.parent for file in folder.glob(f"analysis/{COVERAGE}.md")),
     )
     if not (source.test or source.study or source.analysis or any(folder.glob(EVENTS))):
         raise ValueError(
