@@ -13,12 +13,14 @@ from wand.evaluation.pictures import spectrogram
 
 # Decibels below the peak that are black.
 RANGE = 80.0
-# Rows of a picture: pairs of the 256 lower bands, of which the louder one is shown.
-ROWS = 128
+# Rows of a picture, and its columns at most. Of the values that fall into one pixel the loudest is shown.
+ROWS, COLUMNS = 128, 1200
 
 
 def draw_spectrogram(audio: Tensor, sample_rate: int) -> bytes | None:
-    """Draw a spectrogram without axes, as PNG: 100 columns per second, frequencies from 0 to half the sample rate.
+    """Draw a spectrogram without axes, as PNG: frequencies from 0 to half the sample rate, 100 columns per second.
+
+    Long sounds have fewer columns.
 
     Args:
         audio: Audio ``[N]``.
@@ -31,11 +33,12 @@ def draw_spectrogram(audio: Tensor, sample_rate: int) -> bytes | None:
         return None
     from matplotlib.image import imsave
 
-    decibels = spectrogram(audio, sample_rate)[: 2 * ROWS]
-    louder = torch.nn.functional.max_pool2d(decibels[None], (2, 1))[0]
-    top = float(louder.max())
+    decibels = spectrogram(audio, sample_rate)
+    size = (ROWS, min(COLUMNS, decibels.shape[1]))
+    loudest = torch.nn.functional.adaptive_max_pool2d(decibels[None], size)[0]
+    top = float(loudest.max())
     content = io.BytesIO()
-    imsave(content, louder.numpy(), cmap="magma", vmin=top - RANGE, vmax=top, origin="lower", format="png")
+    imsave(content, loudest.numpy(), cmap="magma", vmin=top - RANGE, vmax=top, origin="lower", format="png")
     return content.getvalue()
 
 

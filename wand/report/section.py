@@ -16,6 +16,7 @@ from wand.report.curves import training_charts
 from wand.report.figures import Table, cost_charts, cost_table, quality_charts, quality_table
 from wand.report.folder import Playable, ReportFolder
 from wand.report.listening import check_inside, find_sentences
+from wand.report.long_text import find_long_text
 from wand.report.markdown import read_tables
 from wand.report.source import CONFIG, COVERAGE, Source
 from wand.report.study import study_charts, study_sentence, study_tables
@@ -34,6 +35,8 @@ class Section:
         tiles: Figures that are shown large.
         sentences: What there is to listen to.
         sounds_from: The folder of the sounds.
+        long_text: One long text; None if the run has none.
+        long_notes: How it was spoken.
         quality: Charts and tables of the speech.
         cost: Charts and tables of memory and time.
         coverage: Tables of where the attention goes.
@@ -51,6 +54,8 @@ class Section:
     tiles: Sequence[Tile] = ()
     sentences: Sequence[Playable] = ()
     sounds_from: str = ""
+    long_text: Playable | None = None
+    long_notes: Sequence[str] = ()
     quality: tuple[Sequence[BarChart], Sequence[Table]] = ((), ())
     cost: tuple[Sequence[BarChart], Sequence[Table]] = ((), ())
     coverage: Sequence[Table] = ()
@@ -73,6 +78,7 @@ def make_section(source: Source, name: str, number: int, folder: ReportFolder) -
     result = None if source.test is None else read_result(source.test)
     result_from = "" if source.test is None else source.named(source.test / TABLE)
     sentences, sounds_from = find_sentences(source)
+    long_text = find_long_text(source)
     config, text = _config(source)
     adaptation = None if config is None else Adaptation.of_config(config, f"{source.folder / CONFIG}")
     return Section(
@@ -83,6 +89,8 @@ def make_section(source: Source, name: str, number: int, folder: ReportFolder) -
         tiles=() if result is None else tiles(result),
         sentences=[folder.add(sentence, f"{number}-{i:03d}") for i, sentence in enumerate(sentences, 1)],
         sounds_from=sounds_from,
+        long_text=None if long_text is None else folder.add(long_text[1], f"{number}-long"),
+        long_notes=[] if long_text is None else long_text[0].notes,
         quality=_quality(source, result, result_from),
         cost=((), ()) if result is None else (cost_charts(result, result_from), [cost_table(result, result_from)]),
         coverage=_coverage(source),
