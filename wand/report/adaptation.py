@@ -85,7 +85,11 @@ def tiles(result: TestResult) -> list[Tile]:
     if student.speech is not None:
         spoken = [(row.system.name, row.speech) for row in others if row.speech is not None]
         made.append(
-            Tile("wrong letters (CER)", f"{percent(student.speech.cer)} %", _beside([(n, f"{percent(s.cer)} %") for n, s in spoken]))
+            Tile(
+                "wrong letters (CER)",
+                f"{percent(student.speech.cer)} %",
+                _beside([(n, f"{percent(s.cer)} %") for n, s in spoken]),
+            )
         )
     teacher = [row for row in others if row.system.name == "teacher"]
     if student.kv_bytes:

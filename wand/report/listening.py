@@ -93,7 +93,9 @@ def of_study(folder: Path) -> list[Sentence]:
 
 def of_test(folder: Path) -> list[Sentence]:
     """The sentences of a test, whose sounds are those of its first seed."""
-    kinds: dict[str, str] = {RECORDED: RECORDED} | {row.system.name: row.system.kind for row in read_result(folder).rows}
+    kinds: dict[str, str] = {RECORDED: RECORDED} | {
+        row.system.name: row.system.kind for row in read_result(folder).rows
+    }
     takes: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for take in read_rows(folder / "takes.jsonl"):
         takes[take["id"]].setdefault(take["system"], take)

@@ -94,7 +94,9 @@ def find_long_text(source: Source) -> tuple[SpokenLongText, Sentence] | None:
     folder = folder_of(source.run)
     with reading(folder / NAME):
         spoken = build(SpokenLongText, read_json(folder / NAME), str(folder / NAME))
-        sounds = [Sound(said, "student", folder / spoken.sounds[way]) for way, said in WAYS.items() if way in spoken.sounds]
+        sounds = [
+            Sound(said, "student", folder / spoken.sounds[way]) for way, said in WAYS.items() if way in spoken.sounds
+        ]
     for sound in sounds:
         check_inside(sound.file, folder)
     return spoken, Sentence(source.named(folder), spoken.text, "", sounds)

@@ -109,7 +109,9 @@ def compare_students(sections: Sequence[Section]) -> Table | None:
     assert first is not None
     rows = [row for _, row in found]
     spoken = all(row.speech is not None for row in rows)
-    common = [metric for metric in first.metrics if spoken and all(metric.name in r.speech.metrics for r in rows if r.speech)]
+    common = [
+        metric for metric in first.metrics if spoken and all(metric.name in r.speech.metrics for r in rows if r.speech)
+    ]
     result = TestResult(rows, {}, common, first.recogniser)
     source = ", ".join(f"{section.name}/{section.result_from}" for section, _ in found)
     return student_table([(section.name, row) for section, row in found], result, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from omegaconf import DictConfig
@@ -19,7 +19,7 @@ from wand.report.listening import check_inside, find_sentences
 from wand.report.long_text import find_long_text
 from wand.report.markdown import read_tables
 from wand.report.source import CONFIG, COVERAGE, Source
-from wand.report.study import study_charts, study_sentence, study_tables
+from wand.report.study import study_charts, study_sentence, study_tables, study_versions
 from wand.runs.old_names import read_config
 
 
@@ -42,6 +42,7 @@ class Section:
         coverage: Tables of where the attention goes.
         coverage_picture: Its picture, relative to the page; None without one.
         training: Curves of the training.
+        versions: Versions with which a study was made, by name.
         config: The config of the run; empty if there is none.
         result: The figures of the run's test.
         result_from: The file with these figures.
@@ -61,6 +62,7 @@ class Section:
     coverage: Sequence[Table] = ()
     coverage_picture: str | None = None
     training: Sequence[LineChart] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     result: TestResult | None = field(default=None, repr=False)
     result_from: str = ""
@@ -96,6 +98,7 @@ def make_section(source: Source, name: str, number: int, folder: ReportFolder) -
         coverage=_coverage(source),
         coverage_picture=_picture(source, folder, f"{number}-{COVERAGE}"),
         training=() if source.run is None else training_charts(source.run),
+        versions={} if source.study is None else study_versions(source.study),
         config=text,
         result=result,
         result_from=result_from,
@@ -108,9 +111,7 @@ def _sentence(source: Source, adaptation: Adaptation | None, result: TestResult 
     return "" if source.study is None else study_sentence(source.study)
 
 
-def _quality(
-    source: Source, result: TestResult | None, result_from: str
-) -> tuple[Sequence[BarChart], Sequence[Table]]:
+def _quality(source: Source, result: TestResult | None, result_from: str) -> tuple[Sequence[BarChart], Sequence[Table]]:
     """Charts and tables of the study, which is larger, then those of the test."""
     charts, tables = list[BarChart](), list[Table]()
     if source.study is not None:

@@ -64,6 +64,11 @@ def study_sentence(folder: Path) -> str:
     return f"{said}: {column.removeprefix(LETTERS)} hears this share of the letters wrong: {rates}."
 
 
+def study_versions(folder: Path) -> dict[str, str]:
+    """The versions of the programs that made a study, by name."""
+    return {name: str(version) for name, version in read_json(folder / STUDY).get("versions", {}).items()}
+
+
 def _letters(folder: Path) -> tuple[str | None, list[Mapping[str, Any]]]:
     """The name of the first column of letter error rates, and the parts of the table."""
     table = read_json(folder / TABLE)
