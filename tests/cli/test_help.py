@@ -7,7 +7,7 @@ import re
 import pytest
 
 from wand.cli import main
-from wand.cli.help import title
+from wand.cli.parts.help import title
 
 COMMANDS = ("fit", "validate", "test", "prepare")
 OWN = ["Run", "Checkpoint", "Model", "Data", "Window curriculum", "Spoken validation sentences", "Test table"]

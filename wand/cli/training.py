@@ -37,9 +37,9 @@ from wand.callbacks import (
 )
 from wand.checks import check_whole_number
 from wand.cli.configs import new_run_folder, settle_arguments
-from wand.cli.help import HelpParser
-from wand.cli.run_config import RunConfig
-from wand.cli.together import agree_on_checkpoint, agree_on_folder, start_processes
+from wand.cli.parts.help import HelpParser
+from wand.cli.parts.run_config import RunConfig
+from wand.cli.parts.together import agree_on_checkpoint, agree_on_folder, start_processes
 from wand.console.interrupt import Interrupted
 from wand.console.progress import has_terminal
 from wand.data.datamodule import SpeechDataModule
