@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from tests.report.made import SECONDS, TEXTS, make_run, make_study
 from wand.evaluation.result import TestResult
@@ -194,8 +195,10 @@ def test_a_run_without_speech_has_its_validation_sentences(tmp_path: Path) -> No
             path.unlink()
     result = read_result(run / "test")
     write_result(TestResult([replace(row, speech=None) for row in result.rows], {}), run / "test")
+    with SummaryWriter(str(run)) as board:
+        board.add_text("sentence/0", "So <it> was logged. (anna)", 4)
     page = report(tmp_path / "out", run)
-    assert "sentence 0" in page.said("h3")
+    assert "So <it> was logged. (anna)" in page.said("h3")
     assert page.count("audio") == len(SECONDS) + 2  # and those of the blind comparison
     assert "CER" not in "".join(page.texts["td"])
     assert "Speech" not in page.said("h3")

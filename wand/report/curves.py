@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wand.report.charts import Curve, LineChart
-from wand.report.source import EVENTS
+from wand.report.events import event_files, read_scalars
 
 # Title of every chart, and the names of its curves with their tags.
 CHARTS: Sequence[tuple[str, Mapping[str, str]]] = (
@@ -24,7 +23,7 @@ POINTS = 400
 
 def training_charts(run: Path) -> list[LineChart]:
     """The charts of a run; those without any point are left out."""
-    files = sorted(run.glob(EVENTS))
+    files = event_files(run)
     if not files:
         return []
     scalars = read_scalars(run)
@@ -35,18 +34,6 @@ def training_charts(run: Path) -> list[LineChart]:
         if curves:
             charts.append(LineChart(title, curves, source))
     return charts
-
-
-def read_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Steps and values of all scalars of a run, by tag. Values that are not finite are left out."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run), {"scalars": 0, "images": 1, "audio": 1, "histograms": 1, "tensors": 1})
-    events.Reload()
-    return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag) if math.isfinite(event.value)]
-        for tag in events.Tags()["scalars"]
-    }
 
 
 def thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:

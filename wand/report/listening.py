@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from wand.evaluation.test import RECORDED
 from wand.files.plain_values import read_json
 from wand.files.text import read_lines
 from wand.files.typed import reading
-from wand.report.source import EVENTS, STUDY, Source
+from wand.report.events import event_files, read_texts
+from wand.report.source import STUDY, Source
 
 # Kinds of systems in the order in which they are heard. Systems of other kinds follow.
 ORDER = ("reference", "recorded", "teacher", "untrained", "student")
@@ -101,13 +101,15 @@ def of_test(folder: Path) -> list[Sentence]:
         takes[take["id"]].setdefault(take["system"], take)
     sentences = []
     for id, own in takes.items():
-        about, sounds = next(iter(own.values())), []
+        sounds = []
         for name, kind in kinds.items():
-            file, take = folder / "sounds" / f"{id}-{name}.wav", own.get(name)
+            file = folder / "sounds" / f"{id}-{name}.wav"
             if file.is_file():
                 check_inside(file, folder)
-                sounds.append(Sound(name, kind, file, take and take["heard"], None if take is None else _wrong(take)))
+                heard = (own[name]["heard"], _wrong(own[name])) if name in own else (None, None)
+                sounds.append(Sound(name, kind, file, *heard))
         if sounds:
+            about = next(iter(own.values()))
             sentences.append(_sentence(id, about["text"], about["speaker"], sounds))
     return sentences
 
@@ -119,23 +121,11 @@ def of_validation(run: Path) -> list[Sentence]:
     for file in files:
         number, _, system = file.stem.partition("-")
         sounds[number].append(Sound(system, system, file))
-    texts = _logged_texts(run) if sounds else {}
-    return [_sentence(f"validation-{i}", texts.get(i, f"sentence {i}"), "", own) for i, own in sorted(sounds.items())]
-
-
-def _logged_texts(run: Path) -> dict[str, str]:
-    """The texts of the validation sentences, with their speakers, by their number."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    if not any(run.glob(EVENTS)):
-        return {}
-    events = EventAccumulator(str(run), {"scalars": 1, "images": 1, "audio": 1, "histograms": 1, "tensors": 1})
-    events.Reload()
-    texts = {}
-    for tag in events.Tags()["tensors"]:
-        if found := re.fullmatch(r"sentence/(\d+)/text_summary", tag):
-            texts[found[1]] = events.Tensors(tag)[-1].tensor_proto.string_val[0].decode()
-    return texts
+    texts = read_texts(run) if sounds and event_files(run) else {}
+    return [
+        _sentence(f"validation-{i}", texts.get(f"sentence/{i}", f"sentence {i}"), "", own)
+        for i, own in sorted(sounds.items())
+    ]
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
