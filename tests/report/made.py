@@ -21,9 +21,9 @@ from wand.files.writing import write_text
 
 RATE = 16_000
 TEXTS = {"a b#1": 'Is <b>this</b> "safe" & sound?</script><script>throw 1</script>', "c%2": "שלום, {{ 7 * 7 }} times."}
-SYSTEMS = compared_systems(AttentionWindow(8), True)
-WRONG = {"teacher": 1, "untrained": 5, "student": 2}
-SECONDS = {"recorded": 0.5, "teacher": 0.4, "untrained": 0.6, "student": 0.45}
+SYSTEMS = compared_systems(AttentionWindow(8), True, (4,))
+WRONG = {"teacher": 1, "untrained": 5, "untrained-4": 9, "student": 2}
+SECONDS = {"recorded": 0.5, "teacher": 0.4, "untrained": 0.6, "untrained-4": 0.55, "student": 0.45}
 CONFIG = """\
 model:
   backbone:

@@ -67,7 +67,7 @@ def test_sounds_load_and_pictures_are_there(chromium: Browser, page: Path) -> No
     sounds = chromium.run(SOUNDS)
     assert len(sounds) == len(TEXTS) * len(SECONDS) + 3
     assert all(ready >= 1 for _, ready, _ in sounds)
-    lengths = {src.rpartition("-")[2].removesuffix(".wav"): length for src, _, length in sounds if src.endswith(".wav")}
+    lengths = {src.split("-", 3)[3].removesuffix(".wav"): length for src, _, length in sounds if src.endswith(".wav")}
     assert lengths == pytest.approx(SECONDS, abs=0.01)
     widths = chromium.run(PICTURES)
     assert len(widths) == len(sounds) + 1

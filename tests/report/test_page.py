@@ -97,6 +97,12 @@ def test_texts_and_names_are_shown_as_they_are(page: Page) -> None:
     assert all(set(trial["sounds"]) == set(SECONDS) for trial in trials)
 
 
+def test_further_untrained_windows_are_folded(page: Page) -> None:
+    assert [text for text in page.said("summary") if text == "Further systems"] == ["Further systems"] * len(TEXTS)
+    folded = [" ".join(text.split()) for text in page.texts["details"] if "Further systems" in text]
+    assert all("untrained-4" in text and "teacher" not in text for text in folded)
+
+
 def test_pictures_and_players_are_named(page: Page) -> None:
     for tag, attributes in page.tags:
         if tag in ("img", "audio"):
@@ -188,7 +194,7 @@ def test_a_run_without_speech_has_its_validation_sentences(tmp_path: Path) -> No
     run = make_run(tmp_path / "run")
     for path in (run / "test" / "sounds").iterdir():
         if path.name.startswith("a b"):
-            name = path.stem.rpartition("-")[2].replace("recorded", "reference")
+            name = path.stem.partition("-")[2].replace("recorded", "reference")
             (run / "samples").mkdir(exist_ok=True)
             path.rename(run / "samples" / f"0-{name}.wav")
         else:

@@ -41,8 +41,8 @@ class Sound:
 
     @property
     def is_main(self) -> bool:
-        """Whether the system is one of those that everybody wants to hear."""
-        return self.kind in ORDER
+        """Whether the sound is shown at once: further untrained windows and students without a window are not."""
+        return self.kind in ORDER and (self.kind != "untrained" or self.system == self.kind)
 
 
 @dataclass(frozen=True)
