@@ -18,6 +18,7 @@ test: develop
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
+# Reports are opened in the browser Chromium, if it is installed (Debian: apt-get install chromium).
 # resemblyzer comes without its dependencies: only its weights are read. pesq needs a C compiler.
 test-integrations: develop
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear,fidelity,naturalness,praat,ray]"

@@ -112,7 +112,7 @@ def test_exports_and_runs_speak_a_list_in_shards(
     assert main(["evaluate", systems[0], "--list", str(tmp_path / "meta.lst")]) == 2
     assert "is an export, which does not know its teacher" in capsys.readouterr().err
     assert main(["evaluate", systems[0], "--students_only"]) == 2
-    assert "names no data: give --list, or --config" in capsys.readouterr().err
+    assert "names no data: give --config" in capsys.readouterr().err
     assert main(["evaluate", systems[0], "--students_only", *command[3:], "--out", str(tmp_path / "alone")]) == 0
     assert {row.system for row in read_rows(tmp_path / "alone/rows.jsonl")} == {"recorded", "student"}
 

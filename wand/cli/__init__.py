@@ -25,6 +25,7 @@ commands:
   evaluate     compare runs and exports on a list of sentences, with several seeds: wand evaluate RUN [MORE ...]
   analyze      measure where attention goes, and which windows cover it: wand analyze --ckpt_path RUN
   align        find the attention head that follows the text, for passages: wand align --ckpt_path RUN
+  report       write a page to read and to listen to:  wand report RUN
   synthesize   speak a text:                        wand synthesize "some text" --reference voice.wav --out out.wav
   benchmark    measure time, memory and FLOPs of a decoding step: wand benchmark --shape cosyvoice2
   export       write a student in the format of its original model: wand export --ckpt_path RUN --out FOLDER
@@ -48,7 +49,7 @@ REMEDIES = {
 }
 TRAINING = ("fit", "validate", "test")
 # Each is the `main` of a module of this folder.
-COMMANDS = ("prepare", "evaluate", "align", "analyze", "synthesize", "benchmark", "export")
+COMMANDS = ("prepare", "evaluate", "analyze", "align", "report", "synthesize", "benchmark", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

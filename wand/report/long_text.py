@@ -1,0 +1,111 @@
+"""One long text, spoken by the student of a run in one continuous decode and sentence by sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from wand.files.audio import write_audio
+from wand.files.plain_values import read_json
+from wand.files.text import read_text
+from wand.files.typed import build, reading
+from wand.files.writing import write_text
+from wand.passages.rules import reason_against_passages
+from wand.report.listening import Sentence, Sound, check_inside, find_sentences
+from wand.report.source import Source
+from wand.speech.long_text import LongText
+from wand.speech.speaking import SpeakOptions, check_text
+from wand.speech.synthesizer import load
+
+NAME = "long.json"
+# How the text is spoken, in the words of the page.
+WAYS: dict[LongText, str] = {"passage": "in one continuous decode", "split": "sentence by sentence"}
+VOICES = ("recorded", "reference")
+
+
+@dataclass(frozen=True)
+class SpokenLongText:
+    """What ``long.json`` holds.
+
+    Args:
+        text: The text.
+        voice: The sound file whose voice speaks.
+        sounds: The sound files in the same folder, by the way in which the text is spoken: ``passage`` or ``split``.
+        ended: Why each speech ended.
+        missing: Why there is no passage; None if there is one.
+    """
+
+    text: str
+    voice: str
+    sounds: dict[str, str]
+    ended: dict[str, str]
+    missing: str | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """How the text was spoken, in sentences."""
+        lines = [f"{WAYS[way]}: ended by {ended}" for way, ended in self.ended.items() if way in WAYS]
+        said = f"The student speaks in the voice of {self.voice}; {'; '.join(lines)}."
+        return [said, *([f"There is no continuous decode: {self.missing}."] if self.missing else [])]
+
+
+def folder_of(run: Path) -> Path:
+    """The folder of a run's long text."""
+    return run / "evaluation" / "long"
+
+
+def speak_long_text(source: Source, file: Path) -> None:
+    """Speak a long text with the student of a run, both ways, and write it into the folder of the run.
+
+    Args:
+        source: The run. The voice is that of its first recorded test sentence, or else validation sentence.
+        file: The text.
+
+    Raises:
+        ValueError: If there is no such text, run or voice, or the run names code that it may not start.
+    """
+    text = read_text(file).strip()
+    check_text(text)
+    if source.run is None:
+        raise ValueError(f"{source.folder} is no run, whose student could speak the long text: leave out --long_text")
+    voice, words = _voice(replace(source, study=None))
+    model = load(source.run)
+    missing = reason_against_passages(model.backbone, model.window, model.codec)
+    reference = model.read_voice(voice, words)
+    folder = folder_of(source.run)
+    sounds, ended = dict[str, str](), dict[str, str]()
+    for way in WAYS:
+        if way == "passage" and missing is not None:
+            continue
+        (speech,) = model.generate([text], reference, SpeakOptions(long_text=way))
+        if speech.audio is None:
+            raise ValueError(f"the run {source.run} has no codec, so its student makes no sound: leave out --long_text")
+        write_audio(folder / f"{way}.flac", speech.audio, speech.sample_rate)
+        sounds[way], ended[way] = f"{way}.flac", str(speech.reason)
+    spoken = SpokenLongText(text, source.named(voice), sounds, ended, missing)
+    write_text(folder / NAME, json.dumps(asdict(spoken), indent=2, ensure_ascii=False) + "\n")
+
+
+def find_long_text(source: Source) -> tuple[SpokenLongText, Sentence] | None:
+    """The long text of a run and its sounds; None if the run has none."""
+    if source.run is None or not (folder_of(source.run) / NAME).is_file():
+        return None
+    folder = folder_of(source.run)
+    with reading(folder / NAME):
+        spoken = build(SpokenLongText, read_json(folder / NAME), str(folder / NAME))
+        sounds = [
+            Sound(said, "student", folder / spoken.sounds[way]) for way, said in WAYS.items() if way in spoken.sounds
+        ]
+    for sound in sounds:
+        check_inside(sound.file, folder)
+    return spoken, Sentence(source.named(folder), spoken.text, "", sounds)
+
+
+def _voice(source: Source) -> tuple[Path, str]:
+    """A recorded sentence of a run: its sound file and its text."""
+    for sentence in find_sentences(source)[0]:
+        for sound in sentence.sounds:
+            if sound.kind in VOICES:
+                return sound.file, sentence.text
+    raise ValueError(f"{source.folder} has no recorded sentence, in whose voice the long text could be spoken")
