@@ -78,3 +78,16 @@ class Done:
 
     ticket: int
     generation: Generation
+
+
+class RequestError(ValueError):
+    """Raised for one request of an engine, which is dropped. Other requests go on.
+
+    Args:
+        ticket: Ticket of the request.
+        message: What is wrong.
+    """
+
+    def __init__(self, ticket: int, message: str) -> None:
+        super().__init__(message)
+        self.ticket = ticket
