@@ -23,6 +23,7 @@ commands:
   test         compare teacher, untrained window and student on the test split
   align        find the attention head that follows the text, for passages: wand align --ckpt_path RUN
   synthesize   speak a text:                        wand synthesize "some text" --reference voice.wav --out out.wav
+  serve        speak over HTTP, with OpenAI's interface: wand serve --ckpt_path RUN --voices FOLDER
   benchmark    measure time, memory and FLOPs of a decoding step: wand benchmark --shape cosyvoice2
   export       write a student in the format of its original model: wand export --ckpt_path RUN --out FOLDER
   backbones    list the models that can be adapted
@@ -106,6 +107,10 @@ def _run(command: str, rest: list[str]) -> int:
         from wand.cli.synthesize import main as run_synthesize
 
         run_synthesize(rest)
+    elif command == "serve":
+        from wand.cli.serve import main as run_serve
+
+        run_serve(rest)
     elif command == "benchmark":
         from wand.cli.benchmark import main as run_benchmark
 
@@ -120,7 +125,7 @@ def _run(command: str, rest: list[str]) -> int:
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")
     else:
-        known = ", ".join((*TRAINING, "prepare", "align", "synthesize", "benchmark", "export", "backbones"))
+        known = ", ".join((*TRAINING, "prepare", "align", "synthesize", "serve", "benchmark", "export", "backbones"))
         raise ValueError(f"unknown command {command!r}: the commands are {known}")
     return 0
 
