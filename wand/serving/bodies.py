@@ -37,9 +37,10 @@ class SamplingBody(Body):
     top_p: float | None = None
     repetition_penalty: float | None = None
 
-    def over(self, default: Sampling) -> Sampling:
-        """The settings of a model with these changes."""
-        return replace(default, **self.model_dump(exclude_none=True))
+    def over(self, default: Sampling) -> Sampling | None:
+        """The settings of a model with these changes; None if they change nothing."""
+        changed = replace(default, **self.model_dump(exclude_none=True))
+        return None if changed == default else changed
 
 
 class Wishes(Body):

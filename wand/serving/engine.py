@@ -14,18 +14,25 @@ from typing import Protocol
 from wand.decoding.engine import Engine
 from wand.decoding.generate import Chunk
 from wand.decoding.requests import Done, Part, Request, RequestError
+from wand.model.sampling import Sampling
 from wand.passages.passage import Passage
 
 log = logging.getLogger("wand.serving")
+# Ways of sampling at the same time; each has its own rows.
+WAYS = 4
 
 
 class SpeechEngine(Protocol):
     """Speaks requests of many clients."""
 
-    def speak(self, request: Request) -> AsyncGenerator[Chunk]:
+    def speak(self, request: Request, sampling: Sampling | None = None) -> AsyncGenerator[Chunk]:
         """Speak a request, and yield its codes in parts; the last one has the stop reason.
 
         The request is dropped when the iterator is closed, and its row is free.
+
+        Args:
+            request: The request.
+            sampling: Sampling settings; those of the model by default.
 
         Raises:
             ValueError: If the request cannot be spoken.
@@ -67,7 +74,7 @@ class _Outlet:
     """Where the codes of a request go: from the engine's thread into the event loop of its client."""
 
     def __init__(self) -> None:
-        self.ticket: int | None = None
+        self.leave: Callable[[], None] | None = None  # drops the request, as long as it is spoken
         self.items: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
 
@@ -76,30 +83,74 @@ class _Outlet:
             self._loop.call_soon_threadsafe(self.items.put_nowait, item)
 
 
+class _Share:
+    """An engine for one way of sampling, and where the codes of its requests go."""
+
+    def __init__(self, sampling: Sampling | None, engine: Engine) -> None:
+        self.sampling, self.engine = sampling, engine
+        self.outlets: dict[int, _Outlet] = {}
+
+    @property
+    def can_step(self) -> bool:
+        return self.engine.busy and not self.engine.waits
+
+    def submit(self, request: Request, outlet: _Outlet) -> None:
+        ticket = self.engine.submit(request)
+        self.outlets[ticket] = outlet
+
+        def leave() -> None:
+            self.engine.cancel(ticket)
+            del self.outlets[ticket]
+
+        outlet.leave = leave
+
+    def step(self) -> None:
+        try:
+            events = self.engine.step()
+        except RequestError as error:
+            self._deliver(error.ticket, error)
+        else:
+            for event in events:
+                self._deliver(event.ticket, _chunk(event))
+
+    def fail(self) -> None:
+        for ticket in list(self.outlets):
+            self._deliver(ticket, EngineFailed("the engine has failed"))
+
+    def _deliver(self, ticket: int, item: Chunk | Exception) -> None:
+        outlet = self.outlets.get(ticket)
+        if outlet is None:  # an error of a request that was dropped
+            return
+        if isinstance(item, Exception) or item.reason is not None:
+            del self.outlets[ticket]
+            outlet.leave = None
+        outlet.put(item)
+
+
 class EngineThread:
     """wand's own engine in a thread of its own, which alone touches it.
 
-    Requests are batched continuously: one that arrives starts at the next column, if a row is free.
+    Requests are batched continuously: one that arrives starts at the next column, if a row is free. An engine samples
+    in one way. Requests that sample in another way than the model get a further engine, as long as there are any.
 
     Args:
-        make: Makes an idle engine; called again after the engine has failed.
+        make: Makes an idle engine for sampling settings; None are those of the model.
     """
 
-    def __init__(self, make: Callable[[], Engine]) -> None:
+    def __init__(self, make: Callable[[Sampling | None], Engine]) -> None:
         self._make = make
-        self._engine = make()
+        self._shares = [_Share(None, make(None))]
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._outlets: dict[int, _Outlet] = {}
         self._closed = False
         self._thread = Thread(target=self._run, name="wand-engine", daemon=True)
         self._thread.start()
 
     # -- in the event loop ---------------------------------------------------------------------------------------
 
-    async def speak(self, request: Request) -> AsyncGenerator[Chunk]:
+    async def speak(self, request: Request, sampling: Sampling | None = None) -> AsyncGenerator[Chunk]:
         """Speak a request; see `SpeechEngine`."""
         outlet = _Outlet()
-        self._inbox.put(partial(self._submit, request, outlet))
+        self._inbox.put(partial(self._submit, request, sampling, outlet))
         ended = False
         try:
             while not ended:
@@ -110,7 +161,7 @@ class EngineThread:
                 yield item
         finally:
             if not ended:
-                self._inbox.put(partial(self._cancel, outlet))
+                self._inbox.put(partial(self._leave, outlet))
 
     async def add_text(self, passage: Passage, text: str) -> None:
         """Add text to a passage; see `SpeechEngine`."""
@@ -149,7 +200,7 @@ class EngineThread:
     @property
     def idle(self) -> bool:
         """Whether no request is waiting or being spoken."""
-        return not self._outlets and self._inbox.empty() and not self._engine.busy
+        return self._inbox.empty() and not any(share.outlets or share.engine.busy for share in self._shares)
 
     def close(self) -> None:
         """End the thread. Requests that are being spoken get no more codes."""
@@ -160,54 +211,38 @@ class EngineThread:
 
     def _run(self) -> None:
         while not self._closed:
-            if self._inbox.empty() and self._engine.busy and not self._engine.waits:
-                self._step()
-            else:
+            ready = [share for share in self._shares if share.can_step]
+            if not ready or not self._inbox.empty():
                 self._inbox.get()()
+                continue
+            for share in ready:
+                try:
+                    share.step()
+                except Exception as error:  # the state of the engine is unknown
+                    log.error("the engine has failed and starts again", exc_info=error)
+                    share.fail()
+                    share.engine = self._make(share.sampling)
+            self._shares = [share for share in self._shares if share.sampling is None or share.engine.busy]
 
-    def _step(self) -> None:
+    def _submit(self, request: Request, sampling: Sampling | None, outlet: _Outlet) -> None:
         try:
-            events = self._engine.step()
-        except RequestError as error:
-            self._deliver(error.ticket, error)
-        except Exception as error:
-            self._start_again(error)
-        else:
-            for event in events:
-                self._deliver(event.ticket, _chunk(event))
-
-    def _start_again(self, error: Exception) -> None:
-        """Go on with a new engine: the state of the old one is unknown."""
-        log.error("the engine has failed and starts again", exc_info=error)
-        for ticket in list(self._outlets):
-            self._deliver(ticket, EngineFailed("the engine has failed; the log of the server says why"))
-        self._engine = self._make()
-
-    def _deliver(self, ticket: int, item: Chunk | Exception) -> None:
-        outlet = self._outlets.get(ticket)
-        if outlet is None:  # an error of a request that was cancelled
-            return
-        if isinstance(item, Exception) or item.reason is not None:
-            self._forget(outlet)
-        outlet.put(item)
-
-    def _forget(self, outlet: _Outlet) -> None:
-        assert outlet.ticket is not None
-        del self._outlets[outlet.ticket]
-        outlet.ticket = None
-
-    def _submit(self, request: Request, outlet: _Outlet) -> None:
-        try:
-            outlet.ticket = self._engine.submit(request)
+            self._share_of(sampling).submit(request, outlet)
         except ValueError as error:
             outlet.put(error)
-        else:
-            self._outlets[outlet.ticket] = outlet
 
-    def _cancel(self, outlet: _Outlet) -> None:
-        if outlet.ticket is not None:
-            self._engine.cancel(outlet.ticket)
-            self._forget(outlet)
+    def _share_of(self, sampling: Sampling | None) -> _Share:
+        for share in self._shares:
+            if share.sampling == sampling:
+                return share
+        if len(self._shares) == WAYS:
+            raise ValueError(f"requests sample in {WAYS} ways already: leave out sampling, or try again later")
+        self._shares.append(_Share(sampling, self._make(sampling)))
+        return self._shares[-1]
+
+    def _leave(self, outlet: _Outlet) -> None:
+        if outlet.leave is not None:
+            outlet.leave()
+            outlet.leave = None
 
     def _stop(self) -> None:
         self._closed = True

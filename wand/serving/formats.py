@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import struct
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -59,11 +60,11 @@ class Wav(Pcm):
 
 
 class _Sink(io.RawIOBase):
-    """Keeps what an encoder writes until it is taken. A header that is written again at the end stays as it was."""
+    """Keeps what an encoder writes until it is taken. What was taken stays as it was, also when it is written again."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._end = self._place = 0
+        self._taken = self._place = 0
 
     def writable(self) -> bool:
         return True
@@ -72,7 +73,7 @@ class _Sink(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = offset + (0, self._place, self._end)[whence]
+        self._place = offset + (0, self._place, self._taken + len(self._bytes))[whence]
         return self._place
 
     def tell(self) -> int:
@@ -82,15 +83,16 @@ class _Sink(io.RawIOBase):
         return 0
 
     def write(self, data: object) -> int:
-        taken = bytes(data)  # type: ignore[call-overload]
-        if self._place == self._end:
-            self._bytes += taken
-            self._end += len(taken)
-        self._place += len(taken)
-        return len(taken)
+        written = bytes(data)  # type: ignore[call-overload]
+        begin = self._place - self._taken
+        self._place += len(written)
+        if begin >= 0:
+            self._bytes[begin : begin + len(written)] = written
+        return len(written)
 
     def take(self) -> bytes:
         taken = bytes(self._bytes)
+        self._taken += len(taken)
         self._bytes.clear()
         return taken
 
@@ -99,19 +101,18 @@ class Encoded(Encoder):
     """What an encoder of libsndfile makes.
 
     Args:
+        kind: The format.
         rate: Sample rate, in Hz.
-        container: Format of libsndfile.
-        subtype: Its encoding; the default of the format if None.
     """
 
-    def __init__(self, rate: int, container: str, subtype: str | None) -> None:
-        self._sink = _Sink()
-        self._file = soundfile.SoundFile(self._sink, "w", rate, 1, format=container, subtype=subtype)
+    def __init__(self, kind: Format, rate: int) -> None:
+        self._sink, self._streams = _Sink(), kind.streams
+        self._file = soundfile.SoundFile(self._sink, "w", rate, 1, format=kind.container, **kind.options)
 
     def add(self, audio: Tensor) -> bytes:
         """The bytes that are complete."""
         self._file.write(np.ascontiguousarray(audio.clamp(-1, 1).numpy()))
-        return self._sink.take()
+        return self._sink.take() if self._streams else b""
 
     def finish(self) -> bytes:
         """The rest."""
@@ -125,20 +126,24 @@ class Format(NamedTuple):
     Args:
         media_type: Its name in HTTP.
         container: Format of libsndfile; None if it is made here.
-        subtype: Encoding of libsndfile.
+        options: Options of its encoder.
         rates: Sample rates that it can have, in Hz; None if any.
+        streams: Whether its bytes can be sent before the speech has ended.
     """
 
     media_type: str
     container: str | None = None
-    subtype: str | None = None
+    options: Mapping[str, Any] = {}
     rates: range | tuple[int, ...] | None = None
+    streams: bool = True
 
 
 FORMATS = {
-    "mp3": Format("audio/mpeg", "MP3", None, MP3_RATES),
-    "opus": Format("audio/ogg", "OGG", "OPUS", OPUS_RATES),
-    "flac": Format("audio/flac", "FLAC", None, FLAC_RATES),
+    # With a constant rate, players know the length of a file whose header they got before its end.
+    "mp3": Format("audio/mpeg", "MP3", {"bitrate_mode": "CONSTANT", "compression_level": 0.3}, MP3_RATES),
+    "opus": Format("audio/ogg", "OGG", {"subtype": "OPUS"}, OPUS_RATES),
+    # libsndfile reads no FLAC file whose header has no length.
+    "flac": Format("audio/flac", "FLAC", {}, FLAC_RATES, streams=False),
     "wav": Format("audio/wav"),
     "pcm": Format("audio/pcm"),
 }
@@ -158,5 +163,5 @@ def make_encoder(name: str, rate: int) -> Encoder:
     if kind.rates is not None and rate not in kind.rates:
         raise ValueError(f"{name} has no sample rate of {rate} Hz, which this model speaks: ask for wav or pcm")
     if kind.container is not None:
-        return Encoded(rate, kind.container, kind.subtype)
+        return Encoded(kind, rate)
     return Wav(rate) if name == "wav" else Pcm()

@@ -23,6 +23,8 @@ REQUEST_ID = "x-request-id"
 CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Paths that need no key: the page asks for it, and what watches a server has none.
 OPEN = ("/", "/health")
+# Paths that are asked for all the time, and are not in the log.
+WATCHED = ("/health", "/metrics")
 UPLOADS = "/v1/voices"
 # Closes a WebSocket whose client may not use the server.
 POLICY_VIOLATION = 1008
@@ -79,7 +81,8 @@ class Gate:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.responses.labels(route, str(status)).inc()
             method, path = scope.get("method", "WEBSOCKET"), printable(scope["path"]).encode("unicode_escape").decode()
-            log.info("%s %s %s %s %.3f s", name, method, path, status or "closed", time.monotonic() - begun)
+            level = logging.DEBUG if path in WATCHED else logging.INFO
+            log.log(level, "%s %s %s %s %.3f s", name, method, path, status or "closed", time.monotonic() - begun)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         path = scope["path"]

@@ -21,13 +21,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        own = {"registry": self._registry}
-        self.responses = Counter("wand_responses", "Responses, by path and status.", ["path", "status"], **own)
-        self.speeches = Counter("wand_speeches", "Speeches, by how they ended.", ["end"], **own)
-        self.active = Gauge("wand_active_requests", "Requests that are waiting or being spoken.", **own)
-        self.sound_seconds = Counter("wand_sound_seconds", "Sound that was made.", **own)
+        self.responses = Counter(
+            "wand_responses", "Responses, by path and status.", ["path", "status"], registry=self._registry
+        )
+        self.speeches = Counter("wand_speeches", "Speeches, by how they ended.", ["end"], registry=self._registry)
+        self.active = Gauge(
+            "wand_active_requests", "Requests that are waiting or being spoken.", registry=self._registry
+        )
+        self.sound_seconds = Counter("wand_sound_seconds", "Sound that was made.", registry=self._registry)
         self.first_sound = Histogram(
-            "wand_first_sound_seconds", "Time from a request to its first sound.", buckets=WAITS, **own
+            "wand_first_sound_seconds",
+            "Time from a request to its first sound.",
+            buckets=WAITS,
+            registry=self._registry,
         )
 
     def text(self) -> bytes:

@@ -16,6 +16,7 @@ from wand.codecs.reference import Reference
 from wand.decoding.engine import Engine
 from wand.decoding.generate import Chunk
 from wand.decoding.requests import Request, RequestError
+from wand.model.sampling import Sampling
 from wand.passages.passage import Passage
 from wand.passages.rules import PassageRules, reason_against_passages
 from wand.serving.engine import EngineFailed, EngineThread, SpeechEngine
@@ -36,13 +37,14 @@ PREFIX_ROOM, LEAST_PREFIX = 2, 512
 RETRY_AFTER = "2"
 
 
-def make_engine(synthesizer: Synthesizer, voices: Voices, rows: int) -> Engine:
+def make_engine(synthesizer: Synthesizer, voices: Voices, rows: int, sampling: Sampling | None = None) -> Engine:
     """An engine for the texts of clients.
 
     Args:
         synthesizer: The model.
         voices: The voices that it may speak with.
         rows: Number of requests that are spoken at the same time.
+        sampling: Sampling settings; those of the model by default.
     """
     backbone, decoder = synthesizer.backbone, synthesizer.decoder
     length = max(LEAST_PREFIX, PREFIX_ROOM * (backbone.longest_prefix or 0))
@@ -52,7 +54,7 @@ def make_engine(synthesizer: Synthesizer, voices: Voices, rows: int) -> Engine:
         texts = [Passage(backbone.conditioner, voice) for voice in voices.values()]
         length = max([length, *(passages.prefix_length(text) for text in texts)])
     rules = stop_rules(backbone, synthesizer.codec, SpeakOptions().max_seconds)
-    return Engine(decoder, rows=rows, prefix_length=length, rules=rules, passages=passages)
+    return Engine(decoder, rows=rows, prefix_length=length, rules=rules, sampling=sampling, passages=passages)
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class Speaker:
             )
         self.backbone, self.window, self.codec = synthesizer.backbone, synthesizer.window, codec
         self.voices, self.settings, self.metrics = voices, settings, metrics
-        self.engine = engine or EngineThread(lambda: make_engine(synthesizer, voices, settings.rows))
+        self.engine = engine or EngineThread(partial(make_engine, synthesizer, voices, settings.rows))
         self._texts = ThreadPoolExecutor(1, "wand-text")
         self._sounds = ThreadPoolExecutor(1, "wand-codec")
         self.active = 0
@@ -183,7 +185,7 @@ class Speaker:
         sound: SoundStream | None = None
         for request in requests:
             usage.input_tokens += self._tokens(request)
-            async with aclosing(self._codes(request)) as chunks:
+            async with aclosing(self._codes(request, options.sampling)) as chunks:
                 async for chunk in chunks:
                     usage.output_tokens += chunk.codes.numel()
                     sound = sound or await self._in(
@@ -191,14 +193,14 @@ class Speaker:
                     )
                     yield await self._in(self._sounds, partial(sound, chunk))
 
-    async def _codes(self, request: Request) -> AsyncGenerator[Chunk]:
+    async def _codes(self, request: Request, sampling: Sampling | None) -> AsyncGenerator[Chunk]:
         """The codes of a request.
 
         Raises:
             ApiError: If it cannot be spoken.
         """
         try:
-            async with aclosing(self.engine.speak(self._limited(request))) as chunks:
+            async with aclosing(self.engine.speak(self._limited(request), sampling)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except (RequestError, EngineFailed) as error:
