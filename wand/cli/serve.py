@@ -19,6 +19,10 @@ from wand.speech.synthesizer import load
 # What the extra `serve` installs, by the names that are imported.
 NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client")
 KEY = "WAND_SERVE_KEY"
+# Addresses that only this machine reaches.
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+log = logging.getLogger("wand.serving")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -71,13 +75,13 @@ def main(arguments: list[str]) -> None:
     check_whole_number("--port", options.port, least=0, most=65535)
     from wand.serving.app import make_app
     from wand.serving.metrics import Metrics
-    from wand.serving.server import Server
+    from wand.serving.server import Server, bound_socket
     from wand.serving.settings import ServerSettings
     from wand.serving.speaker import Speaker
     from wand.serving.voices import Voices
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("wand.serving").setLevel(logging.INFO)
+    log.setLevel(logging.INFO)
     settings = ServerSettings(
         rows=options.rows,
         queue=options.queue,
@@ -87,11 +91,18 @@ def main(arguments: list[str]) -> None:
         key=os.environ.get(KEY),
         model=options.model_name or _name_of(options.ckpt_path),
     )
+    if not options.voices.is_dir():
+        raise ValueError(f"--voices {options.voices} is not a folder: give one with sound files or saved voices")
+    place = bound_socket(options.host, options.port)
     synthesizer = load(options.ckpt_path, device=options.device, int8=options.int8)
     voices = Voices(synthesizer, options.voices)
+    if not voices and not options.allow_upload:
+        raise ValueError(f"--voices {options.voices} has no voice that can be used: add a sound file or a saved voice")
+    if options.host not in LOCAL and settings.key is None:
+        log.warning("everyone who reaches %s may use this server: set %s to a key", options.host, KEY)
     metrics = Metrics()
     app = make_app(Speaker(synthesizer, voices, settings, metrics), settings, metrics)
-    Server(app, settings, options.host, options.port).run()
+    Server(app, settings, place).run()
 
 
 def _check_packages() -> None:

@@ -24,7 +24,7 @@ from wand.version import __version__
 
 PAGE = Path(__file__).parent / "page.html"
 # What the page may load: itself only.
-PAGE_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+PAGE_POLICY = "default-src 'self' data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
 # Status of a client that has left before its response; nobody sees it but the log.
 CLIENT_LEFT = 499
 

@@ -11,7 +11,7 @@ from wand.model.sampling import Sampling
 from wand.serving.errors import ApiError
 from wand.serving.formats import FORMATS
 from wand.serving.settings import ServerSettings
-from wand.speech.speaking import SpeakOptions
+from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions
 
 # What OpenAI has and this server has not.
 NOT_MADE = ("aac",)
@@ -52,7 +52,7 @@ class Wishes(Body):
     speed: float = 1.0
     seed: int = Field(0, ge=-(2**63), le=2**63 - 1)
     sampling: SamplingBody | None = None
-    first_seconds: float = SpeakOptions().first_seconds
+    first_seconds: float = DEFAULT_OPTIONS.first_seconds
 
     @property
     def voice_name(self) -> str:

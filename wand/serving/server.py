@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 from types import FrameType
 
 import uvicorn
 
 from wand.serving.gate import Gate
 from wand.serving.settings import ServerSettings
+
+log = logging.getLogger("wand.serving")
 
 # The longest time that requests have after a signal, in seconds.
 GRACE = 60
@@ -21,15 +25,12 @@ class Server(uvicorn.Server):
     Args:
         app: The app.
         settings: Settings of the server.
-        host: Address to listen on.
-        port: Port; 0 takes a free one.
+        place: Where it listens; see `bound_socket`.
     """
 
-    def __init__(self, app: Gate, settings: ServerSettings, host: str, port: int) -> None:
+    def __init__(self, app: Gate, settings: ServerSettings, place: socket.socket) -> None:
         config = uvicorn.Config(
             app,
-            host=host,
-            port=port,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -37,7 +38,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=GRACE,
         )
         super().__init__(config)
-        self._gate = app
+        self._gate, self._place = app, place
         self._ticks_left = GRACE * TICKS
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -55,7 +56,36 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Where the server listens, once it has started."""
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        return host, port
+    def url(self) -> str:
+        """Where the server listens."""
+        host, port = self._place.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup([self._place])
+        log.info("listens on %s", self.url)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket at an address, which does not listen yet.
+
+    Args:
+        host: The address.
+        port: The port; 0 takes a free one.
+
+    Raises:
+        ValueError: If the address cannot be used.
+    """
+    place = None
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        place = socket.socket(family, kind)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(address)
+    except OSError as error:
+        if place is not None:
+            place.close()
+        reason = f"--host {host} --port {port} cannot be used ({error.strerror}): choose another address or port"
+        raise ValueError(reason) from error
+    return place

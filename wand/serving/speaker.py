@@ -24,7 +24,7 @@ from wand.serving.errors import ApiError
 from wand.serving.metrics import Metrics
 from wand.serving.settings import ServerSettings
 from wand.serving.voices import Voices
-from wand.speech.speaking import SpeakOptions, stop_rules
+from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions, stop_rules
 from wand.speech.streaming import SoundChunk, SoundStream, stream_requests
 from wand.speech.synthesizer import Synthesizer
 
@@ -37,13 +37,15 @@ PREFIX_ROOM, LEAST_PREFIX = 2, 512
 RETRY_AFTER = "2"
 
 
-def make_engine(synthesizer: Synthesizer, voices: Voices, rows: int, sampling: Sampling | None = None) -> Engine:
+def make_engine(
+    synthesizer: Synthesizer, voices: Voices, settings: ServerSettings, sampling: Sampling | None = None
+) -> Engine:
     """An engine for the texts of clients.
 
     Args:
         synthesizer: The model.
         voices: The voices that it may speak with.
-        rows: Number of requests that are spoken at the same time.
+        settings: Limits of the server.
         sampling: Sampling settings; those of the model by default.
     """
     backbone, decoder = synthesizer.backbone, synthesizer.decoder
@@ -53,8 +55,8 @@ def make_engine(synthesizer: Synthesizer, voices: Voices, rows: int, sampling: S
         passages = PassageRules.of(backbone, decoder.window)
         texts = [Passage(backbone.conditioner, voice) for voice in voices.values()]
         length = max([length, *(passages.prefix_length(text) for text in texts)])
-    rules = stop_rules(backbone, synthesizer.codec, SpeakOptions().max_seconds)
-    return Engine(decoder, rows=rows, prefix_length=length, rules=rules, sampling=sampling, passages=passages)
+    rules = stop_rules(backbone, synthesizer.codec, min(settings.max_seconds, DEFAULT_OPTIONS.max_seconds))
+    return Engine(decoder, rows=settings.rows, prefix_length=length, rules=rules, sampling=sampling, passages=passages)
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ class Speaker:
             )
         self.backbone, self.window, self.codec = synthesizer.backbone, synthesizer.window, codec
         self.voices, self.settings, self.metrics = voices, settings, metrics
-        self.engine = engine or EngineThread(partial(make_engine, synthesizer, voices, settings.rows))
+        self.engine = engine or EngineThread(partial(make_engine, synthesizer, voices, settings))
         self._texts = ThreadPoolExecutor(1, "wand-text")
         self._sounds = ThreadPoolExecutor(1, "wand-codec")
         self.active = 0
@@ -162,7 +164,7 @@ class Speaker:
                             self.metrics.first_sound.observe(time.monotonic() - begun)
                         seconds += len(chunk.audio) / self.codec.sample_rate
                         yield chunk
-                        if seconds >= self.settings.max_seconds:
+                        if seconds > self.settings.max_seconds:  # of a text that is split
                             break
                 end = "spoken"
             except ApiError as error:

@@ -20,22 +20,17 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class Voices(Mapping[str, Reference]):
-    """Voices by name. They are read when the server starts.
+    """Voices by name. They are read when the server starts. One that cannot be used is left out with a warning.
 
     Args:
         synthesizer: The model that speaks with them.
         folder: Folder of sound files and saved voices. The name of a voice is that of its file, without the suffix. A
             text file of the same name is the transcript of a sound file.
-
-    Raises:
-        ValueError: If the folder has no voice that can be used.
     """
 
     def __init__(self, synthesizer: Synthesizer, folder: Path) -> None:
         self._synthesizer, self.folder = synthesizer, folder
         self._known: dict[str, Reference] = {}
-        if not folder.is_dir():
-            raise ValueError(f"--voices {folder} is not a folder: give one with sound files or saved voices (*{SAVED})")
         # A saved voice comes before the sound file that it was made of.
         files = [path for path in folder.iterdir() if path.suffix.lower() in (SAVED, *WRITTEN)]
         for path in sorted(files, key=lambda path: (path.stem, path.suffix != SAVED)):
