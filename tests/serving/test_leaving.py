@@ -24,7 +24,12 @@ ENDLESS = ServerSettings(rows=2, queue=2, max_seconds=3000.0)
 
 @pytest.fixture
 def endless(model: Synthesizer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    """A server whose speeches are longer than any test waits."""
+    """A server whose speeches are longer than any test waits: the model does not stop by itself."""
+    forbidden = model.backbone.forbidden_tokens()
+    assert forbidden is not None
+    forbidden = forbidden.clone()
+    forbidden[0, list(model.backbone.stop_ids)] = True
+    monkeypatch.setattr(model.backbone, "forbidden_tokens", lambda: forbidden)
     monkeypatch.setattr("wand.serving.speaker.DEFAULT_OPTIONS", SpeakOptions(max_seconds=3000.0))
     with serving(model, folder, ENDLESS) as running:
         yield running

@@ -16,7 +16,7 @@ from wand.alignment.times import check_words_file, write_words
 from wand.attention import AttentionWindow, Windows
 from wand.checks import check_device
 from wand.cli import FLAG, FLAG_HELP
-from wand.cli.book import check_book, speak_book
+from wand.speech.book import check_book, speak_book
 from wand.cli.options import OptionParser
 from wand.codecs import Codec
 from wand.codecs.reference import Reference

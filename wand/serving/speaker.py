@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from wand.codecs.reference import Reference
@@ -184,16 +184,20 @@ class Speaker:
             requests = await self._in(self._texts, prepare)
         except ValueError as error:
             raise ApiError(400, f"input: {error}", "input", "invalid_value") from error
-        sound: SoundStream | None = None
+
+        @cache  # made in the codec's thread, with the first codes
+        def sound() -> SoundStream:
+            return SoundStream(self.backbone, self.codec, reference, len(requests))
+
+        def heard(chunk: Chunk) -> SoundChunk:
+            return sound()(chunk)
+
         for request in requests:
             usage.input_tokens += self._tokens(request)
             async with aclosing(self._codes(request, options.sampling)) as chunks:
                 async for chunk in chunks:
                     usage.output_tokens += chunk.codes.numel()
-                    sound = sound or await self._in(
-                        self._sounds, partial(SoundStream, self.backbone, self.codec, reference, len(requests))
-                    )
-                    yield await self._in(self._sounds, partial(sound, chunk))
+                    yield await self._in(self._sounds, partial(heard, chunk))
 
     async def _codes(self, request: Request, sampling: Sampling | None) -> AsyncGenerator[Chunk]:
         """The codes of a request.

@@ -142,11 +142,13 @@ def stream_speech(
             text in pieces.
     """
     backbone = decoder.backbone
-    if not isinstance(text, str):
-        if reason := reason_against_passages(backbone, decoder.window, codec):
-            raise ValueError(f"this model cannot speak text in pieces, because {reason}: give the whole text")
-        text = Passage(backbone.conditioner, reference, text)
-    requests = stream_requests(backbone, codec, decoder.window, text, reference, options)
+    if isinstance(text, str):
+        given: str | Passage = text
+    elif reason := reason_against_passages(backbone, decoder.window, codec):
+        raise ValueError(f"this model cannot speak text in pieces, because {reason}: give the whole text")
+    else:
+        given = Passage(backbone.conditioner, reference, text)
+    requests = stream_requests(backbone, codec, decoder.window, given, reference, options)
     sound = SoundStream(backbone, codec, reference, len(requests))
     rules = stop_rules(backbone, codec, options.max_seconds)
     for request in requests:
