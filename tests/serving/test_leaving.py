@@ -39,11 +39,12 @@ def test_a_client_that_leaves_frees_its_row(endless: Running) -> None:
     for _ in range(3):  # more clients than rows
         with endless.client as client, client.stream("POST", "/v1/audio/speech", json=BODY) as answer:
             assert answer.status_code == 200
-            assert len(next(answer.iter_bytes(100))) == 100
+            parts = answer.iter_bytes(100)
+            assert len(next(parts)) == 100
             assert endless.speaker.active == 1
         assert endless.becomes_idle()
     gc.collect()
-    assert not [thing for thing in gc.get_objects() if isinstance(thing, Speech)]
+    assert not [thing for thing in gc.get_objects() if type(thing) is Speech]
 
 
 def test_a_client_that_leaves_before_the_first_sound_frees_its_row(endless: Running) -> None:

@@ -91,7 +91,7 @@ def test_sampling_and_seed_are_those_of_the_request(server: Running) -> None:
 def test_a_long_text_is_split_like_by_generate(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.speaker.backbone, "longest_prefix", 20)
     monkeypatch.setattr(server.speaker, "settings", replace(server.speaker.settings, max_seconds=10 * SECONDS))
-    text = " ".join(["every word is heard, and then another one is heard as well. why not speak again?"] * 2)
+    text = " ".join(["every word is heard, and then another one is heard as well. why not speak again?"] * 3)
     speech = alone(server, text, options=replace(OPTIONS, seed=3))
     assert speech.codes.shape[1] > 50 * SECONDS
     assert_sounds_like(server.speak(text, seed=3).content, speech)
