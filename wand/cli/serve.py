@@ -13,6 +13,7 @@ import torch
 from wand.checks import check_device, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
+from wand.console.interrupt import raise_if_stopped
 from wand.runs.checkpoints import LAST
 from wand.speech.synthesizer import load
 
@@ -101,6 +102,7 @@ def main(arguments: list[str]) -> None:
     if options.host not in LOCAL and settings.key is None:
         log.warning("everyone who reaches %s may use this server: set %s to a key", options.host, KEY)
     metrics = Metrics()
+    raise_if_stopped()
     app = make_app(Speaker(synthesizer, voices, settings, metrics), settings, metrics)
     Server(app, settings, place).run()
 

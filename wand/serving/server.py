@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             ws_max_size=settings.largest_body,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=1,  # the requests have had their time
         )
         super().__init__(config)
         self._gate, self._place = app, place
