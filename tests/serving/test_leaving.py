@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,6 +17,8 @@ import pytest
 
 from tests.serving.conftest import Running, serving, until
 from wand.decoding.speeches import Speech
+from wand.serving.engine import WAYS
+from wand.serving.errors import ApiError
 from wand.serving.settings import ServerSettings
 from wand.speech.speaking import SpeakOptions
 from wand.speech.synthesizer import Synthesizer
@@ -62,6 +67,25 @@ def test_a_client_that_leaves_before_the_first_sound_frees_its_row(endless: Runn
     assert until(lambda: endless.speaker.active == 2)
     for client in clients:
         client.close()
+    assert endless.becomes_idle()
+
+
+def test_ways_of_sampling_are_limited_at_the_same_time_only(endless: Running) -> None:
+    speaker, sampling = endless.speaker, endless.speaker.backbone.sampling
+    ways = [SpeakOptions(sampling=replace(sampling, temperature=0.2 + i)) for i in range(WAYS)]
+
+    async def speak_a_little() -> None:
+        open_ones = [speaker.speak("so it is.", speaker.voices["anna"], way) for way in ways]
+        for chunks in open_ones[:-1]:
+            await anext(chunks)
+        with pytest.raises(ApiError, match="ways already"):
+            await anext(open_ones[-1])
+        for chunks in open_ones:
+            await chunks.aclose()
+        async with aclosing(speaker.speak("so it is.", speaker.voices["anna"], ways[-1])) as chunks:
+            await anext(chunks)
+
+    asyncio.run(speak_a_little())
     assert endless.becomes_idle()
 
 

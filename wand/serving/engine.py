@@ -222,15 +222,20 @@ class EngineThread:
                     log.error("the engine has failed and starts again", exc_info=error)
                     share.fail()
                     share.engine = self._make(share.sampling)
-            self._shares = [share for share in self._shares if share.sampling is None or share.engine.busy]
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        """Drop the further engines that have nothing to speak."""
+        self._shares = [share for share in self._shares if share.sampling is None or share.engine.busy]
 
     def _submit(self, request: Request, sampling: Sampling | None, outlet: _Outlet) -> None:
         try:
             self._share_of(sampling).submit(request, outlet)
-        except ValueError as error:
+        except Exception as error:  # of any kind: it is the client's to know
             outlet.put(error)
 
     def _share_of(self, sampling: Sampling | None) -> _Share:
+        self._drop_idle()
         for share in self._shares:
             if share.sampling == sampling:
                 return share

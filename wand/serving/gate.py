@@ -86,7 +86,7 @@ class Gate:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         path = scope["path"]
-        if self.draining and path != "/health":
+        if self.draining:
             raise ApiError(503, "the server ends: send the request to another one", headers={"Connection": "close"})
         # A browser sends where a page comes from. Pages of other sites may not use a server that only listens here.
         origin = headers.get("origin")
