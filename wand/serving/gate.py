@@ -7,7 +7,6 @@ import logging
 import re
 import time
 import uuid
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -90,7 +89,7 @@ class Gate:
             raise ApiError(503, "the server ends: send the request to another one", headers={"Connection": "close"})
         # A browser sends where a page comes from. Pages of other sites may not use a server that only listens here.
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
             raise ApiError(403, f"a page of {origin} may not use this server", code="foreign_origin")
         if path not in OPEN and not self._has_key(headers.get("authorization", "")):
             raise ApiError(401, "send the key of this server as `Authorization: Bearer KEY`", code="invalid_api_key")
