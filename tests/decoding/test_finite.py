@@ -62,6 +62,7 @@ def test_the_request_is_named_and_the_others_go_on(monkeypatch, window, rows, lo
             errors.append(error)
     (error,) = errors
     assert error.ticket == tickets[BAD]
+    assert error.__cause__ is None
     assert f"request {tickets[BAD]} 'zz' cannot be spoken: its logits are not finite" in str(error)
     assert spoken.keys() == set(tickets) - {tickets[BAD]}
     for ticket, generation in spoken.items():

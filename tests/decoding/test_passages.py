@@ -181,7 +181,7 @@ def test_a_text_that_cannot_be_read_ends_alone(monkeypatch, text, error, match) 
     events = []
     with pytest.raises(error, match=match) as raised:
         events += chain.from_iterable(iter(engine.step, "never"))
-    assert error is OSError or raised.value.ticket == bad
+    assert error is OSError or (raised.value.ticket == bad and raised.value.__cause__ is not None)
     assert len(engine._speaking) == 1, "its row is free"
     after = engine.submit(Request(passage(lm, SHORT), seed=3))
     while engine.busy:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.serving.conftest import SECONDS, Running, serving, until
+from tests.serving.conftest import SECONDS, Running, serving
 from wand.files.audio import read_audio
 from wand.serving.errors import ApiError
 from wand.serving.settings import ServerSettings
@@ -234,7 +234,7 @@ def test_uploaded_voices_speak_like_their_sounds(model: Synthesizer, folder: Pat
         assert_refused(upload("eve", b"RIFF" * 4_000_000), 413, None)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["bob.wav", "carl.safetensors"]
         heard = server.speak(voice="carl").content
-        assert until(lambda: server.engine.idle)
+        assert server.becomes_idle()
         assert heard != server.speak(voice="bob").content
     assert len(read_audio(folder / "anna.wav", 16_000)) == 16_000
     with serving(model, tmp_path, limits) as again:

@@ -74,7 +74,7 @@ def test_text_in_pieces_is_spoken_like_the_whole_text(speaking: Running) -> None
         pytest.param([[]], None, id="list"),
         pytest.param([{"voice": "anna"}, {"text": 3}], "text", id="number"),
         pytest.param([{"voice": "anna"}, {"text": "a" * 201}], "text", id="too-long"),
-        pytest.param([{"voice": "anna"}, {"end": True}], "text", id="empty"),
+        pytest.param([{"voice": "anna"}, {"text": " "}, {"end": True}], "text", id="empty"),
     ],
 )  # fmt: skip
 def test_wrong_messages_are_named(speaking: Running, messages: list[object], param: str | None) -> None:

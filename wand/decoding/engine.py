@@ -182,7 +182,7 @@ class Engine:
 
     def _note(self, error: Exception, ticket: int, name: str) -> None:
         """Note the error of a request, which a step raises. An error of the user's iterator stays as it is."""
-        named = RequestError(ticket, f"request {ticket} {name!r} cannot be spoken: {error}")
+        named = RequestError(ticket, f"request {ticket} {name!r} cannot be spoken: {error}", error)
         self._errors.append(named if isinstance(error, ValueError) else error)
 
     def shrink(self) -> None:

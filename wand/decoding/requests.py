@@ -86,8 +86,10 @@ class RequestError(ValueError):
     Args:
         ticket: Ticket of the request.
         message: What is wrong.
+        cause: What is wrong with its text; None if it is not the text.
     """
 
-    def __init__(self, ticket: int, message: str) -> None:
+    def __init__(self, ticket: int, message: str, cause: Exception | None = None) -> None:
         super().__init__(message)
         self.ticket = ticket
+        self.__cause__ = cause

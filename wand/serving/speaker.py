@@ -210,6 +210,8 @@ class Speaker:
                 async for chunk in chunks:
                     yield chunk
         except (RequestError, EngineFailed) as error:
+            if error.__cause__ is not None:
+                raise ApiError(400, f"input: {error.__cause__}", "input", "invalid_value") from error
             log.error("%s", error)
             raise ApiError(500, "the model could not speak this text; the log of the server says why") from error
         except ValueError as error:

@@ -34,7 +34,7 @@ class TextStream:
 
     def __init__(self, socket: WebSocket, speaker: Speaker) -> None:
         self._socket, self._speaker, self._settings = socket, speaker, speaker.settings
-        self._letters = 0
+        self._letters, self._has_words = 0, False
 
     async def run(self) -> None:
         """Speak until the text has ended, or the client leaves."""
@@ -80,14 +80,15 @@ class TextStream:
                 raise ApiError(
                     400, f"text: a speech has at most {self._settings.max_letters} letters", "text", "text_too_long"
                 )
+            self._has_words |= bool(message.text.strip())
+            if message.end and not self._has_words:
+                raise ApiError(400, "text: the text is empty: give at least one word", "text", "empty_text")
             try:
                 await self._speaker.engine.add_text(passage, message.text)
                 if message.end:
                     await self._speaker.engine.end_text(passage)
             except ValueError as error:
                 raise ApiError(400, f"text: {error}", "text", "invalid_value") from error
-        if not passage.end:
-            raise ApiError(400, "text: the text is empty: give at least one word", "text", "empty_text")
         while True:
             await self._socket.receive_text()  # raises when the client leaves
 
