@@ -37,7 +37,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # encodec comes without its dependencies: torchaudio must not be installed (see pyproject.toml).
 $(VENV)/.developed: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,encodec]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,encodec,serve]"
 	$(BIN)/python -m pip install --no-deps encodec==0.1.1 --quiet --constraint constraints.txt
 	touch $@
 

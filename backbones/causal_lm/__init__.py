@@ -168,7 +168,7 @@ class CausalSpeechLM(Backbone):
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
     def note_window(self, folder: Path, window: int) -> None:
-        """Write ``rswa_window`` into ``config.json``, the key by which vLLM (0.25) applies prefix and window."""
+        """Write ``rswa_window`` into ``config.json``, vLLM's name of prefix and window (docs/adapt-a-model.md)."""
         path = folder / self.subfolder / "config.json"
         write_text(path, json.dumps({**json.loads(path.read_text()), "rswa_window": window}, indent=2) + "\n")
 

@@ -18,7 +18,7 @@ from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Engine
 from wand.decoding.generate import generate_all, stream
-from wand.decoding.requests import Done, Generation
+from wand.decoding.requests import Done, Generation, RequestError
 from wand.decoding.sampler import Sampler
 from wand.model.sampling import RepetitionAware, Sampling
 
@@ -58,10 +58,12 @@ def test_the_request_is_named_and_the_others_go_on(monkeypatch, window, rows, lo
     while engine.busy:
         try:
             spoken |= {event.ticket: event.generation for event in engine.step() if isinstance(event, Done)}
-        except ValueError as error:
-            errors.append(str(error))
+        except RequestError as error:
+            errors.append(error)
     (error,) = errors
-    assert f"request {tickets[BAD]} 'zz' cannot be spoken: its logits are not finite" in error
+    assert error.ticket == tickets[BAD]
+    assert error.__cause__ is None
+    assert f"request {tickets[BAD]} 'zz' cannot be spoken: its logits are not finite" in str(error)
     assert spoken.keys() == set(tickets) - {tickets[BAD]}
     for ticket, generation in spoken.items():
         expected = alone(lm, wanted[ticket], window, SAMPLINGS["penalised"])

@@ -18,7 +18,7 @@ from wand.backbones.encodec_lm import EncodecLM
 from wand.decoding.decoder import Decoder
 from wand.decoding.engine import Engine
 from wand.decoding.generate import generate_all
-from wand.decoding.requests import Done, Generation, Request
+from wand.decoding.requests import Done, Generation, Request, RequestError
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.alignment import AlignmentHead
 from wand.model.sampling import Sampling
@@ -165,8 +165,8 @@ def broken_pieces() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("text", "error", "match"),
     [
-        (["", " "[:0]], ValueError, "request 1 'bad' cannot be spoken: the text is empty"),
-        ([SHORT[:40], " and then some", " 7 more words, of which one is a number."], ValueError, "bad.*'7'.*knows"),
+        (["", " "[:0]], RequestError, "request 1 'bad' cannot be spoken: the text is empty"),
+        ([SHORT[:40], " and then some", " 7 more words, of which one is a number."], RequestError, "bad.*'7'.*knows"),
         (broken_pieces(), OSError, "the line is dead"),
     ],
     ids=["empty", "unknown symbols", "a broken iterator"],
@@ -177,10 +177,11 @@ def test_a_text_that_cannot_be_read_ends_alone(monkeypatch, text, error, match) 
     (expected,) = speak(engine_of(lm), [Request(passage(lm, SHORT), seed=3)])
     engine = engine_of(lm, rows=2)
     good = engine.submit(Request(passage(lm, SHORT), seed=3))
-    engine.submit(Request(passage(lm, iter(text)), name="bad"))
+    bad = engine.submit(Request(passage(lm, iter(text)), name="bad"))
     events = []
-    with pytest.raises(error, match=match):
+    with pytest.raises(error, match=match) as raised:
         events += chain.from_iterable(iter(engine.step, "never"))
+    assert error is OSError or (raised.value.ticket == bad and raised.value.__cause__ is not None)
     assert len(engine._speaking) == 1, "its row is free"
     after = engine.submit(Request(passage(lm, SHORT), seed=3))
     while engine.busy:

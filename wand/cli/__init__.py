@@ -27,6 +27,7 @@ commands:
   align        find the attention head that follows the text, for passages: wand align --ckpt_path RUN
   report       write a page to read and to listen to:  wand report RUN
   synthesize   speak a text:                        wand synthesize "some text" --reference voice.wav --out out.wav
+  serve        speak over HTTP, with OpenAI's interface: wand serve --ckpt_path RUN --voices FOLDER
   benchmark    measure time, memory and FLOPs of a decoding step: wand benchmark --shape cosyvoice2
   export       write a student in the format of its original model: wand export --ckpt_path RUN --out FOLDER
   backbones    list the models that can be adapted
@@ -49,7 +50,7 @@ REMEDIES = {
 }
 TRAINING = ("fit", "validate", "test")
 # Each is the `main` of a module of this folder.
-COMMANDS = ("prepare", "evaluate", "analyze", "align", "report", "synthesize", "benchmark", "export")
+COMMANDS = ("prepare", "evaluate", "analyze", "align", "report", "synthesize", "serve", "benchmark", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,6 @@ from wand.alignment.times import check_words_file, write_words
 from wand.attention import Windows
 from wand.checks import check_device
 from wand.cli import FLAG, FLAG_HELP
-from wand.cli.book import check_book, speak_book
 from wand.cli.options import OptionParser, parse_window
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
@@ -29,6 +28,7 @@ from wand.model.backbone import Backbone
 from wand.model.sampling import Sampling
 from wand.passages.rules import reason_against_passages
 from wand.runs.checkpoints import LAST, codec_of_run, load_backbone_and_settings, load_original
+from wand.speech.book import check_book, speak_book
 from wand.speech.long_text import LONG_TEXTS, parts_of_text
 from wand.speech.speaking import SpeakOptions, Speech, check_text, synthesize_each
 from wand.speech.voices import check_voice_file, open_voice, save_voice

@@ -16,7 +16,7 @@ import torch
 from wand.checks import check_whole_number
 from wand.decoding.decoder import Decoder
 from wand.decoding.moves import Mover
-from wand.decoding.requests import Done, Generation, Part, Request
+from wand.decoding.requests import Done, Generation, Part, Request, RequestError
 from wand.decoding.rows import BROKEN, Rows, cannot_be_spoken
 from wand.decoding.speeches import History, Speech, broken_rules
 from wand.decoding.stopping import StopReason, StopRules
@@ -159,7 +159,7 @@ class Engine:
         """Start waiting requests in free rows, speak one column in every row, and return the new events.
 
         Raises:
-            ValueError: If the logits of a request were not finite, or its text cannot be read. It is dropped; further
+            RequestError: If the logits of a request were not finite, or its text cannot be read. It is dropped; further
                 steps speak the others.
         """
         if self._errors:
@@ -182,7 +182,7 @@ class Engine:
 
     def _note(self, error: Exception, ticket: int, name: str) -> None:
         """Note the error of a request, which a step raises. An error of the user's iterator stays as it is."""
-        named = ValueError(f"request {ticket} {name!r} cannot be spoken: {error}")
+        named = RequestError(ticket, f"request {ticket} {name!r} cannot be spoken: {error}", error)
         self._errors.append(named if isinstance(error, ValueError) else error)
 
     def shrink(self) -> None:
@@ -381,7 +381,7 @@ class Engine:
             speech = self._speeches[row]
             if speech is not None and frames[row] == BROKEN:
                 name = f"request {speech.ticket} {speech.name!r}"
-                self._errors.append(ValueError(cannot_be_spoken(name, self._spoken(speech))))
+                self._errors.append(RequestError(speech.ticket, cannot_be_spoken(name, self._spoken(speech))))
                 self._speeches[row] = None
                 self._state.clear(row)
 

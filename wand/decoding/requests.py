@@ -78,3 +78,18 @@ class Done:
 
     ticket: int
     generation: Generation
+
+
+class RequestError(ValueError):
+    """Raised for one request of an engine, which is dropped. Other requests go on.
+
+    Args:
+        ticket: Ticket of the request.
+        message: What is wrong.
+        cause: What is wrong with its text; None if it is not the text.
+    """
+
+    def __init__(self, ticket: int, message: str, cause: Exception | None = None) -> None:
+        super().__init__(message)
+        self.ticket = ticket
+        self.__cause__ = cause

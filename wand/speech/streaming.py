@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wand.alignment.times import TimedWord, timed_words
+from wand.attention import Windows
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
-from wand.decoding.generate import stream
+from wand.decoding.generate import Chunk, stream
 from wand.decoding.requests import Request
 from wand.decoding.stopping import StopReason
+from wand.model.backbone import Backbone
 from wand.passages.passage import Passage
 from wand.passages.rules import reason_against_passages
 from wand.speech.long_text import parts_of_text
@@ -40,6 +42,84 @@ class SoundChunk:
     words: tuple[TimedWord, ...] = ()
 
 
+class SoundStream:
+    """Turns the codes of a text into its sound, part by part.
+
+    Args:
+        backbone: The model.
+        codec: Its codec.
+        reference: The voice.
+        requests: Number of requests for the text. They are spoken one after another, with pauses between them.
+    """
+
+    def __init__(self, backbone: Backbone, codec: Codec, reference: Reference, requests: int) -> None:
+        self._backbone, self._codec, self._reference = backbone, codec, reference
+        self._left = requests
+        self._silence = torch.zeros(0)
+        self._reason = StopReason.STOP_TOKEN
+        self._begin()
+
+    def _begin(self) -> None:
+        self._voice = self._codec.stream(self._reference)
+        self._shorten = SilenceCutter(self._backbone.silent_codes, self._backbone.longest_silence)
+
+    def __call__(self, chunk: Chunk) -> SoundChunk:
+        """The sound of the next codes. The reason is that of the first request without a stop token, if any."""
+        audio = torch.cat([self._silence, self._voice.decode(self._shorten(chunk.codes)).cpu()])
+        self._silence = self._silence[:0]
+        if chunk.reason is None:
+            return SoundChunk(audio, chunk.codes, None)
+        audio = torch.cat([audio, self._voice.finish().cpu()])
+        words = tuple(timed_words(chunk.words, self._backbone, self._shorten.left_out))
+        if self._reason == StopReason.STOP_TOKEN:
+            self._reason = chunk.reason
+        self._left -= 1
+        if not self._left:
+            return SoundChunk(audio, chunk.codes, self._reason, words)
+        self._begin()
+        self._silence = torch.zeros(round(PAUSE_SECONDS * self._codec.sample_rate))
+        return SoundChunk(audio, chunk.codes, None)
+
+
+def stream_requests(
+    backbone: Backbone,
+    codec: Codec,
+    window: Windows,
+    text: str | Passage,
+    reference: Reference,
+    options: SpeakOptions = DEFAULT_OPTIONS,
+) -> list[Request]:
+    """The requests for a text, which are to be spoken one after another as streams.
+
+    Args:
+        backbone: The model.
+        codec: Its codec.
+        window: Its window.
+        text: The text, or a passage.
+        reference: The voice.
+        options: Settings for speaking.
+
+    Raises:
+        ValueError: If the text cannot be spoken, or the codec can only decode a whole speech.
+    """
+    check_reference(reference, backbone)
+    if codec.needs_latents:
+        raise ValueError(f"{type(codec).__name__} needs a second pass over the whole speech: use generate, not stream")
+    first, others = (
+        max(1, round(seconds * backbone.frame_rate)) for seconds in (options.first_seconds, options.chunk_seconds)
+    )
+    if isinstance(text, Passage):
+        return [Request(text, options.seed, parts=(first, others))]
+    check_text(text)
+    parts, is_passage = parts_of_text(text, options.long_text, backbone, codec, window, reference)
+    if is_passage:
+        return [Request(Passage(backbone.conditioner, reference, text), options.seed, parts=(first, others))]
+    return [
+        Request(backbone.conditioner(part, reference), options.seed + i, parts=(first, others), name=part)
+        for i, part in enumerate(parts)
+    ]
+
+
 def stream_speech(
     decoder: Decoder,
     codec: Codec,
@@ -62,55 +142,15 @@ def stream_speech(
             text in pieces.
     """
     backbone = decoder.backbone
-    check_reference(reference, backbone)
-    if codec.needs_latents:
-        raise ValueError(f"{type(codec).__name__} needs a second pass over the whole speech: use generate, not stream")
     if isinstance(text, str):
-        check_text(text)
-        parts, is_passage = parts_of_text(text, options.long_text, backbone, codec, decoder.window, reference)
+        given: str | Passage = text
     elif reason := reason_against_passages(backbone, decoder.window, codec):
         raise ValueError(f"this model cannot speak text in pieces, because {reason}: give the whole text")
-    if not isinstance(text, str) or is_passage:
-        passage = Passage(backbone.conditioner, reference, text)
-        yield from _stream_one(decoder, codec, Request(passage, options.seed), reference, options)
-        return
-    requests = [
-        Request(backbone.conditioner(part, reference), options.seed + i, name=part) for i, part in enumerate(parts)
-    ]
-    yield from _joined([_stream_one(decoder, codec, request, reference, options) for request in requests], codec)
-
-
-def _joined(streams: Sequence[Iterator[SoundChunk]], codec: Codec) -> Iterator[SoundChunk]:
-    """Join the streams of a text that is split. The reason is that of the first one without a stop token, if any."""
-    reason = StopReason.STOP_TOKEN
-    for i, chunks in enumerate(streams):
-        silence = torch.zeros(round(PAUSE_SECONDS * codec.sample_rate) if i else 0)
-        for chunk in chunks:
-            if chunk.reason is not None and reason == StopReason.STOP_TOKEN:
-                reason = chunk.reason
-            ended = chunk.reason is not None and i + 1 == len(streams)
-            yield SoundChunk(torch.cat([silence, chunk.audio]), chunk.codes, reason if ended else None)
-            silence = silence[:0]
-
-
-def _stream_one(
-    decoder: Decoder, codec: Codec, request: Request, reference: Reference, options: SpeakOptions
-) -> Iterator[SoundChunk]:
-    """Speak one request in parts."""
-    backbone = decoder.backbone
-    voice, shorten = codec.stream(reference), SilenceCutter(backbone.silent_codes, backbone.longest_silence)
-    first, others = (
-        max(1, round(seconds * backbone.frame_rate)) for seconds in (options.first_seconds, options.chunk_seconds)
-    )
-    parts = stream(
-        decoder,
-        replace(request, parts=(first, others)),
-        rules=stop_rules(backbone, codec, options.max_seconds),
-        sampling=options.sampling,
-    )
-    for part in parts:
-        audio = voice.decode(shorten(part.codes)).cpu()
-        if part.reason is not None:
-            audio = torch.cat([audio, voice.finish().cpu()])
-        words = tuple(timed_words(part.words, backbone, shorten.left_out))
-        yield SoundChunk(audio, part.codes, part.reason, words)
+    else:
+        given = Passage(backbone.conditioner, reference, text)
+    requests = stream_requests(backbone, codec, decoder.window, given, reference, options)
+    sound = SoundStream(backbone, codec, reference, len(requests))
+    rules = stop_rules(backbone, codec, options.max_seconds)
+    for request in requests:
+        for chunk in stream(decoder, request, rules=rules, sampling=options.sampling):
+            yield sound(chunk)

@@ -1,0 +1,241 @@
+"""Bad requests get their status and a JSON error, and cost nothing: the next good one is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.serving.conftest import SECONDS, Running, serving
+from wand.files.audio import read_audio
+from wand.serving.errors import ApiError
+from wand.serving.settings import ServerSettings
+from wand.speech.speaking import SpeakOptions
+from wand.speech.synthesizer import Synthesizer
+
+GOOD = {"input": "so it is.", "voice": "anna", "response_format": "pcm"}
+
+
+def post(server: Running, body: object, **how: object) -> httpx.Response:
+    with server.client as client:
+        if isinstance(body, bytes):
+            return client.post("/v1/audio/speech", content=body, headers={"content-type": "application/json"}, **how)
+        return client.post("/v1/audio/speech", json=body, **how)
+
+
+def assert_refused(answer: httpx.Response, status: int, param: str | None, code: str | None = None) -> str:
+    """An error in OpenAI's shape."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert set(body) == {"error"}
+    error = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["param"] == param
+    assert code is None or error["code"] == code
+    assert "\n" not in error["message"]
+    assert answer.headers["x-request-id"]
+    return error["message"]
+
+
+def spoken(server: Running) -> float:
+    """Number of requests that went as far as the engine."""
+    return sum(
+        sample.value
+        for metric in server.metrics.speeches.collect()
+        for sample in metric.samples
+        if "total" in sample.name
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param"),
+    [
+        pytest.param({"input": ""}, 400, "input", id="no-text"),
+        pytest.param({"input": " \n "}, 400, "input", id="blank-text"),
+        pytest.param({"input": None}, 400, "input", id="null-text"),
+        pytest.param({"input": 3}, 400, "input", id="number-as-text"),
+        pytest.param({"input": "a" * 4097}, 400, "input", id="long-text"),
+        pytest.param({"voice": "nobody"}, 400, "voice", id="unknown-voice"),
+        pytest.param({"voice": "../voices/anna"}, 400, "voice", id="traversal"),
+        pytest.param({"voice": "/etc/passwd"}, 400, "voice", id="absolute-path"),
+        pytest.param({"voice": {"id": "anna\0"}}, 400, "voice", id="nul-in-voice"),
+        pytest.param({"voice": {"name": "anna"}}, 400, "voice", id="voice-without-id"),
+        pytest.param({"voice": ["anna"]}, 400, "voice", id="voices"),
+        pytest.param({"model": "another"}, 404, "model", id="unknown-model"),
+        pytest.param({"response_format": "aac"}, 400, "response_format", id="aac"),
+        pytest.param({"response_format": "exe"}, 400, "response_format", id="unknown-format"),
+        pytest.param({"stream_format": "webm"}, 400, "stream_format", id="unknown-stream-format"),
+        pytest.param({"speed": 1.5}, 400, "speed", id="speed"),
+        pytest.param({"speed": "1"}, 400, "speed", id="speed-as-text"),
+        pytest.param({"instructions": "in a whisper"}, 400, "instructions", id="instructions"),
+        pytest.param({"seed": 2**63}, 400, "seed", id="large-seed"),
+        pytest.param({"seed": True}, 400, "seed", id="seed-as-switch"),
+        pytest.param({"sampling": {"top_p": 0}}, 400, "sampling", id="top-p"),
+        pytest.param({"sampling": 1}, 400, "sampling", id="sampling-as-number"),
+        pytest.param({"first_seconds": -1}, 400, "first_seconds", id="first-seconds"),
+    ],
+)  # fmt: skip
+def test_wrong_fields_are_named(server: Running, change: dict[str, object], status: int, param: str) -> None:
+    before = spoken(server)
+    assert_refused(post(server, {**GOOD, **change}), status, param)
+    assert spoken(server) == before
+    assert server.engine.idle
+
+
+def test_bodies_that_are_no_request_are_refused(server: Running) -> None:
+    assert_refused(post(server, b"{"), 400, None, "invalid_json")
+    assert_refused(post(server, b"[" * 60_000), 400, None)
+    assert_refused(post(server, b"\xff\xfe"), 400, None)
+    assert_refused(post(server, b"[]"), 400, None)
+    assert_refused(post(server, b'{"input": "\\ud800", "voice": "anna"}'), 400, "input")
+    assert_refused(post(server, b'{"input": "a", "voice": "anna", "speed": NaN}'), 400, "speed")
+    with server.client as client:
+        assert_refused(client.get("/v1/audio/speech"), 405, None)
+        assert_refused(client.get("/v1/nothing"), 404, None)
+        assert_refused(client.get("/v1/models/nothing"), 404, "model")
+        assert_refused(client.post("/v1/voices", files={"file": b"x"}), 405, None)
+
+
+def test_huge_bodies_are_refused_before_they_are_read(server: Running) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(10_000):
+            yield b"a" * 1000
+
+    assert_refused(post(server, {**GOOD, "input": "a" * 1_000_000}), 413, None, "body_too_large")
+    with server.client as client:
+        chunked = client.post("/v1/audio/speech", content=endless(), headers={"content-type": "application/json"})
+    assert_refused(chunked, 413, None, "body_too_large")
+
+
+def test_unknown_fields_are_ignored(server: Running) -> None:
+    assert post(server, {**GOOD, "user": "me", "temperature": []}).content == post(server, GOOD).content
+
+
+def test_a_request_beyond_the_queue_is_told_to_wait(server: Running) -> None:
+    """Each request holds its room until it ends, also while nothing reads its sound."""
+    speaker = server.speaker
+    most = speaker.settings.rows + speaker.settings.queue
+
+    async def crowd() -> ApiError:
+        open_ones = [speaker.speak("so it is.", speaker.voices["anna"], SpeakOptions()) for _ in range(most)]
+        for chunks in open_ones:
+            await anext(chunks)
+        try:
+            answer = await asyncio.to_thread(post, server, GOOD)
+            assert_refused(answer, 429, None, "queue_full")
+            assert int(answer.headers["retry-after"]) > 0
+            with pytest.raises(ApiError) as error:
+                await anext(speaker.speak("so it is.", speaker.voices["anna"], SpeakOptions()))
+        finally:
+            for chunks in open_ones:
+                await chunks.aclose()
+        return error.value
+
+    assert asyncio.run(crowd()).status_code == 429
+    assert server.becomes_idle()
+    assert post(server, GOOD).status_code == 200
+
+
+def test_an_error_of_one_request_reaches_only_its_client(server: Running) -> None:
+    """The prefix of one request is not finite, while another one is being spoken."""
+    speaker = server.speaker
+    embed = speaker.backbone.embed_prefix
+
+    async def both() -> tuple[ApiError, Tensor]:
+        async with aclosing(speaker.speak("so it is.", speaker.voices["anna"], SpeakOptions())) as good:
+            parts = [(await anext(good)).codes]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(speaker.backbone, "embed_prefix", lambda batch: embed(batch) * float("nan"))
+                with pytest.raises(ApiError) as error:
+                    await anext(speaker.speak("why not?", speaker.voices["bob"], SpeakOptions()))
+            return error.value, torch.cat([*parts, *[chunk.codes async for chunk in good]], dim=1)
+
+    error, codes = asyncio.run(both())
+    assert error.status_code == 500
+    own = Synthesizer(speaker.backbone, speaker.window, speaker.codec)
+    (speech,) = own.generate("so it is.", speaker.voices["anna"], SpeakOptions(max_seconds=SECONDS))
+    assert torch.equal(codes, speech.codes)
+    assert server.becomes_idle()
+
+
+def test_an_engine_that_fails_starts_again(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("wand.decoding.rows.Rows.draw", lambda self: 1 / 0)
+        assert_refused(post(server, GOOD), 500, None)
+    assert server.becomes_idle()
+    assert post(server, GOOD).status_code == 200
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+FIELDS = st.sampled_from(
+    ["input", "voice", "model", "speed", "seed", "sampling", "response_format", "stream_format", "first_seconds", "x"]
+)
+
+
+@settings(max_examples=30)
+@given(change=st.dictionaries(FIELDS, VALUES, min_size=1, max_size=4))
+def test_no_body_breaks_the_server(server: Running, change: dict[str, object]) -> None:
+    body = json.dumps({**GOOD, "input": 0, **change})  # a good field may replace the bad one
+    answer = post(server, body.encode())
+    assert answer.status_code in (200, 400, 404, 413)
+    assert server.engine.alive
+
+
+def test_a_key_is_asked_for(model: Synthesizer, folder: Path) -> None:
+    limits = ServerSettings(rows=1, queue=0, max_seconds=0.2, key="open sesame")
+    with serving(model, folder, limits) as server, server.client as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/").status_code == 200
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "open sesame"}):
+            assert_refused(client.get("/v1/voices", headers=headers), 401, None, "invalid_api_key")
+            assert_refused(client.get("/metrics", headers=headers), 401, None)
+        assert client.get("/v1/voices", headers={"authorization": "Bearer open sesame"}).status_code == 200
+
+
+def test_pages_of_other_sites_are_refused(server: Running) -> None:
+    with server.client as client:
+        for origin in ("http://evil.example", "null", "http://["):
+            assert_refused(client.get("/v1/voices", headers={"origin": origin}), 403, None)
+        own = client.get("/v1/voices", headers={"origin": server.url})
+        assert own.status_code == 200
+        assert not [name for name in own.headers if name.startswith("access-control")]
+        assert client.get("/health", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+        assert client.get("/health", headers={"x-request-id": "a b"}).headers["x-request-id"] != "a b"
+
+
+def test_uploaded_voices_speak_like_their_sounds(model: Synthesizer, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bob.wav").write_bytes((folder / "bob.wav").read_bytes())
+    limits = ServerSettings(rows=1, queue=0, max_seconds=0.2, allow_upload=True)
+    sound = (folder / "anna.wav").read_bytes()
+    with serving(model, tmp_path, limits) as server, server.client as client:
+
+        def upload(name: str, content: bytes = sound, file: str = "a.wav") -> httpx.Response:
+            return client.post("/v1/voices", data={"name": name}, files={"file": (file, content)})
+
+        assert upload("carl").json()["id"] == "carl"
+        assert (tmp_path / "carl.safetensors").is_file()
+        assert_refused(upload("carl"), 409, "name")
+        assert_refused(upload("../carl"), 400, "file")
+        assert_refused(upload("d" * 65), 400, "file")
+        assert_refused(upload("eve", b"no sound"), 400, "file")
+        assert_refused(upload("eve", file="a.exe"), 400, "file")
+        assert_refused(upload("eve", b"RIFF" * 4_000_000), 413, None)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bob.wav", "carl.safetensors"]
+        heard = server.speak(voice="carl").content
+        assert server.becomes_idle()
+        assert heard != server.speak(voice="bob").content
+    assert len(read_audio(folder / "anna.wav", 16_000)) == 16_000
+    with serving(model, tmp_path, limits) as again:
+        assert again.speak(voice="carl").content == heard

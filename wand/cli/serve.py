@@ -1,0 +1,117 @@
+"""`wand serve`: speak over HTTP, with OpenAI's interface."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from wand.checks import check_device, check_whole_number
+from wand.cli import FLAG, FLAG_HELP
+from wand.cli.options import OptionParser
+from wand.console.interrupt import raise_if_stopped
+from wand.runs.checkpoints import LAST
+from wand.speech.synthesizer import load
+
+# What the extra `serve` installs, by the names that are imported.
+NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client")
+KEY = "WAND_SERVE_KEY"
+# Addresses that only this machine reaches.
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+log = logging.getLogger("wand.serving")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Options of the command."""
+    parser = OptionParser(
+        prog="wand serve",
+        description="Speak over HTTP, with OpenAI's interface (docs/serving.md). "
+        f"If the environment variable {KEY} is set, clients must send it as bearer token.",
+    )
+    parser.add_argument(
+        "--ckpt_path",
+        default=LAST,
+        help="run folder, checkpoint file, folder of `wand export`, or `last` (newest run; default: last)",
+    )
+    parser.add_argument(
+        "--voices",
+        type=Path,
+        required=True,
+        help="folder of sound files and saved voices (*.safetensors); a voice is named as its file",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
+    parser.add_argument("--rows", type=int, default=8, help="requests that are spoken at the same time (default: 8)")
+    parser.add_argument(
+        "--queue", type=int, default=32, help="further requests that wait; more get status 429 (default: 32)"
+    )
+    parser.add_argument("--max_letters", type=int, default=4096, help="longest text (default: 4096)")
+    parser.add_argument(
+        "--max_seconds", type=float, default=600.0, help="longest speech in seconds; it ends there (default: 600)"
+    )
+    parser.add_argument("--model_name", help="name of the model for clients (default: that of its folder)")
+    parser.add_argument("--allow_upload", action="store_true", help="let clients add voices to the folder")
+    parser.add_argument(
+        "--int8", action="store_true", help="use int8 weights (CPU only): faster, with slightly different results"
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="torch device (default: %(default)s)",
+    )
+    parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until a signal ends the server."""
+    options = parse(arguments)
+    _check_packages()
+    check_device(options.device)
+    check_whole_number("--port", options.port, least=0, most=65535)
+    from wand.serving.app import make_app
+    from wand.serving.metrics import Metrics
+    from wand.serving.server import Server, bound_socket
+    from wand.serving.settings import ServerSettings
+    from wand.serving.speaker import Speaker
+    from wand.serving.voices import Voices
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log.setLevel(logging.INFO)
+    settings = ServerSettings(
+        rows=options.rows,
+        queue=options.queue,
+        max_letters=options.max_letters,
+        max_seconds=options.max_seconds,
+        allow_upload=options.allow_upload,
+        key=os.environ.get(KEY),
+        model=options.model_name or _name_of(options.ckpt_path),
+    )
+    if not options.voices.is_dir():
+        raise ValueError(f"--voices {options.voices} is not a folder: give one with sound files or saved voices")
+    place = bound_socket(options.host, options.port)
+    synthesizer = load(options.ckpt_path, device=options.device, int8=options.int8)
+    voices = Voices(synthesizer, options.voices)
+    if not voices and not options.allow_upload:
+        raise ValueError(f"--voices {options.voices} has no voice that can be used: add a sound file or a saved voice")
+    if options.host not in LOCAL and settings.key is None:
+        log.warning("everyone who reaches %s may use this server: set %s to a key", options.host, KEY)
+    metrics = Metrics()
+    raise_if_stopped()
+    app = make_app(Speaker(synthesizer, voices, settings, metrics), settings, metrics)
+    Server(app, settings, place).run()
+
+
+def _check_packages() -> None:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"wand serve needs {', '.join(missing)}: pip install 'wand-tts[serve]'")
+
+
+def _name_of(path: str) -> str:
+    return "wand" if path == LAST else Path(path).resolve().name

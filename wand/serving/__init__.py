@@ -1,0 +1,1 @@
+"""`wand serve`: an HTTP server of speech, with OpenAI's interface."""

@@ -1,0 +1,256 @@
+"""Speaks the requests of clients: text and voice in, parts of sound out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import TypeVar
+
+from wand.codecs.reference import Reference
+from wand.decoding.engine import Engine
+from wand.decoding.generate import Chunk
+from wand.decoding.requests import Request, RequestError
+from wand.model.sampling import Sampling
+from wand.passages.passage import Passage
+from wand.passages.rules import PassageRules, reason_against_passages
+from wand.serving.engine import EngineFailed, EngineThread, SpeechEngine
+from wand.serving.errors import ApiError
+from wand.serving.metrics import Metrics
+from wand.serving.settings import ServerSettings
+from wand.serving.voices import Voices
+from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions, stop_rules
+from wand.speech.streaming import SoundChunk, SoundStream, stream_requests
+from wand.speech.synthesizer import Synthesizer
+
+log = logging.getLogger("wand.serving")
+Result = TypeVar("Result")
+
+# Prefix columns of the engine: this many times those of the longest training utterance, and at least LEAST_PREFIX.
+PREFIX_ROOM, LEAST_PREFIX = 2, 512
+# What clients are told to wait, in seconds, when the queue is full.
+RETRY_AFTER = "2"
+
+
+def make_engine(
+    synthesizer: Synthesizer, voices: Voices, settings: ServerSettings, sampling: Sampling | None = None
+) -> Engine:
+    """An engine for the texts of clients.
+
+    Args:
+        synthesizer: The model.
+        voices: The voices that it may speak with.
+        settings: Limits of the server.
+        sampling: Sampling settings; those of the model by default.
+    """
+    backbone, decoder = synthesizer.backbone, synthesizer.decoder
+    length = max(LEAST_PREFIX, PREFIX_ROOM * (backbone.longest_prefix or 0))
+    passages = None
+    if reason_against_passages(backbone, decoder.window, synthesizer.codec) is None:
+        passages = PassageRules.of(backbone, decoder.window)
+        texts = [Passage(backbone.conditioner, voice) for voice in voices.values()]
+        length = max([length, *(passages.prefix_length(text) for text in texts)])
+    rules = stop_rules(backbone, synthesizer.codec, min(settings.max_seconds, DEFAULT_OPTIONS.max_seconds))
+    return Engine(decoder, rows=settings.rows, prefix_length=length, rules=rules, sampling=sampling, passages=passages)
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a request has used so far.
+
+    Args:
+        input_tokens: Tokens that the model read: the text, and the voice where it is read together with the text.
+        output_tokens: Codes that the model spoke.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Speaker:
+    """Speaks requests with one model. Texts and sounds are computed in threads, beside the engine.
+
+    Args:
+        synthesizer: The model, with a codec that can stream.
+        voices: The voices.
+        settings: Limits of the server.
+        metrics: Figures of the server.
+        engine: The engine; wand's own by default.
+
+    Raises:
+        ValueError: If the model has no codec that can stream.
+    """
+
+    def __init__(
+        self,
+        synthesizer: Synthesizer,
+        voices: Voices,
+        settings: ServerSettings,
+        metrics: Metrics,
+        engine: SpeechEngine | None = None,
+    ) -> None:
+        codec = synthesizer.codec or synthesizer.backbone.load_codec()
+        if codec.needs_latents:
+            raise ValueError(
+                f"{type(codec).__name__} needs a second pass over the whole speech, so this model cannot be served as "
+                f"a stream: use wand synthesize"
+            )
+        self.backbone, self.window, self.codec = synthesizer.backbone, synthesizer.window, codec
+        self.voices, self.settings, self.metrics = voices, settings, metrics
+        self.engine = engine or EngineThread(partial(make_engine, synthesizer, voices, settings))
+        self._texts = ThreadPoolExecutor(1, "wand-text")
+        self._sounds = ThreadPoolExecutor(1, "wand-codec")
+        self.active = 0
+
+    def close(self) -> None:
+        """End the threads."""
+        self.engine.close()
+        self._texts.shutdown()
+        self._sounds.shutdown()
+
+    def voice(self, name: str) -> Reference:
+        """A voice by its name.
+
+        Raises:
+            ApiError: If there is none of that name.
+        """
+        if name not in self.voices:
+            raise ApiError(
+                400, f"voice {name[:80]!r} is unknown: GET /v1/voices lists them", "voice", "voice_not_found"
+            )
+        return self.voices[name]
+
+    async def add_voice(self, name: str, sound: bytes, suffix: str, text: str | None) -> None:
+        """Add a voice; see `Voices.add`."""
+        await self._in(self._sounds, lambda: self.voices.add(name, sound, suffix, text))
+
+    def passage(self, reference: Reference) -> Passage:
+        """A passage whose text comes later.
+
+        Raises:
+            ApiError: If the model cannot speak text in pieces.
+        """
+        if reason := reason_against_passages(self.backbone, self.window, self.codec):
+            raise ApiError(400, f"this model cannot speak text in pieces, because {reason}", code="unsupported")
+        return Passage(self.backbone.conditioner, reference)
+
+    async def speak(
+        self, text: str | Passage, reference: Reference, options: SpeakOptions, usage: Usage | None = None
+    ) -> AsyncGenerator[SoundChunk]:
+        """Speak a text, and yield its sound in parts. The codes equal those of `Synthesizer.generate`.
+
+        The row of the request is free as soon as the iterator is closed.
+
+        Args:
+            text: The text, or a passage whose text arrives while it is spoken.
+            reference: The voice.
+            options: Settings for speaking.
+            usage: Counts what the request uses.
+
+        Raises:
+            ApiError: If the text cannot be spoken, or there is no room for another request.
+        """
+        begun, seconds, end = time.monotonic(), 0.0, "left"
+        with self._room():
+            try:
+                async with aclosing(self._chunks(text, reference, options, usage or Usage())) as chunks:
+                    async for chunk in chunks:
+                        if not seconds and len(chunk.audio):
+                            self.metrics.first_sound.observe(time.monotonic() - begun)
+                        seconds += len(chunk.audio) / self.codec.sample_rate
+                        yield chunk
+                        if seconds > self.settings.max_seconds:  # of a text that is split
+                            break
+                end = "spoken"
+            except ApiError as error:
+                end = "failed" if error.status_code >= 500 else "refused"
+                raise
+            finally:
+                self.metrics.speeches.labels(end).inc()
+                self.metrics.sound_seconds.inc(seconds)
+
+    async def _chunks(
+        self, text: str | Passage, reference: Reference, options: SpeakOptions, usage: Usage
+    ) -> AsyncGenerator[SoundChunk]:
+        def prepare() -> list[Request]:
+            return stream_requests(self.backbone, self.codec, self.window, text, reference, options)
+
+        try:
+            requests = await self._in(self._texts, prepare)
+        except ValueError as error:
+            raise ApiError(400, f"input: {error}", "input", "invalid_value") from error
+
+        @cache  # made in the codec's thread, with the first codes
+        def sound() -> SoundStream:
+            return SoundStream(self.backbone, self.codec, reference, len(requests))
+
+        def heard(chunk: Chunk) -> SoundChunk:
+            return sound()(chunk)
+
+        for request in requests:
+            usage.input_tokens += self._tokens(request)
+            async with aclosing(self._codes(request, options.sampling)) as chunks:
+                async for chunk in chunks:
+                    usage.output_tokens += chunk.codes.numel()
+                    yield await self._in(self._sounds, partial(heard, chunk))
+
+    async def _codes(self, request: Request, sampling: Sampling | None) -> AsyncGenerator[Chunk]:
+        """The codes of a request.
+
+        Raises:
+            ApiError: If it cannot be spoken.
+        """
+        try:
+            async with aclosing(self.engine.speak(self._limited(request), sampling)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except (RequestError, EngineFailed) as error:
+            if error.__cause__ is not None:
+                raise ApiError(400, f"input: {error.__cause__}", "input", "invalid_value") from error
+            log.error("%s", error)
+            raise ApiError(500, "the model could not speak this text; the log of the server says why") from error
+        except ValueError as error:
+            raise ApiError(400, f"input: {error}", "input", "invalid_value") from error
+
+    def _limited(self, request: Request) -> Request:
+        """The request with the limit of the server. That of other requests than passages is shorter."""
+        if not isinstance(request.conditioning, Passage):
+            return request
+        frames = round(self.settings.max_seconds * self.backbone.frame_rate)
+        return replace(request, max_columns=self.backbone.layout.columns_of(frames))
+
+    def _tokens(self, request: Request) -> int:
+        if isinstance(request.conditioning, Passage):
+            return request.conditioning.end
+        return self.backbone.conditioner.length(request.conditioning)
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Room for one request.
+
+        Raises:
+            ApiError: If there is none.
+        """
+        if self.active >= self.settings.rows + self.settings.queue:
+            raise ApiError(
+                429,
+                f"{self.active} requests are waiting or being spoken: try again later",
+                code="queue_full",
+                headers={"Retry-After": RETRY_AFTER},
+            )
+        self.active += 1
+        self.metrics.active.set(self.active)
+        try:
+            yield
+        finally:
+            self.active -= 1
+            self.metrics.active.set(self.active)
+
+    @staticmethod
+    async def _in(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)

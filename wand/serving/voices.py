@@ -1,0 +1,82 @@
+"""The voices of a server, by name."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from wand.codecs.reference import Reference
+from wand.files.audio import WRITTEN
+from wand.files.text import read_text
+from wand.speech.synthesizer import Synthesizer
+from wand.speech.voices import SAVED
+
+log = logging.getLogger("wand.serving")
+# Names of voices that are uploaded. They are names of files, too.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+class Voices(Mapping[str, Reference]):
+    """Voices by name. They are read when the server starts. One that cannot be used is left out with a warning.
+
+    Args:
+        synthesizer: The model that speaks with them.
+        folder: Folder of sound files and saved voices. The name of a voice is that of its file, without the suffix. A
+            text file of the same name is the transcript of a sound file.
+    """
+
+    def __init__(self, synthesizer: Synthesizer, folder: Path) -> None:
+        self._synthesizer, self.folder = synthesizer, folder
+        self._known: dict[str, Reference] = {}
+        # A saved voice comes before the sound file that it was made of.
+        files = [path for path in folder.iterdir() if path.suffix.lower() in (SAVED, *WRITTEN)]
+        for path in sorted(files, key=lambda path: (path.stem, path.suffix != SAVED)):
+            if path.stem in self._known:
+                continue
+            try:
+                self._known[path.stem] = synthesizer.read_voice(path, _transcript(path))
+            except ValueError as error:
+                log.warning("a voice is left out: %s", error)
+
+    def __getitem__(self, name: str) -> Reference:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, name: str, sound: bytes, suffix: str, text: str | None = None) -> None:
+        """Add a voice, and save it in the folder.
+
+        Args:
+            name: Its name: letters, digits, ``_`` and ``-``.
+            sound: Content of a sound file.
+            suffix: Suffix of the sound file.
+            text: Transcript of the sound, if known.
+
+        Raises:
+            ValueError: If the name or the sound cannot be used.
+        """
+        if not NAME.fullmatch(name):
+            raise ValueError(f"name {name[:80]!r}: a voice is named with up to 64 letters A-Z, digits, _ and -")
+        if suffix.lower() not in WRITTEN:
+            raise ValueError(f"the file of a voice is one of {', '.join(WRITTEN)}, not {suffix[:20]!r}")
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / f"voice{suffix.lower()}"
+            file.write_bytes(sound)
+            try:
+                reference = self._synthesizer.read_voice(file, text)
+            except ValueError as error:
+                raise ValueError(str(error).replace(str(file), "the sound")) from error
+        self._synthesizer.save_voice(self.folder / f"{name}{SAVED}", reference)
+        self._known[name] = reference
+
+
+def _transcript(path: Path) -> str | None:
+    file = path.with_suffix(".txt")
+    return read_text(file).strip() if path.suffix != SAVED and file.is_file() else None
