@@ -148,9 +148,9 @@ def test_the_steps_of_training_are_those_of_a_cpu(gpu: torch.device, monkeypatch
     assert step(again, batch.to(gpu), monkeypatch) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("system", [MeasuredSystem(6, "lean"), MeasuredSystem(None, "lean")], ids=lambda s: s.name)
-def test_a_measured_step_runs(tiny_lm: EncodecLM, gpu: torch.device, system: MeasuredSystem) -> None:
-    backbone = tiny_lm.to(gpu)
+@pytest.mark.parametrize("window", [AttentionWindow(6), AttentionWindow()], ids=lambda window: str(window.size))
+def test_a_measured_step_runs(tiny_lm: EncodecLM, gpu: torch.device, window: AttentionWindow) -> None:
+    backbone, system = tiny_lm.to(gpu), MeasuredSystem(window, "lean")
     with torch.inference_mode():
         draw, feed = open_steps(system, backbone).begin(make_cache(system, backbone, 5, 9, rows=2), 5, 2)
         for half in (draw, feed, draw, feed):

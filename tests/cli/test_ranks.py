@@ -22,7 +22,8 @@ from tests.processes import as_nodes, as_torchrun, end, start
 from tests.workplace import Workplace
 from wand import ranks
 from wand.callbacks import attention_pictures, comparison_table, speech
-from wand.cli import main, together
+from wand.cli import main
+from wand.cli.parts import together
 from wand.data.datamodule import SpeechDataModule
 from wand.evaluation import test as evaluation
 from wand.training.module import WandModule

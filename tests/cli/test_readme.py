@@ -54,7 +54,7 @@ def test_command(run: Workplace, command: list[str], tmp_path: Path, monkeypatch
         else:
             monkeypatch.chdir(run.folder if command[0] != "fit" else tmp_path)
             assert main([*command, *(run.fit if command[0] == "fit" else [quiet])]) == 0
-    elif command[0] == "align":
+    elif command[0] in ("align", "analyze"):
         shutil.copytree("runs/quickstart", tmp_path / "runs/quickstart")
         monkeypatch.chdir(tmp_path)
         assert main(command) == 0

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wand.evaluation.pictures import spectrogram
 from wand.files.audio import read_audio, read_header
+from wand.files.writing import write_bytes
 from wand.report.listening import Sentence, Sound
 
 PAGE = "index.html"
@@ -124,9 +125,7 @@ class ReportFolder:
         content = draw_spectrogram(read_audio(file, rate), rate) if self._draws else None
         if content is None:
             return None
-        target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        write_bytes(self.folder / name, content)
         return name
 
     def _copy(self, file: Path, name: str) -> str:
