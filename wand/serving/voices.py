@@ -11,6 +11,7 @@ from pathlib import Path
 from wand.codecs.reference import Reference
 from wand.files.audio import WRITTEN
 from wand.files.text import read_text
+from wand.files.writing import write_bytes
 from wand.speech.synthesizer import Synthesizer
 from wand.speech.voices import SAVED
 
@@ -68,7 +69,7 @@ class Voices(Mapping[str, Reference]):
             raise ValueError(f"the file of a voice is one of {', '.join(WRITTEN)}, not {suffix[:20]!r}")
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / f"voice{suffix.lower()}"
-            file.write_bytes(sound)
+            write_bytes(file, sound)
             try:
                 reference = self._synthesizer.read_voice(file, text)
             except ValueError as error:
