@@ -158,7 +158,7 @@ def _open(options: argparse.Namespace) -> tuple[str, Synthesizer, SpeechDataModu
     data = open_data(path, options.config)
     backbone = load_original(path)
     backbone.codec = data.codec
-    name = f"{type(backbone).__name__}, the original model of {folder},"
+    name = f"{type(backbone).__name__}, the original model of {folder}"
     return (
         name,
         Synthesizer(backbone, AttentionWindow(), backbone.find_codec()),

@@ -72,8 +72,8 @@ class CoverageReport:
         """What was measured, in words."""
         seconds = self.mass.steps / self.columns_per_second / self.sentences
         return (
-            f"{self.model}: full attention, over {self.sentences} {self.split} sentences that it has spoken itself "
-            f"({seconds:.1f} s on average, {self.stopped} ended by a stop token, seed {self.seed})"
+            f"{self.model}, with full attention, over {self.sentences} {self.split} sentences that it has spoken "
+            f"itself ({seconds:.1f} s on average, {self.stopped} ended by a stop token, seed {self.seed})"
         )
 
     @property

@@ -50,7 +50,7 @@ def compare(rates: Sequence[Tensor]) -> Figure | None:
     else:
         teacher, untrained, student = rates
         loss = untrained - teacher
-        if loss[0] <= 0 or interval(loss[1:])[0] <= 0 or not loss.all():
+        if not (loss[0] > 0 and interval(loss[1:])[0] > 0) or not loss.all():  # also without an interval
             return None
         values = (untrained - student) / loss
     return Figure(float(values[0]), interval(values[1:]))

@@ -182,6 +182,14 @@ def test_a_share_needs_a_difference_that_is_no_chance(rows: list[StudyRow]) -> N
     )
 
 
+def test_one_sentence_has_no_interval(table: StudyTable) -> None:
+    (alone,) = (part for part in table.parts if part.sentences == 1 and part.name == "> 6 s")
+    figure = alone.lines[1].figures["cer:one"]
+    assert figure is not None
+    assert all(math.isnan(bound) for bound in figure.interval)
+    assert alone.lines[-1].figures["cer:one"] is None
+
+
 def row_rest(row: StudyRow) -> list:
     names = ("seed", "speaker", "text", "heard", "ended", "seconds", "recorded_seconds", "errors", "metrics", "sound")
     return [getattr(row, name) for name in names]

@@ -207,6 +207,8 @@ def _lines(
     for mask, figures in shared.items():
         chosen = counted[torch.tensor(mask)]
         rates = resampled_rates(torch.cat([chosen[:, places[i], j] for i, j in figures], dim=1))
+        if len(chosen) == 1:  # one sentence says nothing about others
+            rates[1:] = math.nan
         parts = rates.split([len(places[i]) for i, _ in figures], dim=1)
         for (i, j), part in zip(figures, parts, strict=True):
             made[i].figures[columns[j].name] = _figure(part.unbind(1))
