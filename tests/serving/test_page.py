@@ -79,7 +79,7 @@ def test_the_page_speaks(tab: Tab, server: Running, tmp_path: Path) -> None:
     tab.call("Page.enable")
     tab.call("Page.navigate", url=server.url)
     assert until(lambda: tab.run("document.getElementById('voice')?.options.length") == 2)
-    assert tab.text("model") == "tiny"
+    assert until(lambda: tab.text("model") == "tiny")
     tab.run("document.getElementById('speak').click()")
     assert until(lambda: tab.text("state") in ("spoken", "failed")), tab.text("state")
     assert tab.text("error") == ""
