@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.browser import PROGRAM, Browser, browser
+from tests.browser import PROGRAM, Browser, browser
 from tests.report.made import SECONDS, TEXTS, make_run, make_study
 from wand.report.page import write_report
 from wand.report.source import find_source
@@ -63,7 +63,7 @@ def one(page: Path) -> Path:
 
 
 def test_sounds_load_and_pictures_are_there(chromium: Browser, page: Path) -> None:
-    chromium.open(page)
+    chromium.open(page.as_uri())
     sounds = chromium.run(SOUNDS)
     assert len(sounds) == len(TEXTS) * len(SECONDS) + 3
     assert all(ready >= 1 for _, ready, _ in sounds)
@@ -76,7 +76,7 @@ def test_sounds_load_and_pictures_are_there(chromium: Browser, page: Path) -> No
 
 
 def test_a_click_into_a_spectrogram_plays_from_there(chromium: Browser, page: Path) -> None:
-    chromium.open(one(page))
+    chromium.open(one(page).as_uri())
     place = chromium.run("""new Promise((done) => {
       const figure = document.querySelector(".player");
       const audio = figure.querySelector("audio"), time = figure.querySelector(".time");
@@ -91,7 +91,7 @@ def test_a_click_into_a_spectrogram_plays_from_there(chromium: Browser, page: Pa
 
 
 def test_votes_are_counted_and_names_are_hidden_until_the_end(chromium: Browser, page: Path) -> None:
-    chromium.open(one(page))
+    chromium.open(one(page).as_uri())
     texts = chromium.run(VOTES.replace("COUNT", str(len(TEXTS))))
     assert sorted(texts) == sorted(TEXTS.values())
     tally = chromium.run('[...document.querySelectorAll("#tally tr")].map((row) => row.innerText.split("\\t"))')
@@ -110,7 +110,7 @@ def test_votes_are_counted_and_names_are_hidden_until_the_end(chromium: Browser,
 
 
 def test_sides_are_drawn_and_hidden(chromium: Browser, page: Path) -> None:
-    chromium.open(one(page))
+    chromium.open(one(page).as_uri())
     sides = set()
     for _ in range(20):  # all the same by chance: once in half a million
         chromium.run('document.querySelector("#pair button").click()')
@@ -124,5 +124,5 @@ def test_sides_are_drawn_and_hidden(chromium: Browser, page: Path) -> None:
 
 def test_the_page_fits_a_phone(chromium: Browser, page: Path) -> None:
     for file in (page, one(page)):
-        chromium.open(file, width=360, height=740)
+        chromium.open(file.as_uri(), width=360, height=740)
         assert chromium.run("document.documentElement.scrollWidth") == 360

@@ -20,6 +20,7 @@ OPTIONS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--mute-audio",
     "--hide-scrollbars",
     "--no-first-run",
     "--remote-debugging-pipe",
@@ -63,12 +64,12 @@ class Browser:
                 return message["result"]
             self.events.append(message)
 
-    def open(self, page: Path, width: int = 1280, height: int = 900) -> None:
-        """Open a file and wait until it is loaded."""
+    def open(self, address: str, width: int = 1280, height: int = 900) -> None:
+        """Open a page and wait until it is loaded."""
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-        self.send("Page.navigate", url=page.resolve().as_uri())
+        self.send("Page.navigate", url=address)
         self.run("new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', done))")
 
     def run(self, script: str) -> Any:
@@ -78,6 +79,10 @@ class Browser:
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def text(self, name: str) -> str:
+        """The text of the element with an id."""
+        return str(self.run(f"document.getElementById('{name}').textContent"))
 
     def picture(self, file: Path, height: int) -> None:
         """Write a picture of the upper part of the page, as wide as the window."""
