@@ -7,8 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from wand.alignment.ranking import THRESHOLD, HeadRanking
 from wand.alignment.reading import check_readable
 from wand.alignment.record import write_record
@@ -49,11 +47,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder for the whole ranking (default: RUN/align, or runs/align-MODEL)"
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="torch device (default: %(default)s)",
-    )
+    parser.add_device()
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
     check_whole_number("--sentences", options.sentences, least=1)

@@ -6,8 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from wand.alignment.ranking import HeadRanking
 from wand.attention import AttentionWindow
 from wand.checks import check_device, check_number, check_whole_number
@@ -67,11 +65,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder for the results (default: RUN/analysis, or runs/analysis-MODEL)"
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="torch device (default: %(default)s)",
-    )
+    parser.add_device()
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
     check_whole_number("--sentences", options.sentences, least=1)

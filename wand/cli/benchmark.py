@@ -57,11 +57,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--dtype", choices=DTYPES, default="float32", help="dtype of weights and cache (default: float32)"
     )
     parser.add_argument("--int8", action="store_true", help="also measure int8 weights (lean body, CPU only)")
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="torch device (default: %(default)s)",
-    )
+    parser.add_device()
     parser.add_argument("--threads", type=int, help="number of CPU threads (default: torch's own choice)")
     parser.add_argument(
         "--seconds",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from wand.checks import check_device, check_number, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
@@ -84,11 +82,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder of the study (default: evaluation in the first system's folder)"
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="torch device (default: %(default)s)",
-    )
+    parser.add_device()
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
     _check(options)

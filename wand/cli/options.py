@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from wand.attention import AttentionWindow
 
 
@@ -19,6 +21,11 @@ class OptionParser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description)
+
+    def add_device(self) -> None:
+        """Add the option ``--device``: the first GPU by default, or else the CPU."""
+        default = "cuda" if torch.cuda.is_available() else "cpu"
+        self.add_argument("--device", default=default, help="torch device (default: %(default)s)")
 
     def error(self, message: str) -> NoReturn:
         """Raise the error as a `ValueError`."""

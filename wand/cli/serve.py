@@ -8,8 +8,6 @@ import logging
 import os
 from pathlib import Path
 
-import torch
-
 from wand.checks import check_device, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
@@ -59,11 +57,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--int8", action="store_true", help="use int8 weights (CPU only): faster, with slightly different results"
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="torch device (default: %(default)s)",
-    )
+    parser.add_device()
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     return parser.parse_args(arguments)
 

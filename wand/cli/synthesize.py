@@ -130,11 +130,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         type=float,
         help="above 1 makes tokens that were spoken already less likely (default: the model's own)",
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="torch device (default: %(default)s)",
-    )
+    parser.add_device()
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     return parser.parse_args(arguments)
 
