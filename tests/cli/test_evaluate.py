@@ -117,6 +117,32 @@ def test_exports_and_runs_speak_a_list_in_shards(
     assert {row.system for row in read_rows(tmp_path / "alone/rows.jsonl")} == {"recorded", "student"}
 
 
+def test_without_recordings_as_a_system_the_other_rows_are_the_same(
+    run: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*TWO, "--metrics", "mcd", "--out"]
+    assert main([*command, str(tmp_path / "with")]) == 0
+    assert main([*command, str(tmp_path / "without"), "--no_recordings"]) == 0
+    rows, others = (read_rows(tmp_path / name / "rows.jsonl") for name in ("with", "without"))
+    assert {row.system for row in rows} == {"recorded", "teacher", "untrained", "student"}
+    assert [row for row in rows if row.system != "recorded"] == others
+    assert any(row.metrics["mcd"] is not None for row in others)
+    table = json.loads((tmp_path / "without/table.json").read_text())
+    assert [line["title"] for line in table["parts"][0]["lines"]] == [
+        "teacher",
+        "untrained",
+        "student",
+        "untrained - teacher",
+        "student - teacher",
+        "student: % of untrained won back",
+    ]
+
+    capsys.readouterr()
+    for folder, changed in (("with", ["--no_recordings"]), ("without", [])):
+        assert main([*command, str(tmp_path / folder), *changed]) == 2
+        assert "has another study: its system recorded is" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

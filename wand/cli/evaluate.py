@@ -39,6 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("systems", nargs="+", metavar="RUN_OR_EXPORT", help="run, checkpoint file, export, or `last`")
     parser.add_argument("--students_only", action="store_true", help="leave out the teacher and its windows")
+    parser.add_argument("--no_recordings", action="store_true", help="do not measure the recordings as a system")
     parser.add_argument(
         "--windows", type=int, nargs="+", default=[], help="further windows of the untrained weights, in columns"
     )
@@ -130,6 +131,7 @@ def main(arguments: list[str]) -> None:
         metrics,
         options.sounds,
         options.max_seconds,
+        recordings=not options.no_recordings,
     )
     description = describe(study, heard_by, measured)
     check_folder(study.folder)

@@ -107,7 +107,7 @@ def describe(study: Study, recognisers: Sequence[str], metrics: Sequence[str]) -
         metrics: Its metrics, as they were asked for.
     """
     sentences, speakers = study.sentences, study.speakers.systems
-    recorded = [StudySystem(RECORDED, RECORDED, None, None)] if any(sentences.recorded) else []
+    recorded = [StudySystem(RECORDED, RECORDED, None, None)] if any(study.recorded) else []
     return Description(
         systems=(*recorded, *(speaker.system for speaker in speakers)),
         sentences=Source(sentences.source, len(sentences.ids)),
@@ -125,6 +125,7 @@ def describe(study: Study, recognisers: Sequence[str], metrics: Sequence[str]) -
             "recognisers": ", ".join(recognisers),
             "language": study.recognisers[0].language,
             "metrics": ", ".join(metrics),
+            **({} if study.recordings else {"system recorded": "left out"}),
             "number of sounds": str(study.sounds),
             "longest speech": f"{study.max_seconds:g} s",
             "number of sentences at once": str(study.group),

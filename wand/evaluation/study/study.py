@@ -53,6 +53,7 @@ class Study:
         metrics: What is measured in each take. They see the transcript of the first recogniser.
         sounds: Number of sentences whose takes with the first seed are kept as sound files.
         max_seconds: Longest speech of a sentence without a recording, in seconds.
+        recordings: Whether the recordings are a system, too. Metrics compare with them in any case.
         group: Number of sentences that are spoken at once.
     """
 
@@ -64,6 +65,7 @@ class Study:
     metrics: Sequence[TestMetric]
     sounds: int = 10
     max_seconds: float = 30.0
+    recordings: bool = True
     group: int = GROUP
 
     @cached_property
@@ -77,11 +79,17 @@ class Study:
         """Ids of the sentences whose sounds are kept."""
         return frozenset(spread(self.sentences.ids, self.sounds))
 
+    @cached_property
+    def recorded(self) -> list[bool]:
+        """Whether each sentence has a row of the system `recorded`."""
+        return [self.recordings and one for one in self.sentences.recorded]
+
     def keys(self, group: Sequence[int]) -> dict[tuple[str, int], list[Key]]:
         """What a group consists of: the keys of its rows, by system and seed."""
         ids = [self.sentences.ids[place] for place in group]
-        recorded = [self.sentences.ids[place] for place in group if self.sentences.recorded[place]]
-        takes = {(RECORDED, 0): [Key(name, RECORDED, 0) for name in recorded]} if recorded else {}
+        takes: dict[tuple[str, int], list[Key]] = {}
+        if recorded := [Key(self.sentences.ids[place], RECORDED, 0) for place in group if self.recorded[place]]:
+            takes[RECORDED, 0] = recorded
         for speaker in self.speakers.systems:
             for seed in self.seeds:
                 takes[speaker.system.name, seed] = [Key(name, speaker.system.name, seed) for name in ids]
