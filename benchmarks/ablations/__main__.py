@@ -1,51 +1,82 @@
 """What the parts of the method are worth: ``python -m benchmarks.ablations --config quickstart``.
 
 Trains the config as it is and with one change for each row, with several seeds, and lets the students speak all test
-sentences. Every row is compared with the config as it is, paired by seed. The tables go to ``docs/results.md``, which
-is written again after each run. The same command goes on where it was interrupted; finished runs are not repeated.
-Further options go to ``wand fit``, for example ``--trainer.max_steps=200``. The runs are in ``runs/ablations``.
+sentences. Every row is compared with the config as it is, paired by seed. The tables go to ``docs/results.md`` and the
+figures behind them to ``docs/results.jsonl``; both are written again after each run. Runs whose figures are there are
+not repeated, and the same command goes on where it was interrupted. Further options go to ``wand fit``, for example
+``--trainer.max_steps=200``. The runs are in ``runs/ablations``.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from benchmarks.ablations.plan import ROWS, Run, choose, plan
 from benchmarks.ablations.report import write_page
+from benchmarks.ablations.results import RunFigures, read_results, write_results
 from benchmarks.ablations.runs import FOLDER, Setup
+from wand.checks import check_whole_number
 from wand.console.interrupt import Interrupted, handling_signals, report
 from wand.console.progress import ProgressLines
 
 PAGE = Path("docs/results.md")
 
 
-def measure(setup: Setup, runs: Sequence[Run], page: Path) -> list[str]:
-    """Do the runs that are not finished, and write the page after each of them.
+def measure(setup: Setup, runs: Sequence[Run], page: Path, jobs: int = 1) -> list[str]:
+    """Do the runs that are not finished, and write page and figures after each of them.
+
+    Args:
+        setup: What is trained and how it is heard.
+        runs: The runs, in order.
+        page: The page to write. The figures are beside it, with the ending ``.jsonl``.
+        jobs: Number of runs at once.
 
     Returns:
         What has failed, a line for each run.
     """
-    waiting = [run for run in runs if setup.figures(run) is None]
+    file = page.with_suffix(".jsonl")
+    results = read_results(file)
+    waiting = [run for run in runs if setup.find(run, results) is None]
     done = len(runs) - len(waiting)
     print(
         f"{len(runs)} runs, {done} of them finished; each run writes its log beside its folder in {FOLDER}", flush=True
     )
     shown = ProgressLines("ablations", len(runs), "runs", done)
     failed = []
-    for run in waiting:
-        try:
-            setup.do(run)
-        except ValueError as error:
-            failed.append(f"{run}: {error}")
+    for run, figures in _all(setup, waiting, jobs):
+        if isinstance(figures, RunFigures):
+            results[figures.run] = figures
+            write_results(file, results)
+        else:
+            failed.append(f"{run}: {figures}")
             print(f"wand: warning: {failed[-1]}", file=sys.stderr, flush=True)
         done += 1
         shown.update(done, str(run))
-        write_page(setup, runs, page)
-    write_page(setup, runs, page)
+        write_page(setup, runs, results, page)
+    write_page(setup, runs, results, page)
     return failed
+
+
+def _all(setup: Setup, runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, RunFigures | ValueError]]:
+    """The figures of runs as they are finished, or why there are none."""
+    with ThreadPoolExecutor(jobs) as pool:
+        left: dict[Future[RunFigures], Run] = {pool.submit(setup.do, run): run for run in runs}
+        try:
+            while left:
+                ended, _ = wait(left, timeout=0.5, return_when="FIRST_COMPLETED")
+                for future in ended:
+                    run = left.pop(future)
+                    try:
+                        yield run, future.result()
+                    except ValueError as error:
+                        yield run, error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,12 +105,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--recognisers", nargs="+", default=["embedded"], help="recognisers, as in wand test (default: embedded)"
     )
     parser.add_argument("--takes", type=int, default=2, help="takes of every test sentence (default: 2)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="number of runs at once, which share the cores (default: 1)"
+    )
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write (default: %(default)s)")
     given, options = parser.parse_known_args(arguments)
-    setup = Setup(given.config, tuple(options), tuple(given.recognisers), given.takes)
     try:
+        check_whole_number("--jobs", given.jobs, least=1)
+        threads = max(1, (os.cpu_count() or 1) // given.jobs) if given.jobs > 1 else None
+        setup = Setup(given.config, tuple(options), tuple(given.recognisers), given.takes, threads)
         with handling_signals():
-            return 1 if measure(setup, plan(choose(given.rows), given.seeds), given.page) else 0
+            return 1 if measure(setup, plan(choose(given.rows), given.seeds), given.page, given.jobs) else 0
     except ValueError as error:
         print(f"wand: error: {error}", file=sys.stderr)
         return 2

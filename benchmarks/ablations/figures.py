@@ -5,13 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks.ablations.plan import BASELINE, Row, Run
+from benchmarks.ablations.results import Coverage, Heard, RunFigures, SystemFigures
 from benchmarks.ablations.statistics import Difference, paired
-
-Figures = Mapping[str, Any]
-"""The figures of one system, from ``heard/figures.json``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class Measure:
 
     key: str
     title: str
-    value: Callable[[Figures], float]
+    value: Callable[[SystemFigures], float]
     unit: str
     digits: int
     less_is_better: bool = True
@@ -49,15 +46,15 @@ def measures(recognisers: Sequence[str], with_words: bool) -> list[Measure]:
         with_words: Whether there is a WER.
     """
 
-    def rate(name: str, kind: str) -> Callable[[Figures], float]:
-        return lambda figures: 100 * float(figures["heard"][name][kind])
+    def rate(name: str, kind: str) -> Callable[[SystemFigures], float]:
+        return lambda figures: 100 * float(getattr(figures.heard[name], kind))
 
     found = []
     for name in recognisers:
         for key in ("cer", "wer") if with_words else ("cer",):
             found.append(Measure(key, f"{key.upper()} %, {name}", rate(name, key), "points", 2, recogniser=name))
-    found.append(Measure("kl", "KL", lambda figures: float(figures["kl"]), "nats", 4))
-    found.append(Measure("agreement", "agree %", lambda figures: 100 * float(figures["agreement"]), "points", 2, False))
+    found.append(Measure("kl", "KL", lambda figures: figures.kl, "nats", 4))
+    found.append(Measure("agreement", "agree %", lambda figures: 100 * figures.agreement, "points", 2, False))
     return found
 
 
@@ -72,7 +69,7 @@ class Line:
     """
 
     title: str
-    by_seed: Mapping[int, Figures]
+    by_seed: Mapping[int, SystemFigures]
     trained: bool = True
 
     def values(self, measure: Measure) -> dict[int, float]:
@@ -96,13 +93,17 @@ class Results:
         lines: The trained rows, by name.
         untrained: The weights without training under the windows of rows, by the row's name.
         teacher: The teacher; None if it was not heard.
-        about: What the hearings say of themselves.
+        recorded: What the recognisers heard of the recordings; None if they were not heard.
+        coverage: The attention that windows cover; None if it was not measured.
+        about: The figures of every run.
     """
 
     lines: dict[str, Line] = field(default_factory=dict)
     untrained: dict[str, Line] = field(default_factory=dict)
     teacher: Line | None = None
-    about: list[dict[str, Any]] = field(default_factory=list)
+    recorded: Mapping[str, Heard] | None = None
+    coverage: Coverage | None = None
+    about: list[RunFigures] = field(default_factory=list)
 
     @property
     def baseline(self) -> Line:
@@ -112,37 +113,38 @@ class Results:
     @property
     def recognisers(self) -> list[str]:
         """Names of the recognisers."""
-        return list(self.about[0]["recognisers"].values())
+        return [*self.about[0].recognisers.values()]
 
     @property
     def measures(self) -> list[Measure]:
         """The columns of the tables."""
         names = self.recognisers
-        heard = next(iter(self.baseline.by_seed.values()))["heard"]
-        return measures(names, with_words=all(heard[name]["wer"] is not None for name in names))
+        heard = next(iter(self.baseline.by_seed.values())).heard
+        return measures(names, with_words=all(heard[name].wer is not None for name in names))
 
 
-def collect(found: Mapping[Run, dict[str, Any]]) -> Results | None:
+def collect(found: Mapping[Run, RunFigures]) -> Results | None:
     """The figures of finished runs by line; None before a run of the baseline is finished.
 
     Args:
-        found: The content of ``heard/figures.json`` of every finished run.
+        found: The figures of every finished run.
     """
-    rows: dict[Row, dict[int, Figures]] = {}
-    results = Results(about=list(found.values()))
-    for run, about in found.items():
-        rows.setdefault(run.row, {})[run.seed] = about["systems"]["student"]
+    rows: dict[Row, dict[int, SystemFigures]] = {}
+    results = Results(about=[*found.values()])
+    for run, figures in found.items():
+        rows.setdefault(run.row, {})[run.seed] = figures.systems["student"]
     if BASELINE not in rows:
         return None
     seeds = rows[BASELINE]
-    for run, about in found.items():
+    for run, figures in found.items():
         if "untrained" in run.systems:
             title = "no training" if run.row is BASELINE else f"no training, {run.row.title}"
-            same = dict.fromkeys(seeds, about["systems"]["untrained"])
+            same = dict.fromkeys(seeds, figures.systems["untrained"])
             results.untrained[run.row.name] = Line(title, same, trained=False)
-        if "teacher" in run.systems:
-            same = dict.fromkeys(seeds, about["systems"]["teacher"])
+        if run.row is BASELINE and run.first:
+            same = dict.fromkeys(seeds, figures.systems["teacher"])
             results.teacher = Line("teacher, full attention", same, trained=False)
+            results.recorded, results.coverage = figures.recorded, figures.coverage
     for row, own in rows.items():  # what cannot be compared yet is left out
         common = {seed: figures for seed, figures in own.items() if seed in seeds}
         if common:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.ablations.figures import Line, Measure, Results, collect
 from benchmarks.ablations.plan import BASELINE, Run
+from benchmarks.ablations.results import RunFigures
 from benchmarks.ablations.runs import Setup
 from benchmarks.ablations.statistics import Difference
 from benchmarks.ablations.windows import windows_section
@@ -14,18 +15,17 @@ from wand.console.tables import markdown
 from wand.files.writing import write_text
 
 
-def write_page(setup: Setup, runs: Sequence[Run], page: Path) -> None:
+def write_page(setup: Setup, runs: Sequence[Run], measured: Mapping[str, RunFigures], page: Path) -> None:
     """Write the page from the runs that are finished; nothing before the first of the baseline is."""
-    found = {run: figures for run in runs if (figures := setup.figures(run)) is not None}
+    found = {run: figures for run in runs if (figures := setup.find(run, measured)) is not None}
     results = collect(found)
     if results is None:
         return
-    folders = {run: setup.folder(run) for run in found}
     parts = [
         f"# What each part of the method is worth\n\n{_about(setup, runs, results)}",
         f"## Losses\n\n{_table(results, _losses(results))}",
         f"## Curriculum\n\n{_table(results, _curriculum(results))}",
-        f"## Windows\n\n{windows_section(results, folders)}",
+        f"## Windows\n\n{windows_section(results)}",
         f"## All rows\n\n{_all_rows(results)}",
         f"## What each row shows\n\n{_sentences(results)}",
     ]
@@ -34,16 +34,17 @@ def write_page(setup: Setup, runs: Sequence[Run], page: Path) -> None:
 
 def _about(setup: Setup, runs: Sequence[Run], results: Results) -> str:
     """How the figures were made."""
-    last = max(results.about, key=lambda about: about["date"])
-    machines = sorted({about["machine"] for about in results.about})
+    last = max(results.about, key=lambda figures: figures.date)
+    machines = sorted({figures.machine for figures in results.about})
     options = " ".join(("", *setup.options))
     baseline = results.baseline
+    sentences = len(next(iter(last.systems["student"].heard.values())).letters)
     takes = f"{setup.takes} takes each, with the same seeds in every row" if setup.takes > 1 else "one take each"
     return (
-        f"Written by `python -m benchmarks.ablations --config {setup.config}{options}`, {last['date']}; "
+        f"Written by `python -m benchmarks.ablations --config {setup.config}{options}`, {last.date}; "
         f"{len(results.about)} of {len(runs)} runs are finished. {'; '.join(machines)}. Heard by: "
-        f"{', '.join(last['recognisers'].values())}.\n\n"
-        f"Each row is a separate training of the config with one change. All {last['sentences']} test sentences of the "
+        f"{', '.join(results.recognisers)}.{_of_recordings(results)}\n\n"
+        f"Each row is a separate training of the config with one change. All {sentences} test sentences of the "
         f"config's data are spoken, {takes}, with the last checkpoint; rates are over all letters and words. KL and "
         f"agreement are those of the recorded test sentences. A difference is that to *{baseline.title}*, the config "
         f"as it is, paired by seed; brackets: 95 % interval of Student's t over the seeds of the training. It says how "
@@ -51,6 +52,14 @@ def _about(setup: Setup, runs: Sequence[Run], results: Results) -> str:
         f"interval holds 0 is not resolved. About one in twenty of the differences without an effect appears as "
         f"resolved."
     )
+
+
+def _of_recordings(results: Results) -> str:
+    """How the recordings are heard, after a round trip through the codec."""
+    if results.recorded is None:
+        return ""
+    rates = ", ".join(f"{100 * heard.cer:.2f} % ({name})" for name, heard in results.recorded.items())
+    return f" CER of the recordings after a round trip through the codec: {rates}."
 
 
 def _losses(results: Results) -> list[Line]:
@@ -86,7 +95,7 @@ def _all_rows(results: Results) -> str:
     """Mean and difference of every measure, and the bytes of the cache."""
     lines = []
     for line in [*_references(results), *results.lines.values(), *_other_windows(results)]:
-        size = next(iter(line.by_seed.values()))["kv_bytes"] / 2**20
+        size = next(iter(line.by_seed.values())).kv_bytes / 2**20
         cells = [line.title, _seeds(line), f"{size:.2f}"]
         for measure in results.measures:
             cells.append(measure.show(line.mean(measure)))
@@ -95,7 +104,7 @@ def _all_rows(results: Results) -> str:
             else:
                 cells.append(_show(measure, line.against(results.baseline, measure)))
         lines.append(cells)
-    titles = ["", "seeds", "cache, MiB"]
+    titles = ["", "seeds", f"cache after {results.about[0].seconds:g} s, MiB"]
     for measure in results.measures:
         titles += [measure.title, "difference"]
     return markdown(titles, lines)

@@ -1,4 +1,4 @@
-"""Fits and hearings as processes of their own. What is finished is not done again."""
+"""Fits and evaluations as processes of their own. What is finished is not done again."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
-from benchmarks.ablations.hearing import FIGURES, data_of
 from benchmarks.ablations.plan import BASELINE, Run
+from benchmarks.ablations.results import Coverage, Heard, RunFigures, SystemFigures
+from benchmarks.processor import machine
 from wand.assets import asset_folder
-from wand.cli.configs import find_config
+from wand.cli.configs import build_section, find_config, section_of_config
 from wand.console.interrupt import Interrupted, stop_requested
-from wand.evaluation.result_files import TABLE
+from wand.evaluation.result_files import TABLE, read_result
+from wand.evaluation.study.description import read_description
+from wand.evaluation.study.rows import ROWS, read_rows
 from wand.files.contents import content_digests
 from wand.files.writing import write_text
 from wand.runs.checkpoints import RUNS
 from wand.runs.old_names import read_config
+from wand.version import __version__
 
 FOLDER = RUNS / "ablations"
 # What the teacher speaks (configs/ablations/teacher-speech.yaml): the texts of the recorded speech.
 TEXTS = FOLDER / "texts.txt"
 # What comes with wand and determines the weights of a run, where the config names it as `embedded`.
 ASSETS = ("codec", "encodec_lm", "speech")
-# Nothing is spoken in a fit: that would not change the weights, and the hearing speaks more.
+# Nothing is spoken in a fit: that would not change the weights, and the evaluation speaks more.
 QUIET = ("--recogniser=null", "--speech.sounds=0")
 
 
@@ -43,14 +47,16 @@ class Setup:
     Args:
         config: The config that the rows change.
         options: Further options of every fit.
-        recognisers: The recognisers, as in ``wand test``.
+        recognisers: The recognisers, as in ``wand evaluate``.
         takes: Takes of every test sentence.
+        threads: Threads of each process; None for all cores.
     """
 
     config: str
     options: tuple[str, ...] = ()
     recognisers: tuple[str, ...] = ("embedded",)
     takes: int = 2
+    threads: int | None = None
 
     def folder(self, run: Run) -> Path:
         """The run folder. Its name has a digest of all that determines the weights."""
@@ -63,27 +69,32 @@ class Setup:
         parts = (merged, run.row.options, self.options, run.seed, [*content_digests(assets).values()])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def figures(self, run: Run) -> dict[str, Any] | None:
+    def find(self, run: Run, results: Mapping[str, RunFigures]) -> RunFigures | None:
         """The figures of a finished run; None if it is not finished, or was heard in another way."""
-        file = self.folder(run) / FIGURES
-        if not file.is_file():
+        found = results.get(self.folder(run).name)
+        if found is None or found.recognisers.keys() != {*self.recognisers} or found.takes != self.takes:
             return None
-        found: dict[str, Any] = json.loads(file.read_text())
-        same = found["recognisers"].keys() == set(self.recognisers) and found["takes"] == self.takes
-        return found if same and found["systems"].keys() >= set(run.systems) else None
+        return found if found.systems.keys() >= {*run.systems} else None
 
-    def do(self, run: Run) -> None:
-        """Fit and hear, as far as it is not done.
+    def do(self, run: Run) -> RunFigures:
+        """Fit and evaluate, as far as it is not done.
 
         Raises:
             ValueError: If a process fails.
+            Interrupted: If a signal has come.
         """
         folder = self.folder(run)
         if not (folder / "closing" / TABLE).is_file():
             self._fit(run, folder)
-        options = ["--systems", *run.systems, "--recognisers", *self.recognisers, f"--takes={self.takes}"]
-        data = self.folder(Run(BASELINE, run.seed))
-        start("benchmarks.ablations.hearing", [str(folder), f"--data={data}", *options], log_of(folder))
+        study = folder / "evaluation"
+        ears = ["--recogniser", *self.recognisers, "--seeds", *map(str, range(self.takes))]
+        only = [] if len(run.systems) > 1 else ["--students_only", "--no_recordings"]
+        self._start(
+            ["evaluate", str(folder), f"--config={self.config}", f"--out={study}", *ears, *only, "--sounds=0"], folder
+        )
+        if run.row is BASELINE and run.first:
+            self._start(["analyze", f"--ckpt_path={folder}"], folder)
+        return self._read(folder, study)
 
     def _fit(self, run: Run, folder: Path) -> None:
         configs = [part for name in (self.config, *run.row.overlays) for part in ("--config", name)]
@@ -93,27 +104,64 @@ class Setup:
         else:  # it was interrupted before its first checkpoint
             shutil.rmtree(folder, ignore_errors=True)
         if "ablations/teacher-speech" in run.row.overlays:
-            self._write_texts(run)
-        start("wand.cli", ["fit", *configs, *named, *QUIET, *run.row.options, *self.options], log_of(folder))
+            self._write_texts()
+        self._start(["fit", *configs, *named, *QUIET, *run.row.options, *self.options], folder)
 
-    def _write_texts(self, run: Run) -> None:
-        source = data_of(self.folder(Run(BASELINE, run.seed))).source
+    def _write_texts(self) -> None:
+        source = build_section("data", section_of_config(self.config, "data")).source
         texts = [utterance.text for split in ("train", "validation") for utterance in source.utterances(split)]
         write_text(TEXTS, "".join(f"{text}\n" for text in texts))
 
+    def _start(self, arguments: Sequence[str], folder: Path) -> None:
+        start("wand.cli", arguments, folder.with_name(f"{folder.name}.log"), self.threads)
 
-def log_of(folder: Path) -> Path:
-    """The file that has what the processes of a run print."""
-    return folder.with_name(f"{folder.name}.log")
+    def _read(self, folder: Path, study: Path) -> RunFigures:
+        """The figures that the fit (on recorded speech) and the evaluation (of speech) have left."""
+        table = {row.system.name: row for row in read_result(folder / "closing").rows}
+        seconds = max(table["student"].kv_bytes)
+        names = read_description(study).recognisers
+        heard: dict[str, dict[str, Heard]] = {}
+        rows = read_rows(study / ROWS)
+        for system in dict.fromkeys(row.system for row in rows):
+            own = [row for row in rows if row.system == system]
+            heard[system] = {name: Heard.of(own, name) for name in names}
+        systems = {}
+        for system in heard.keys() & table.keys():
+            row = table[system]
+            assert row.agreement is not None, "a fit compares with the teacher"
+            assert row.kl is not None, "a fit compares with the teacher"
+            window = row.system.window.plain
+            systems[system] = SystemFigures(window, row.agreement, row.kl, row.kv_bytes[seconds], heard[system])
+        return RunFigures(
+            run=folder.name,
+            recognisers=dict(zip(self.recognisers, names, strict=True)),
+            takes=self.takes,
+            seconds=seconds,
+            date=date.today().isoformat(),
+            machine=f"{machine()}; wand {__version__}",
+            systems=systems,
+            recorded=heard.get("recorded"),
+            coverage=_read_coverage(folder / "analysis" / "coverage.json"),
+        )
 
 
-def start(module: str, arguments: Sequence[str], log: Path) -> None:
+def _read_coverage(file: Path) -> Coverage | None:
+    """What ``wand analyze`` has written; None if it was not asked."""
+    if not file.is_file():
+        return None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    covered = [(int(line["window"]), float(line["covered"])) for line in content["windows"]]
+    return Coverage(covered, content["recommended_window"])
+
+
+def start(module: str, arguments: Sequence[str], log: Path, threads: int | None = None) -> None:
     """Run a Python module in a process of its own and wait for its end. A signal is passed on to it.
 
     Args:
         module: The module.
         arguments: Its arguments.
         log: The file to which its output is added.
+        threads: Threads of the process; None for all cores.
 
     Raises:
         ValueError: If it fails.
@@ -126,6 +174,7 @@ def start(module: str, arguments: Sequence[str], log: Path) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches this process only
+            env=os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
         )
         told = False
         while process.poll() is None:

@@ -23,12 +23,13 @@ from benchmarks.ablations.__main__ import main
 from benchmarks.ablations.figures import Line, measures
 from benchmarks.ablations.plan import BASELINE, ROWS, Run, choose, plan
 from benchmarks.ablations.report import sentence
+from benchmarks.ablations.results import Heard, SystemFigures, read_results, write_results
 from benchmarks.ablations.statistics import paired
 from benchmarks.ablations.windows import upper_difference
 from tests.workplace import Workplace
 from wand.cli.configs import shipped_configs
 from wand.console.interrupt import Interrupted, handling_signals
-from wand.evaluation.quality import Take
+from wand.evaluation.study.rows import Errors, StudyRow, read_rows
 
 
 class Clock:
@@ -98,7 +99,7 @@ def test_the_baseline_is_always_among_the_rows() -> None:
 
 def line(title: str, rates: Sequence[float], kl: Sequence[float], trained: bool = True) -> Line:
     figures = [
-        {"heard": {"ear": {"cer": rate, "wer": None}}, "kl": own, "agreement": 0.5}
+        SystemFigures(32, 0.5, own, 100, {"ear": Heard([600, 400], [round(1000 * rate), 0], [0, 0], [0, 0])})
         for rate, own in zip(rates, kl, strict=True)
     ]
     return Line(title, dict(enumerate(figures)), trained)
@@ -118,18 +119,29 @@ def test_a_sentence_says_what_is_shown_and_what_is_not() -> None:
     assert "one seed shows no difference" in sentence(line("one", [0.1], [0.1]), base, columns)
 
 
-def take(name: str, seed: int, wrong: int) -> Take:
-    return Take(name, "anna", seed, "ten chars!", "", "stop", 1.0, 1.0, wrong, 10, 0, 2)
+def heard(wrong: Sequence[int]) -> Heard:
+    """Sentences of ten letters."""
+    return Heard([10] * len(wrong), [*wrong], [2] * len(wrong), [0] * len(wrong))
 
 
 def test_the_bound_above_the_teacher_is_that_of_resampled_sentences() -> None:
-    own = [take(f"{i}", seed, 1 + (i + seed) % 2) for i in range(30) for seed in (0, 1)]
-    other = [take(f"{i}", 0, 1) for i in range(30)]
+    own = [heard([1 + (i + seed) % 2 for i in range(30)]) for seed in (0, 1)]
     # Every sentence has 3 wrong letters of 20, and 1 of 10: 15 % minus 10 %, whatever is drawn.
-    assert upper_difference(own, other) == pytest.approx(5.0)
-    other = [take(f"{i}", 0, 1 if i < 15 else 2) for i in range(30)]
+    assert upper_difference(own, heard([1] * 30)) == pytest.approx(5.0)
     # 15 % minus the mean of 30 draws of 10 % or 20 %: standard deviation 5 / sqrt(30) points.
+    other = heard([1 if i < 15 else 2 for i in range(30)])
     assert upper_difference(own, other) == pytest.approx(1.645 * 5 / math.sqrt(30), abs=0.2)
+
+
+def test_errors_are_summed_by_sentence_over_its_takes() -> None:
+    def row(name: str, seed: int, wrong: int) -> StudyRow:
+        errors = {"ear": Errors(wrong, 10, 1, 2), "other": Errors(0, 10, 0, 2)}
+        return StudyRow(name, "student", seed, "anna", "ten chars!", {}, "stop", 1.0, 1.0, errors, {}, None)
+
+    found = Heard.of([row("b", 0, 3), row("a", 0, 1), row("b", 1, 4), row("a", 1, 0)], "ear")
+    assert found == Heard([20, 20], [1, 7], [4, 4], [2, 2])
+    assert (found.cer, found.wer) == (8 / 40, 0.5)
+    assert Heard([10], [1], [0], [0]).wer is None
 
 
 def test_a_process_leaves_its_output_and_a_failure_is_told(workplace: Workplace) -> None:
@@ -168,7 +180,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What was started. It runs in this process, which has imported all."""
     calls: list[list[str]] = []
 
-    def start(module: str, arguments: Sequence[str], log: Path) -> None:
+    def start(module: str, arguments: Sequence[str], log: Path, threads: int | None = None) -> None:
         calls.append([module, *arguments])
         status = importlib.import_module(module).main(arguments)
         if status:
@@ -196,10 +208,10 @@ def tiny(workplace: Workplace) -> list[str]:
 
 def cer(folder: Path, system: str, name: str) -> float:
     """CER in percent, from the takes."""
-    takes = [json.loads(text) for text in (folder / "heard" / "takes.jsonl").read_text().splitlines()]
-    own = [take for take in takes if (take["system"], take["recogniser"]) == (system, name)]
-    assert len(own) == 3
-    return 100 * sum(take["wrong_letters"] for take in own) / sum(take["letters"] for take in own)
+    rows = [row for row in read_rows(folder / "evaluation" / "rows.jsonl") if row.system == system]
+    assert len(rows) == 3
+    errors = [row.errors[name] for row in rows]
+    return 100 * sum(own.wrong_letters for own in errors) / sum(own.letters for own in errors)
 
 
 def lines_of(page: str, begin: str) -> list[str]:
@@ -215,10 +227,14 @@ def test_two_rows_with_two_seeds(
     workplace: Workplace, tiny: list[str], started: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(tiny) == 0
-    assert [call[:2] for call in started[::2]] == [["wand.cli", "fit"]] * 4
-    assert [call[0] for call in started[1::2]] == ["benchmarks.ablations.hearing"] * 4
-    assert all("--model.optimizer.learning_rate=1e-2" in call for call in started[::2])
-    assert ["ablations/kl-only" in call for call in started[::2]] == [False, True, False, True]
+    fits = [call for call in started if call[1] == "fit"]
+    evaluations = [call for call in started if call[1] == "evaluate"]
+    assert [call[:2] for call in started if call not in [*fits, *evaluations]] == [["wand.cli", "analyze"]]
+    assert (len(fits), len(evaluations)) == (4, 4)
+    assert all("--model.optimizer.learning_rate=1e-2" in call for call in fits)
+    assert ["ablations/kl-only" in call for call in fits] == [False, True, False, True]
+    # Teacher, untrained weights and recordings speak once.
+    assert ["--students_only" in call for call in evaluations] == [False, True, True, True]
     folders = {name: folder_of(name) for name in ("both-0", "both-1", "kl-only-0", "kl-only-1")}
 
     # The page has the figures of the takes.
@@ -239,34 +255,35 @@ def test_two_rows_with_two_seeds(
     assert "Heard by: first, second." in page
     assert "* **distillation alone** against *both losses*, 2 seeds." in page
 
-    # Agreement and KL are those of `wand test`.
-    exact = ["--trainer.precision=32-true", "--trainer.enable_progress_bar=false", "--table.full.windows=[]"]
-    workplace.run("test", f"--ckpt_path={folders['kl-only-1']}", *exact)
-    table = json.loads((folders["kl-only-1"] / "test" / "table.json").read_text())
-    own = json.loads((folders["kl-only-1"] / "heard" / "figures.json").read_text())["systems"]["student"]
-    (true,) = (row for row in table["rows"] if row["system"]["name"] == "student")
-    assert (own["kl"], own["agreement"]) == pytest.approx((true["kl"], true["agreement"]), rel=1e-4)
+    assert f"round trip through the codec: {cer(folders['both-0'], 'recorded', 'first'):.2f} % (first), " in page
 
-    # Nothing is done twice.
+    # Agreement and KL are those of `wand test`, the covered attention that of `wand analyze`.
+    results = read_results(Path("docs/results.jsonl"))
+    workplace.run("test", f"--ckpt_path={folders['kl-only-1']}", "--table.full.windows=[]")
+    table = json.loads((folders["kl-only-1"] / "test" / "table.json").read_text())
+    own = results[folders["kl-only-1"].name].systems["student"]
+    (true,) = (row for row in table["rows"] if row["system"]["name"] == "student")
+    assert (own.kl, own.agreement) == pytest.approx((true["kl"], true["agreement"]), rel=1e-4)
+    analysis = json.loads((folders["both-0"] / "analysis" / "coverage.json").read_text())
+    (covered,) = (line["covered"] for line in analysis["windows"] if line["window"] == 8)
+    assert len(lines_of(page, f"| 8 | {100 * covered:.1f} |")) == 1
+
+    # A fit that was interrupted goes on, and gives the same.
     before = len(started)
+    write_results(Path("docs/results.jsonl"), {name: own for name, own in results.items() if "both-1" not in name})
+    shutil.rmtree(folders["both-1"] / "closing")
+    shutil.rmtree(folders["both-1"] / "evaluation")
+    assert main(tiny) == 0
+    assert [call[1] for call in started[before:]] == ["fit", "evaluate"]
+    assert f"--ckpt_path={folders['both-1']}" in started[before]
+    assert Path("docs/results.md").read_text() == page
+
+    # Nothing is done twice, also where there are only the figures.
+    before = len(started)
+    shutil.rmtree("runs/ablations")
     assert main(tiny) == 0
     assert len(started) == before
     assert Path("docs/results.md").read_text() == page
-
-    # A fit that was interrupted goes on, and gives the same.
-    shutil.rmtree(folders["both-1"] / "closing")
-    shutil.rmtree(folders["both-1"] / "heard")
-    coverage = {"recommended_window": 16, "windows": [{"window": 4, "covered": 0.5}, {"window": 8, "covered": 0.7654}]}
-    (folders["kl-only-0"] / "analysis").mkdir()
-    (folders["kl-only-0"] / "analysis" / "coverage.json").write_text(json.dumps(coverage))
-    assert main(tiny) == 0
-    assert [call[0] for call in started[before:]] == ["wand.cli", "benchmarks.ablations.hearing"]
-    assert f"--ckpt_path={folders['both-1']}" in started[before]
-    again = Path("docs/results.md").read_text()
-    assert lines_of(again, "| both losses") == lines_of(page, "| both losses")
-    assert not lines_of(page, "| 8 | 76.5 |")
-    assert f"`wand analyze --ckpt_path {folders['both-0']}` measures it" in page
-    assert len(lines_of(again, "| 8 | 76.5 |")) == 1
 
     # Another setting is another run. One that fails does not end the others.
     capsys.readouterr()
