@@ -45,12 +45,12 @@ def _about(setup: Setup, runs: Sequence[Run], results: Results) -> str:
         f"{len(results.about)} of {len(runs)} runs are finished. {'; '.join(machines)}. Heard by: "
         f"{', '.join(results.recognisers)}.{_of_recordings(results)}\n\n"
         f"Each row is a separate training of the config with one change. All {sentences} test sentences of the "
-        f"config's data are spoken, {takes}, with the last checkpoint; rates are over all letters and words. KL and "
-        f"agreement are those of the recorded test sentences. A difference is that to *{baseline.title}*, the config "
-        f"as it is, paired by seed; brackets: 95 % interval of Student's t over the seeds of the training. It says how "
-        f"much the seed of the training matters, not how much the choice of the sentences does. A difference whose "
-        f"interval holds 0 is not resolved. About one in twenty of the differences without an effect appears as "
-        f"resolved."
+        f"config's data are spoken, {takes}, by the checkpoint that agrees most with the teacher; rates are over all "
+        f"letters and words. KL and agreement are those of the recorded test sentences. A difference is that to "
+        f"*{baseline.title}*, the config as it is, paired by seed; brackets: 95 % interval of Student's t over the "
+        f"seeds of the training. It says how much the seed of the training matters, not how much the choice of the "
+        f"sentences does. A difference whose interval holds 0 is not resolved. About one in twenty of the differences "
+        f"without an effect appears as resolved."
     )
 
 

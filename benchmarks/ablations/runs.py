@@ -86,11 +86,12 @@ class Setup:
         folder = self.folder(run)
         if not (folder / "closing" / TABLE).is_file():
             self._fit(run, folder)
-        study = folder / "evaluation"
+        study, checkpoint = folder / "evaluation", folder / "checkpoints" / "best.ckpt"
         ears = ["--recogniser", *self.recognisers, "--seeds", *map(str, range(self.takes))]
         only = [] if len(run.systems) > 1 else ["--students_only", "--no_recordings"]
         self._start(
-            ["evaluate", str(folder), f"--config={self.config}", f"--out={study}", *ears, *only, "--sounds=0"], folder
+            ["evaluate", str(checkpoint), f"--config={self.config}", f"--out={study}", *ears, *only, "--sounds=0"],
+            folder,
         )
         if run.row is BASELINE and run.first:
             self._start(["analyze", f"--ckpt_path={folder}"], folder)

@@ -259,7 +259,8 @@ def test_two_rows_with_two_seeds(
 
     # Agreement and KL are those of `wand test`, the covered attention that of `wand analyze`.
     results = read_results(Path("docs/results.jsonl"))
-    workplace.run("test", f"--ckpt_path={folders['kl-only-1']}", "--table.full.windows=[]")
+    best = folders["kl-only-1"] / "checkpoints" / "best.ckpt"
+    workplace.run("test", f"--ckpt_path={best}", "--table.full.windows=[]")
     table = json.loads((folders["kl-only-1"] / "test" / "table.json").read_text())
     own = results[folders["kl-only-1"].name].systems["student"]
     (true,) = (row for row in table["rows"] if row["system"]["name"] == "student")
