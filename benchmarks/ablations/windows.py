@@ -42,33 +42,40 @@ def windows_section(results: Results) -> str:
     teacher = next(iter(results.teacher.by_seed.values()))
     coverage = results.coverage
     sizes = {name: next(iter(line.by_seed.values())).window for name, line in results.untrained.items()}
-    chosen = sorted((size, name) for name, size in sizes.items() if isinstance(size, int))
-    bounds: dict[str, dict[int, float]] = {name: {} for name in results.recognisers}
+    bounds: dict[str, dict[str, float]] = {name: {} for name in results.recognisers}
     for ear, own in bounds.items():
-        for size, name in chosen:
+        for name in sizes:
             students = [figures.heard[ear] for figures in results.lines[name].by_seed.values()]
-            own[size] = upper_difference(students, teacher.heard[ear])
-    titles, lines = ["W", "attention covered %"], []
+            own[name] = upper_difference(students, teacher.heard[ear])
+    titles, lines = ["W", "cache, MiB", "attention covered %"], []
     for measure in results.measures:
         if measure.key in ("cer", "kl"):
             titles += [f"{measure.title}: untrained", "trained"]
         if measure.key == "cer":
             titles.append("at most above the teacher")
-    for size, name in chosen:
-        covered = None if coverage is None else dict(coverage.covered).get(size)
-        cells = [str(size), "-" if covered is None else f"{100 * covered:.1f}"]
+    for name in sorted(sizes, key=lambda name: (_bytes(results, name), name)):
+        size = sizes[name]
+        covered = None if coverage is None or not isinstance(size, int) else dict(coverage.covered).get(size)
+        shown = " ".join(map(str, size)) if isinstance(size, list) else str(size)
+        cells = [shown, f"{_bytes(results, name) / 2**20:.2f}", "-" if covered is None else f"{100 * covered:.1f}"]
         for measure in results.measures:
             if measure.key in ("cer", "kl"):
                 cells += [measure.show(line.mean(measure)) for line in (results.untrained[name], results.lines[name])]
             if measure.key == "cer":
-                cells.append(measure.show(bounds[measure.recogniser][size], True))
+                cells.append(measure.show(bounds[measure.recogniser][name], True))
         lines.append(cells)
     note = (
         "At most above the teacher: upper 95 % bound of the student's CER minus the teacher's, in points. The "
         "sentences are resampled, each with the takes of all seeds."
     )
-    said = [_enough(ear, own, coverage) for ear, own in bounds.items()]
+    single = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    said = [_enough(ear, {size: own[name] for name, size in single.items()}, coverage) for ear, own in bounds.items()]
     return "\n\n".join([markdown(titles, lines), note, " ".join(said)])
+
+
+def _bytes(results: Results, name: str) -> int:
+    """Bytes of the cache under the window of a row."""
+    return next(iter(results.untrained[name].by_seed.values())).kv_bytes
 
 
 def _enough(ear: str, bounds: Mapping[int, float], coverage: Coverage | None) -> str:

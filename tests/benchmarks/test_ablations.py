@@ -82,7 +82,15 @@ def test_the_rows_that_decide_the_recipe_come_first_and_take_turns() -> None:
     # Teacher and untrained weights speak once.
     assert [run.row.name for run in planned if "teacher" in run.systems] == ["both"]
     untrained = [run.row.name for run in planned if "untrained" in run.systems]
-    assert sorted(untrained) == ["both", "layer-windows", "window-128", "window-16", "window-64", "window-8"]
+    assert sorted(untrained) == [
+        "both",
+        "layer-windows",
+        "layer-windows-fewest",
+        "window-128",
+        "window-16",
+        "window-64",
+        "window-8",
+    ]
 
 
 def test_every_row_is_made_of_shipped_configs_and_every_ablation_is_a_row() -> None:
