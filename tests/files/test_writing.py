@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,26 @@ def test_an_interruption_removes_the_unfinished_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_threads_write_one_file_and_the_last_one_wins(tmp_path: Path) -> None:
+    target, begun, written = tmp_path / "target", threading.Event(), threading.Event()
+
+    def slow() -> None:
+        with replacing(target) as partial:
+            partial.write_text("slow")
+            begun.set()
+            assert written.wait(10)
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    assert begun.wait(10)
+    write_text(target, "fast")
+    assert target.read_text() == "fast"
+    written.set()
+    thread.join()
+    assert target.read_text() == "slow"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_links_devices_and_long_names(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,10 +62,10 @@ def replacing(path: str | Path, remedy: str = "free some space or choose another
 
 
 def partial_of(target: Path) -> Path:
-    """The name under which this process writes a file or folder before it takes the place of `target`."""
+    """The name under which this thread writes a file or folder before it takes the place of `target`."""
     # A name may already have the largest length, so only a part of it is used.
     short = f"{target.name[:20]}.{crc32(target.name.encode('utf-8', 'surrogateescape')):08x}"
-    return target.with_name(f".{short}.{_host()}@{os.getpid()}{PARTIAL}")
+    return target.with_name(f".{short}.{threading.get_native_id()}.{_host()}@{os.getpid()}{PARTIAL}")
 
 
 def put_in_place(made: Path, target: Path) -> None:
