@@ -17,6 +17,9 @@ from wand.files.writing import write_text
 class Heard:
     """What a recogniser heard of one system, by sentence: N sentences in the order of their ids, over all takes.
 
+    A take has at most as many errors as its text has letters and words: a recogniser that repeats itself would
+    otherwise decide the figures with a single sentence.
+
     Args:
         letters: Letters of the text, ``[N]``.
         wrong_letters: Errors among them, ``[N]``.
@@ -36,7 +39,8 @@ class Heard:
         for row in rows:
             own = row.errors[recogniser]
             before = sums.get(row.id, [0] * 4)
-            counts = (own.letters, own.wrong_letters, own.words, own.wrong_words)
+            wrong = (min(own.wrong_letters, own.letters), min(own.wrong_words, own.words))
+            counts = (own.letters, wrong[0], own.words, wrong[1])
             sums[row.id] = [a + b for a, b in zip(before, counts, strict=True)]
         letters, wrong_letters, words, wrong_words = map(list, zip(*(sums[name] for name in sorted(sums)), strict=True))
         return cls(letters, wrong_letters, words, wrong_words)
