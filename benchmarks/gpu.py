@@ -31,6 +31,7 @@ from wand.benchmark.cost_report import CostReport, sentences, step_table
 from wand.benchmark.machine import describe
 from wand.benchmark.paths import MeasuredSystem, make_cache, open_steps
 from wand.benchmark.shapes import SHAPES
+from wand.checks import check_device
 from wand.cli.benchmark import parse, run
 from wand.console.tables import markdown
 from wand.files.writing import write_text
@@ -183,8 +184,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=ROOT / "benchmarks", help="folder of the page (default: benchmarks)"
     )
     given = parser.parse_args(arguments)
-    if given.device == "cuda" and not torch.cuda.is_available():
-        print("benchmarks.gpu: no GPU: torch finds none, or was built without CUDA", file=sys.stderr)
+    try:
+        check_device(given.device)
+    except ValueError as error:
+        print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return 2
     device = torch.device(given.device, 0) if given.device == "cuda" else torch.device(given.device)
     tests, passed = run_tests(device)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.long_speech.hearing import letters
 from benchmarks.long_speech.record import PASSAGE, SPLITTING, SYSTEMS, Facts
 from wand.decoding.stopping import StopReason
 from wand.metrics.edits import edits, parts_by_time
 from wand.metrics.intervals import interval, resampled_medians, resampled_sums, upper_bound
+from wand.metrics.prosody import letters
 
 DIFFERENCE, RATIO = "passage - splitting", "passage / splitting"
 # The speeches of each system, ``[V][S]``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -16,7 +15,7 @@ from benchmarks.long_speech.record import PASSAGE, Key, Record
 from benchmarks.long_speech.texts import LongText
 from wand.codecs import Codec
 from wand.files.audio import write_audio
-from wand.metrics.prosody import Prosody, by_part, prosody, thirds
+from wand.metrics.prosody import by_part, prosody, rate_drift, thirds
 from wand.metrics.seams import seams
 from wand.recognition import Recogniser
 from wand.speech.speaking import PAUSE_SECONDS, decode
@@ -91,19 +90,3 @@ def measured(sound: Tensor, sample_rate: int, sentences: Sequence[str], begins: 
         "seam_pause": steps.pause.tolist(),
         "sentence_pitch": seams(frames, begins[1:]).pitch.tolist(),
     }
-
-
-def rate_drift(frames: Prosody, sentences: Sequence[str], begins: Sequence[float]) -> float:
-    """By which share the last third of the sentences is spoken faster than the first; NaN if some were not reached."""
-    third = len(sentences) // 3
-    if not third or len(begins) < len(sentences):
-        return math.nan
-    edges = [begins[0], begins[third], begins[-third], frames.seconds]
-    counts = [sum(map(letters, own)) for own in (sentences[:third], sentences[third:-third], sentences[-third:])]
-    first, _, last = by_part(frames, edges).rates(counts).tolist()
-    return last / first - 1
-
-
-def letters(text: str) -> int:
-    """Number of letters and digits."""
-    return sum(letter.isalnum() for letter in text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 
 from benchmarks.long_speech.__main__ import measure
 from benchmarks.long_speech.figures import DIFFERENCE, RATIO, Mistakes, error_figures, mistakes, sound_figures
-from benchmarks.long_speech.hearing import rate_drift
 from benchmarks.long_speech.record import PASSAGE, SPLITTING, SYSTEMS, Facts
 from benchmarks.long_speech.report import to_markdown
 from benchmarks.long_speech.texts import LongText, all_sentences, long_texts, sentences_of
@@ -20,7 +18,6 @@ from benchmarks.voice.stages import reference_of, speak
 from recipes.corpus.voices import VOICES
 from wand.backbones.encodec_lm import EncodecLM
 from wand.decoding.decoder import Decoder
-from wand.metrics.prosody import Prosody
 from wand.recognition import Piecewise, open_recogniser
 from wand.text.espeak import SAMPLE_RATE
 
@@ -177,11 +174,3 @@ def test_figures_of_the_sound_are_medians_and_ratios() -> None:
     assert figures[PASSAGE]["duration"].value == pytest.approx(40 / 60)
     assert figures[RATIO]["duration"].value == pytest.approx(40 / 50)
     assert figures[PASSAGE]["letters_per_second"].value == pytest.approx(4 * 15 / 32)
-
-
-def test_speech_that_becomes_faster_has_a_drift_of_rate() -> None:
-    frames = Prosody(torch.full((600,), 100.0), torch.zeros(600), torch.ones(600, dtype=torch.bool))
-    sentences = ["one two", "and", "six ten"]
-    assert rate_drift(frames, sentences, [0.0, 2.0, 4.0]) == 0
-    assert rate_drift(frames, sentences, [0.0, 2.0, 5.0]) == pytest.approx(1.0)
-    assert math.isnan(rate_drift(frames, sentences, [0.0, 2.0]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.metrics.sounds import RATE, constant, silence
-from wand.metrics.prosody import by_part, prosody, slices, thirds
+from wand.metrics.prosody import Prosody, by_part, prosody, rate_drift, slices, thirds
 from wand.metrics.seams import seams
 from wand.metrics.similarity import similarity_by_part
 
@@ -99,3 +99,11 @@ def test_a_part_in_the_voice_of_the_reference_is_similar() -> None:
     assert found[:2].tolist() == pytest.approx([1, 0], abs=1e-3)
     assert found[2].isnan()
     assert similarity_by_part(low, RATE, silence(3), [0, 2], high_and_low).isnan().all()
+
+
+def test_speech_that_becomes_faster_has_a_drift_of_rate() -> None:
+    frames = Prosody(torch.full((600,), 100.0), torch.zeros(600), torch.ones(600, dtype=torch.bool))
+    sentences = ["one two", "and", "six ten"]
+    assert rate_drift(frames, sentences, [0.0, 2.0, 4.0]) == 0
+    assert rate_drift(frames, sentences, [0.0, 2.0, 5.0]) == pytest.approx(1.0)
+    assert math.isnan(rate_drift(frames, sentences, [0.0, 2.0]))

@@ -24,6 +24,8 @@ TEXTS = {"a b#1": 'Is <b>this</b> "safe" & sound?</script><script>throw 1</scrip
 SYSTEMS = compared_systems(AttentionWindow(8), True, (4,))
 WRONG = {"teacher": 1, "untrained": 5, "untrained-4": 9, "student": 2}
 SECONDS = {"recorded": 0.5, "teacher": 0.4, "untrained": 0.6, "untrained-4": 0.55, "student": 0.45}
+# Seconds of a long text, by the way in which it is spoken.
+LONG = {"passage": 1.5, "split": 1.75}
 CONFIG = """\
 model:
   backbone:
@@ -72,6 +74,22 @@ def make_run(folder: Path) -> Path:
     )
     (folder / "analysis" / "coverage.png").write_bytes(PICTURE)
     return folder
+
+
+def add_long_text(run: Path) -> None:
+    """Add a long text, as ``wand report --long_text`` writes it."""
+    folder = run / "evaluation" / "long"
+    for way, seconds in LONG.items():
+        write_audio(folder / f"{way}.flac", sound(seconds), RATE)
+    spoken = {
+        "text": "one. two.",
+        "voice": "test/sounds/voice.wav",
+        "sounds": {way: f"{way}.flac" for way in LONG},
+        "ended": dict.fromkeys(LONG, "stop token"),
+        "recogniser": "ear",
+        "transcripts": {way: {"heard": "one too.", "wrong_letters": 1, "letters": 8} for way in LONG},
+    }
+    write_text(folder / "long.json", json.dumps(spoken))
 
 
 def make_study(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser import PROGRAM, Browser, browser
-from tests.report.made import SECONDS, TEXTS, make_run, make_study
+from tests.report.made import LONG, SECONDS, TEXTS, add_long_text, make_run, make_study
 from wand.report.page import write_report
 from wand.report.source import find_source
 
@@ -47,7 +47,9 @@ VOTES = """(async () => {
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    sources = [find_source(make_run(folder / "run")), find_source(make_study(folder / "study"))]
+    run = make_run(folder / "run")
+    add_long_text(run)
+    sources = [find_source(run), find_source(make_study(folder / "study"))]
     write_report(sources[:1], folder / "one")
     return write_report(sources, folder / "both")
 
@@ -65,10 +67,11 @@ def one(page: Path) -> Path:
 def test_sounds_load_and_pictures_are_there(chromium: Browser, page: Path) -> None:
     chromium.open(page.as_uri())
     sounds = chromium.run(SOUNDS)
-    assert len(sounds) == len(TEXTS) * len(SECONDS) + 3
+    assert len(sounds) == len(TEXTS) * len(SECONDS) + len(LONG) + 3
     assert all(ready >= 1 for _, ready, _ in sounds)
     lengths = {src.split("-", 3)[3].removesuffix(".wav"): length for src, _, length in sounds if src.endswith(".wav")}
     assert lengths == pytest.approx(SECONDS, abs=0.01)
+    assert [length for src, _, length in sounds if "-long-" in src] == pytest.approx([*LONG.values()], abs=0.01)
     widths = chromium.run(PICTURES)
     assert len(widths) == len(sounds) + 1
     assert all(width >= 1 for width in widths)

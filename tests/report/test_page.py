@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from tests.report.made import SECONDS, TEXTS, make_run, make_study
+from tests.report.made import SECONDS, TEXTS, add_long_text, make_run, make_study
 from wand.evaluation.result import TestResult
 from wand.evaluation.result_files import read_result, write_result
 from wand.files.writing import write_text
@@ -95,6 +95,24 @@ def test_texts_and_names_are_shown_as_they_are(page: Page) -> None:
     trials = json.loads(page.texts["script"][0])
     assert {trial["id"]: trial["text"] for trial in trials} == TEXTS
     assert all(set(trial["sounds"]) == set(SECONDS) for trial in trials)
+
+
+def test_a_long_text_is_heard_in_both_ways(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert "One long text" not in report(tmp_path / "without", run).said("h2")
+    add_long_text(run)
+    page = report(tmp_path / "with", run)
+    assert "One long text" in page.said("h2")
+    said = page.said("figcaption")
+    assert "in one continuous decode 1.50 s" in said
+    assert "sentence by sentence 1.75 s" in said
+    assert page.said("p").count("heard: one too. (1 of 8 letters wrong, CER 12.5 %)") == 2
+    pictures = {attributes["src"] for tag, attributes in page.tags if tag == "img"}
+    assert {
+        "pictures/1-long-0-in-one-continuous-decode.png",
+        "pictures/1-long-1-sentence-by-sentence.png",
+    } <= pictures
+    assert any("Heard by ear." in note for note in page.said("p"))
 
 
 def test_further_untrained_windows_are_folded(page: Page) -> None:

@@ -92,8 +92,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         options.window = parse_window(options.window)
     if options.out is not None:
         check_folder(options.out)
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {options.device}: torch finds no GPU, or was built without CUDA; use --device cpu")
     check_device(options.device)
     return options
 

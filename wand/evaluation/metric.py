@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from wand.alignment.times import TimedWord
 from wand.data.shards import Example
 from wand.evaluation.quality import Take
 
@@ -27,6 +28,8 @@ class SpokenSentence:
             is none.
         sample_rate: Sample rate of `audio`, `recorded` and `reference`, in Hz.
         reference: The voice that was cloned, float32 ``[R]`` on the CPU; None if its sound is not known.
+        words: The words of the text that were reached, with their times in `audio`; empty if no metric needs them, or
+            they are not known.
     """
 
     example: Example
@@ -36,6 +39,7 @@ class SpokenSentence:
     recorded: Tensor
     sample_rate: int
     reference: Tensor | None = None
+    words: tuple[TimedWord, ...] = ()
 
 
 class TestMetric(ABC):
@@ -64,6 +68,7 @@ class TestMetric(ABC):
         title: Title of the column.
         legend: Meaning of the column in words, with its unit.
         digits: Decimal places in the table.
+        needs_words: Whether `SpokenSentence.words` is read. Only `wand evaluate` finds them.
     """
 
     __test__ = False  # tells pytest that this is not a class of tests
@@ -72,6 +77,7 @@ class TestMetric(ABC):
     title: ClassVar[str]
     legend: ClassVar[str]
     digits: ClassVar[int] = 2
+    needs_words: ClassVar[bool] = False
 
     @abstractmethod
     def measure(self, spoken: Sequence[SpokenSentence]) -> Sequence[float | None]:

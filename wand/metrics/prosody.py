@@ -93,6 +93,31 @@ def by_part(measured: Prosody, edges: Sequence[float]) -> PartProsody:
     )
 
 
+def rate_drift(measured: Prosody, parts: Sequence[str], begins: Sequence[float]) -> float:
+    """By which share the last third of the sentences or words is spoken faster than the first.
+
+    Args:
+        measured: All frames of the sound.
+        parts: All sentences or words of the text.
+        begins: When they begin, in seconds; only those that were reached.
+
+    Returns:
+        The share; NaN if some were not reached, or there are fewer than three.
+    """
+    third = len(parts) // 3
+    if not third or len(begins) < len(parts):
+        return math.nan
+    edges = [begins[0], begins[third], begins[-third], measured.seconds]
+    counts = [sum(map(letters, own)) for own in (parts[:third], parts[third:-third], parts[-third:])]
+    first, _, last = by_part(measured, edges).rates(counts).tolist()
+    return last / first - 1
+
+
+def letters(text: str) -> int:
+    """Number of letters and digits."""
+    return sum(letter.isalnum() for letter in text)
+
+
 def mean_level(level: Tensor) -> float:
     """Level of the mean power of frames ``[F]``, in dB; NaN without frames."""
     return float(10 * (10 ** (level.double() / 10)).mean().log10())

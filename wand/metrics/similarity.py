@@ -48,16 +48,19 @@ def similarity_by_part(
         reference has less.
     """
     parts = [sound[round(first * sample_rate) : round(last * sample_rate)] for first, last in pairwise(edges)]
-    found = [_embedding(part, sample_rate, embed) for part in parts]
-    wanted = _embedding(reference, sample_rate, embed)
-    return torch.tensor(
-        [math.nan if own is None or wanted is None else float(cosine_similarity(own, wanted, dim=0)) for own in found]
-    )
+    wanted = voice_vector(reference, sample_rate, embed)
+    return torch.tensor([cosine(voice_vector(part, sample_rate, embed), wanted) for part in parts])
 
 
-def _embedding(sound: Tensor, sample_rate: int, embed: Embedder) -> Tensor | None:
+def voice_vector(sound: Tensor, sample_rate: int, embed: Embedder) -> Tensor | None:
+    """The vector ``[D]`` of the voice of a sound ``[N]``; None with less than a second of active speech."""
     active = active_frames(levels(sound, sample_rate))
     return None if int(active.sum()) < SHORTEST * FRAMES else embed(sound, sample_rate).float()
+
+
+def cosine(one: Tensor | None, other: Tensor | None) -> float:
+    """Cosine similarity of two vectors ``[D]``; NaN if one is missing."""
+    return math.nan if one is None or other is None else float(cosine_similarity(one, other, dim=0))
 
 
 class SpeakerSimilarity(Metric):

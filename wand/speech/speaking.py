@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -25,7 +25,7 @@ from wand.decoding.stopping import StopReason, StopRules
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
 from wand.model.sampling import Sampling
-from wand.passages.follower import Fault
+from wand.passages.follower import Fault, SpokenWord
 from wand.passages.passage import Passage
 from wand.speech.long_text import LONG_TEXTS, LongText, parts_of_text
 from wand.speech.silence import SilenceCutter
@@ -258,11 +258,21 @@ def _joined(
         padded = [torch.nn.functional.pad(sound, (0, pause)) for sound in sounds[:-1]]
         audio = torch.cat([*padded, sounds[-1]])
     last = parts[-1][0]  # a passage has one part
-    cut = SilenceCutter(backbone.silent_codes, backbone.longest_silence)
-    if sounds and last.words:
-        cut(last.codes)
-    words = tuple(timed_words(last.words, backbone, cut.left_out))
+    words = words_in_sound(last.words, backbone, last.codes) if sounds else tuple(timed_words(last.words, backbone))
     return Speech(text, audio, codes, reason, sample_rate, words, last.faults)
+
+
+def words_in_sound(words: Iterable[SpokenWord], backbone: Backbone, codes: Tensor) -> tuple[TimedWord, ...]:
+    """The times of words in the sound that `sounds_of` makes, which leaves out long silences.
+
+    Args:
+        words: Words, with their speech columns.
+        backbone: The model.
+        codes: The whole speech, ``[K, F]``.
+    """
+    cut = SilenceCutter(backbone.silent_codes, backbone.longest_silence)
+    cut(codes)
+    return tuple(timed_words(words, backbone, cut.left_out))
 
 
 def sounds_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from tests.metrics.sounds import RATE, constant, silence, voice
 from tests.metrics.speaker_models import write_speaker_model
+from wand.alignment.times import TimedWord
 from wand.evaluation.metric import SpokenSentence, TestMetric, measure_all
 from wand.evaluation.metrics import KNOWN, recorded
+from wand.evaluation.metrics import similarity as similarity_metric
 from wand.evaluation.quality import Take
 from wand.metrics.recorded import distances
 from wand.metrics.similarity import similarity
@@ -62,6 +65,49 @@ def test_values_are_those_of_the_functions(tmp_path: Path):
     assert found[1]["silence"] == pytest.approx(100 * 0.5 / 2.0, abs=1)
     nothing = {"mcd": None, "f0": None, "voicing": None, "duration": 0.0, "silence": None, "similarity": None}
     assert found[2] == nothing
+
+
+@pytest.mark.parametrize(("kept", "embedded"), [(1024, 6 + 2), (1, 6 + 3)])
+def test_a_voice_is_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, embedded: int):
+    monkeypatch.setattr(similarity_metric, "KEPT", kept)
+    folder = str(write_speaker_model(tmp_path))
+    metric, embed = class_of("similarity")(folder), XVectors(folder)
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    metric._embed._model.register_forward_hook(count)
+    voices = [constant(120, 1.2), constant(200, 1.3)]
+    for reference in (voices[0], voices[1], voices[0].clone()):  # read again, it is the same voice
+        takes = [replace(spoken(sound), reference=reference) for sound in SOUNDS[:2]]
+        assert metric.measure(takes) == [similarity(sound, reference, RATE, embed) for sound in SOUNDS[:2]]
+    assert calls == embedded
+    assert len(metric._voices) <= kept
+
+
+def test_drifts_are_those_of_the_parts_of_the_sound():
+    names = ("pitch_drift", "level_drift", "rate_drift")
+    sound = torch.cat([constant(100, 1.0), constant(120, 1.0), 0.5 * constant(150, 1.0)])
+    one = spoken(sound)
+    said = replace(one.take, text="One, two 3 four five six.")
+    times = {"One,": 0.0, "two": 0.5, "3": 1.0, "four": 1.5, "five": 2.0, "six.": 2.5}
+    words = tuple(TimedWord(text, begin, begin + 0.5) for text, begin in times.items())
+    made = {
+        "spoken": replace(one, take=said, words=words),
+        "not to its end": replace(one, take=said, words=words[:-1]),
+        "of two words": replace(one, take=replace(said, text="One, two"), words=words[:2]),
+        "not read": replace(one, take=said),
+        "silent": replace(spoken(torch.zeros(0)), take=said),
+    }
+    found = dict(zip(made, measure_all([class_of(name)() for name in names], [*made.values()]), strict=True))
+    values = found["spoken"]
+    assert values["pitch_drift"] == pytest.approx(12 * math.log2(1.5), abs=0.05)
+    assert values["level_drift"] == pytest.approx(-6.02, abs=0.2)
+    assert values["rate_drift"] == pytest.approx(100 * (7 / 6 - 1), abs=2)  # "five six." in a second, and "One, two"
+    assert found["silent"] == dict.fromkeys(names)
+    assert all(found[how]["rate_drift"] is None for how in made if how != "spoken")
 
 
 def test_what_was_measured_is_forgotten_with_the_take():

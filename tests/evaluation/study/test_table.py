@@ -26,6 +26,16 @@ WORSE = {"recorded": 0, "teacher": 1, "untrained": 6, "student": 2}
 COLUMNS = (MetricColumn("mcd", "MCD", "a distance", 2), MetricColumn("never", "never", "always undefined", 1))
 
 
+TEXT = "the cat sat down by him"
+PLACES = {"first": slice(0, 8), "middle": slice(8, 17), "last": slice(17, 23)}
+# Sentence, system and seed of the takes without a distance.
+UNDEFINED = {
+    *(("b", "student", seed) for seed in (0, 1)),
+    *(("c", "teacher", seed) for seed in (0, 1)),
+    *(("d", system, 1) for system in ("teacher", "untrained", "student")),
+    ("a", "student", 1),
+    ("e", "teacher", 0),
+}
 VALUES: dict[str, float | None] = {"mcd": 1.0, "never": None}
 
 
@@ -61,9 +71,16 @@ def make_row(rng: random.Random, name: str, system: str, seed: int) -> StudyRow:
         ear: Errors(worse + rng.randint(0, 2), 20 + len(name), rng.randint(0, 1 + worse // 2), 7)
         for ear in ("one", "two")
     }
-    defined = (name, system) not in (("b", "student"), ("c", "teacher")) and not (name == "d" and seed)
-    mcd = {"mcd": worse + rng.random() if defined else None, "never": None}
-    return StudyRow(name, system, seed, SPEAKERS[name], "text", {}, "stop token", 1.0, LENGTHS[name], errors, mcd, None)
+    heard = {ear: misheard(rng, 0.05 * worse) for ear in ("one", "two")}
+    mcd = {"mcd": None if (name, system, seed) in UNDEFINED else worse + rng.random(), "never": None}
+    return StudyRow(
+        name, system, seed, SPEAKERS[name], TEXT, heard, "stop token", 1.0, LENGTHS[name], errors, mcd, None
+    )
+
+
+def misheard(rng: random.Random, share: float) -> str:
+    """The text, with another letter in the place of some."""
+    return "".join("x" if letter != " " and rng.random() < share else letter for letter in TEXT)
 
 
 def counts(row: StudyRow, column: str) -> tuple[float, float]:
@@ -72,21 +89,39 @@ def counts(row: StudyRow, column: str) -> tuple[float, float]:
         return row.errors[ear].wrong_letters, row.errors[ear].letters
     if kind == "wer":
         return row.errors[ear].wrong_words, row.errors[ear].words
+    if kind.startswith("cer_"):
+        third = row.heard[ear][PLACES[kind.removeprefix("cer_")]]
+        return third.count("x"), len(third)
     value = row.metrics[column]
     return (0, 0) if value is None else (value, 1)
 
 
-def rate(rows: list[StudyRow], ids: list[str], system: str, column: str) -> float:
-    """A rate over sentences, of which some may be drawn twice."""
-    own = [counts(row, column) for name in ids for row in rows if (row.id, row.system) == (name, system)]
-    below = sum(count for _, count in own)
-    return sum(count for count, _ in own) / below if below else math.nan
+Pairs = dict[str, list[list[tuple[float, float]]]]
 
 
-def both_have(rows: list[StudyRow], systems: tuple[str, ...], column: str) -> list[StudyRow]:
-    """The rows of sentences in which all systems have a value."""
-    has = {(row.id, row.system) for row in rows if counts(row, column)[1]}
-    return [row for row in rows if all((row.id, system) in has for system in systems)]
+def paired(rows: list[StudyRow], systems: tuple[str, ...], column: str) -> Pairs:
+    """The counts of all systems in every sentence and seed for which all have a value, by sentence."""
+    pairs: Pairs = {}
+    for name in sorted(LENGTHS):
+        for seed in (0, 1):
+            own = [
+                counts(row, column)
+                for system in systems
+                for row in rows
+                if (row.id, row.system, row.seed) == (name, system, 0 if system == "recorded" else seed)
+            ]
+            if len(own) == len(systems) and all(below for _, below in own):
+                pairs.setdefault(name, []).append(own)
+    return pairs
+
+
+def difference(pairs: Pairs, ids: list[str], systems: int) -> float:
+    """The rate of one system, or that of the first minus that of the second; a sentence may be drawn twice."""
+    chosen = [own for name in ids for own in pairs.get(name, [])]
+    if not chosen:
+        return math.nan
+    rates = [sum(own[i][0] for own in chosen) / sum(own[i][1] for own in chosen) for i in range(systems)]
+    return rates[0] - (rates[1] if systems == 2 else 0)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +143,10 @@ PARTS = {"all": list("abcdeg"), "< 3 s": ["a", "b"], "3-6 s": ["c", "e"], "> 6 s
 
 
 def test_every_figure_is_that_of_a_loop(rows: list[StudyRow], table: StudyTable) -> None:
-    assert [column.name for column in table.columns] == ["cer:one", "wer:one", "cer:two", "wer:two", "mcd", "never"]
+    names = ("cer", "wer", "cer_first", "cer_middle", "cer_last")
+    assert [column.name for column in table.columns] == [
+        *(f"{name}:{ear}" for ear in ("one", "two") for name in names), "mcd", "never",
+    ]  # fmt: skip
     compared = 0
     for part in table.parts:
         titles = [line.title for line in part.lines]
@@ -121,9 +159,8 @@ def test_every_figure_is_that_of_a_loop(rows: list[StudyRow], table: StudyTable)
         ]
         for line in part.lines[:-1]:
             for column, figure in line.figures.items():
-                kept = both_have(rows, line.systems, column)
-                rates = [rate(kept, PARTS[part.name], system, column) for system in line.systems]
-                expected = rates[0] - (rates[1] if len(rates) == 2 else 0)
+                pairs = paired(rows, line.systems, column)
+                expected = difference(pairs, PARTS[part.name], len(line.systems))
                 if math.isnan(expected):
                     assert figure is None
                 else:
@@ -133,30 +170,32 @@ def test_every_figure_is_that_of_a_loop(rows: list[StudyRow], table: StudyTable)
     assert compared > 100
     share = table.parts[0].lines[-1].figures
     for column in ("cer:one", "mcd"):
-        kept = both_have(rows, SYSTEMS[1:], column)
-        teacher, untrained, student = (rate(kept, PARTS["all"], system, column) for system in SYSTEMS[1:])
+        pairs = paired(rows, SYSTEMS[1:], column)
+        ids = [name for name in PARTS["all"] if name in pairs]
+        teacher, untrained, student = (
+            difference({name: [[own[i]] for own in pairs[name]] for name in ids}, ids, 1) for i in range(3)
+        )
         assert share[column].value == pytest.approx((untrained - student) / (untrained - teacher))
 
 
-def test_intervals_are_those_of_sentences_drawn_with_all_their_takes(rows: list[StudyRow], table: StudyTable) -> None:
-    ids = PARTS["all"]
+@pytest.mark.parametrize("column", ["cer:two", "wer:one", "cer_last:one", "mcd"])
+@pytest.mark.parametrize(
+    ("title", "systems"),
+    [
+        ("student", ("student",)),
+        ("student - teacher", ("student", "teacher")),
+        ("recorded - teacher", ("recorded", "teacher")),
+    ],
+)
+def test_intervals_are_those_of_sentences_drawn_with_all_their_seeds(
+    rows: list[StudyRow], table: StudyTable, title: str, systems: tuple[str, ...], column: str
+) -> None:
+    pairs = paired(rows, systems, column)
+    ids = [name for name in PARTS["all"] if name in pairs]
     drawn = torch.randint(len(ids), (RESAMPLES, len(ids)), generator=torch.Generator().manual_seed(0)).tolist()
-    for title, systems in (("student", ("student",)), ("student - teacher", ("student", "teacher"))):
-        line = next(line for line in table.parts[0].lines if line.title == title)
-        for column in ("cer:two", "wer:one"):
-            sums = {
-                (name, system): np.array(
-                    [counts(row, column) for row in rows if (row.id, row.system) == (name, system)]
-                ).sum(0)
-                for name in ids
-                for system in systems
-            }
-            found = []
-            for places in drawn:
-                own = [sum(sums[ids[i], system] for i in places) for system in systems]
-                rates = [above / below for above, below in own]
-                found.append(rates[0] - (rates[1] if len(rates) == 2 else 0))
-            assert line.figures[column].interval == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
+    found = [difference(pairs, [ids[i] for i in places], len(systems)) for places in drawn]
+    line = next(line for line in table.parts[0].lines if line.title == title)
+    assert line.figures[column].interval == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
 
 
 def test_a_share_needs_a_difference_that_is_no_chance(rows: list[StudyRow]) -> None:
@@ -210,32 +249,30 @@ def test_the_files_of_a_table(rows: list[StudyRow], table: StudyTable, tmp_path:
     assert "MCD: a distance" in text
 
 
-def test_long_texts_are_judged_by_thirds() -> None:
-    text, heard = "the cat sat down by him", {"one": "he cat sat down by ham", "two": "the cat sat down"}
+def test_errors_are_found_in_the_thirds_of_a_text(tmp_path: Path) -> None:
+    heard = {"one": "he cat sat down by ham", "two": "the cat sat down"}
     none = Errors(0, 23, 0, 6)
-    rows = [
-        StudyRow(
-            name,
-            "student",
-            0,
-            "anna",
-            text,
-            heard,
-            "stop token",
-            seconds,
-            None,
-            {"one": none, "two": none},
-            VALUES,
-            None,
-        )
-        for name, seconds in (("a", 16.0), ("b", 14.0), ("c", 20.0))
-    ]
-    (line,) = make_table(rows, description(("student",))).parts[0].lines
+    errors = {"one": none, "two": none}
+    row = StudyRow("a", "student", 0, "anna", TEXT, heard, "stop token", 2.0, None, errors, VALUES, None)
+    table = make_table([row], description(("student",)))
+    (line,) = table.parts[0].lines
     shares = {name: figure.value for name, figure in line.figures.items() if name.startswith("cer_")}
-    # "the cat " has 8 letters and blanks, "by him" has 6.
+    # "the cat " has 8 letters and blanks, "sat down " has 9, "by him" has 6.
     assert shares == pytest.approx(
-        {"cer_first:one": 1 / 8, "cer_last:one": 1 / 6, "cer_first:two": 0, "cer_last:two": 1}
+        {
+            "cer_first:one": 1 / 8,
+            "cer_middle:one": 0,
+            "cer_last:one": 1 / 6,
+            "cer_first:two": 0,
+            "cer_middle:two": 1 / 9,
+            "cer_last:two": 1,
+        }
     )
+    write_table(table, description(("student",)), tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    titles = "| system | first third [95 %] | middle third [95 %] | last third [95 %] |"
+    assert f"## CER % by third of the words of each text, heard by two\n\n{titles}" in text
+    assert "| student | 0.0 | 11.1 | 100.0 |" in text
 
 
 def test_without_a_teacher_there_are_no_differences(rows: list[StudyRow]) -> None:

@@ -12,6 +12,7 @@ from tests.evaluation.tiny_test import examples, models
 from tests.recognition.test_named import Loudness
 from wand.attention import AttentionWindow
 from wand.data.example import Example
+from wand.evaluation.metric import TestMetric
 from wand.evaluation.metrics import DEFAULT, open_metric
 from wand.evaluation.study.sentences import Sentence, Sentences
 from wand.evaluation.study.study import Study
@@ -43,7 +44,9 @@ def without_recording(example: Example) -> Example:
     return Example(example.id, example.text, example.speaker, example.conditioning, example.codes[:, :0])
 
 
-def make_study(folder: Path, group: int = 2, seeds: Sequence[int] = (0, 3)) -> Study:
+def make_study(
+    folder: Path, group: int = 2, seeds: Sequence[int] = (0, 3), further: Sequence[TestMetric] = ()
+) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
     made = models()
     parts = [("teacher", "teacher", None), ("student", "student", 8)]
@@ -59,7 +62,7 @@ def make_study(folder: Path, group: int = 2, seeds: Sequence[int] = (0, 3)) -> S
         TinySentences(examples(made["teacher"])),
         seeds,
         [EmbeddedRecogniser(), Loudness("words/loud")],
-        [*map(open_metric, DEFAULT), ExtraSeconds()],
+        [*map(open_metric, DEFAULT), ExtraSeconds(), *further],
         sounds=2,
         max_seconds=0.5,
         group=group,

@@ -125,6 +125,7 @@ def describe(study: Study, recognisers: Sequence[str], metrics: Sequence[str]) -
             "recognisers": ", ".join(recognisers),
             "language": study.recognisers[0].language,
             "metrics": ", ".join(metrics),
+            **({} if study.reader is None else {"reader of words": study.reader.made_of}),
             **({} if study.recordings else {"system recorded": "left out"}),
             "number of sounds": str(study.sounds),
             "longest speech": f"{study.max_seconds:g} s",

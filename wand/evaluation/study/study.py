@@ -30,6 +30,7 @@ from wand.evaluation.quality import Take
 from wand.evaluation.study.rows import ROWS, Errors, Key, StudyRow, append_rows, drop_broken_line, read_rows, write_rows
 from wand.evaluation.study.sentences import Sentence, Sentences
 from wand.evaluation.study.systems import RECORDED, Speaker, Speakers
+from wand.evaluation.study.words import WordReader
 from wand.evaluation.takes import hear_takes, speak_examples, spread
 from wand.files.audio import write_audio
 from wand.files.turns import Task
@@ -83,6 +84,11 @@ class Study:
     def recorded(self) -> list[bool]:
         """Whether each sentence has a row of the system `recorded`."""
         return [self.recordings and one for one in self.sentences.recorded]
+
+    @cached_property
+    def reader(self) -> WordReader | None:
+        """What finds the words of the takes; None if no metric needs them, or no system can."""
+        return WordReader.of(self.speakers) if any(metric.needs_words for metric in self.metrics) else None
 
     def keys(self, group: Sequence[int]) -> dict[tuple[str, int], list[Key]]:
         """What a group consists of: the keys of its rows, by system and seed."""
@@ -195,10 +201,11 @@ class Study:
             ear.name: hear_takes(ear, examples, spoken, sounds, rate, frame_rate, seed) for ear in self.recognisers
         }
         takes = next(iter(heard.values()))
-        measured = [
-            SpokenSentence(one.example, take, own.codes, sound, recorded[take.id], rate, one.reference)
-            for one, take, own, sound in zip(sentences, takes, spoken, sounds, strict=True)
-        ]
+        measured = []
+        for one, take, own, sound in zip(sentences, takes, spoken, sounds, strict=True):
+            words = () if self.reader is None else self.reader(one, own.codes)
+            known = (recorded[take.id], rate, one.reference, words)
+            measured.append(SpokenSentence(one.example, take, own.codes, sound, *known))
         return [
             self._row(name, {ear: own[i] for ear, own in heard.items()}, values, sounds[i])
             for i, values in enumerate(measure_all(self.metrics, measured))

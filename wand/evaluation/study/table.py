@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,14 +14,12 @@ from torch import Tensor
 from wand.evaluation.quality import length_buckets
 from wand.evaluation.study.description import Description
 from wand.evaluation.study.rows import StudyRow
-from wand.evaluation.study.systems import STUDENT, TEACHER, UNTRAINED
+from wand.evaluation.study.systems import RECORDED, STUDENT, TEACHER, UNTRAINED
 from wand.metrics.edits import edits
 from wand.metrics.paired import Figure, compare, resampled_rates
 
 ALL, UNSEEN = "all", "unseen voices"
-# Sentences that last longer than this, in seconds, are also judged by thirds.
-LONG = 15.0
-THIRDS = {"first": 0, "last": 2}
+THIRDS = ("first", "middle", "last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class FigureColumn:
     """A column of the table: a rate, which is the sum of counts over the sum of other counts.
 
     Args:
-        name: Its key in JSON: ``cer:EAR``, ``wer:EAR``, or the name of a metric.
+        name: Its key in JSON: ``cer:EAR``, ``wer:EAR``, ``cer_first:EAR`` and so on, or the name of a metric.
         title: Its title.
         legend: Its meaning in words.
         digits: Decimal places.
@@ -97,6 +96,9 @@ Count = Callable[[StudyRow], tuple[float, float] | None]
 def make_table(rows: Sequence[StudyRow], study: Description) -> StudyTable:
     """The table of a study. All takes of a sentence are resampled together, for all systems.
 
+    Differences and shares are paired: a sentence and seed counts if all systems of a line have a value for it. A
+    recording, which has one take, stands beside every seed.
+
     Args:
         rows: All rows.
         study: The description of the study.
@@ -105,7 +107,7 @@ def make_table(rows: Sequence[StudyRow], study: Description) -> StudyTable:
     names = [system.name for system in study.systems]
     ids = sorted({row.id for row in rows})
     seen = {row.id for row in rows if row.speaker not in study.unseen}
-    counted = _count(rows, ids, names, [*counts.values()])
+    counted = _count(rows, ids, study, [*counts.values()])
     lengths = {row.id: row.recorded_seconds for row in rows}
     chosen = {ALL: [name in seen for name in ids]}
     for title, low, high in length_buckets():
@@ -125,7 +127,6 @@ def columns_of(rows: Sequence[StudyRow], study: Description) -> dict[FigureColum
     """The columns, and what each counts."""
     made: dict[FigureColumn, Count] = {}
     several = len(study.recognisers) > 1
-    long = {row.id for row in rows if (row.recorded_seconds or row.seconds) > LONG}
     for ear in study.recognisers:
         heard = f", {ear}" if several else ""
         legend = f"wrong letters in what {ear} hears, as a share of those in the text"
@@ -133,10 +134,9 @@ def columns_of(rows: Sequence[StudyRow], study: Description) -> dict[FigureColum
         if any(row.errors[ear].words for row in rows):
             legend = f"wrong words in what {ear} hears, as a share of those in the text"
             made[FigureColumn(f"wer:{ear}", f"WER %{heard}", legend, 1, percent=True)] = _words(ear)
-        for name, third in THIRDS.items() if long else ():
-            legend = f"wrong letters in the {name} third of texts that last more than {LONG:g} s"
-            column = FigureColumn(f"cer_{name}:{ear}", f"CER % {name} third{heard}", legend, 1, percent=True)
-            made[column] = _third(ear, third, long, study.language)
+        for third, (name, key) in enumerate(thirds_of(ear).items()):
+            legend = f"wrong letters in what {ear} hears of the {name} third of the words of each text"
+            made[FigureColumn(key, f"{name} third", legend, 1, percent=True)] = _third(ear, third, study.language)
     for metric in study.metrics:
         made[FigureColumn(metric.name, metric.title, metric.legend, metric.digits)] = _value(metric.name)
     return made
@@ -145,6 +145,11 @@ def columns_of(rows: Sequence[StudyRow], study: Description) -> dict[FigureColum
 def letters_of(ear: str) -> str:
     """Name of the column with the letter error rate of a recogniser."""
     return f"cer:{ear}"
+
+
+def thirds_of(ear: str) -> dict[str, str]:
+    """Names of the columns with the letter error rates of a recogniser in the thirds of the texts, by third."""
+    return {third: f"cer_{third}:{ear}" for third in THIRDS}
 
 
 def comparisons(study: Description) -> list[tuple[str, tuple[str, ...]]]:
@@ -168,8 +173,13 @@ def _words(ear: str) -> Count:
     return lambda row: (row.errors[ear].wrong_words, row.errors[ear].words)
 
 
-def _third(ear: str, third: int, long: Set[str], language: str) -> Count:
-    return lambda row: edits(row.heard[ear], [row.text], language).by_third()[third] if row.id in long else None
+def _third(ear: str, third: int, language: str) -> Count:
+    return lambda row: _thirds(row.heard[ear], row.text, language)[third]
+
+
+@lru_cache(maxsize=1)  # the columns of the thirds are counted one after the other
+def _thirds(heard: str, text: str, language: str) -> list[tuple[int, int]]:
+    return edits(heard, [text], language).by_third()
 
 
 def _value(name: str) -> Count:
@@ -180,37 +190,39 @@ def _value(name: str) -> Count:
     return count
 
 
-def _count(rows: Sequence[StudyRow], ids: Sequence[str], systems: Sequence[str], counts: Sequence[Count]) -> Tensor:
-    """Numerators and denominators, summed over seeds: float64 ``[sentences, systems, columns, 2]``."""
+def _count(rows: Sequence[StudyRow], ids: Sequence[str], study: Description, counts: Sequence[Count]) -> Tensor:
+    """Numerators and denominators of every take: float64 ``[sentences, seeds, systems, columns, 2]``."""
     place = {name: i for i, name in enumerate(ids)}
-    of = {name: i for i, name in enumerate(systems)}
-    counted = torch.zeros(len(ids), len(systems), len(counts), 2, dtype=torch.float64)
+    of = {system.name: i for i, system in enumerate(study.systems)}
+    counted = torch.zeros(len(ids), len(study.seeds), len(of), len(counts), 2, dtype=torch.float64)
     for row in rows:
         own = [count(row) or (0.0, 0.0) for count in counts]
-        counted[place[row.id], of[row.system]] += torch.tensor(own, dtype=torch.float64)
+        seeds = slice(None) if row.system == RECORDED else study.seeds.index(row.seed)
+        counted[place[row.id], seeds, of[row.system]] = torch.tensor(own, dtype=torch.float64)
     return counted
 
 
 def _lines(
     counted: Tensor, columns: Sequence[FigureColumn], names: Sequence[str], lines: Sequence[tuple[str, tuple[str, ...]]]
 ) -> list[Comparison]:
-    """The lines of some sentences, from counts ``[N, systems, columns, 2]``."""
+    """The lines of some sentences, from counts ``[N, seeds, systems, columns, 2]``."""
     made = [Comparison(title, systems, {column.name: None for column in columns}) for title, systems in lines]
     places = [[names.index(name) for name in systems] for _, systems in lines]
-    # Only sentences in which all systems of a line have a value count. Figures of the same sentences share their draws.
-    shared: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
+    # Figures of the same sentences share their draws.
+    shared: dict[tuple[bool, ...], list[tuple[int, int, Tensor]]] = {}
     for i, own in enumerate(places):
         for j in range(len(columns)):
-            known = (counted[:, own, j, 1] > 0).all(1)
-            if known.any():
-                shared.setdefault(tuple(known.tolist()), []).append((i, j))
+            takes = counted[:, :, own, j]
+            paired = (takes[..., 1] > 0).all(2)
+            if (known := paired.any(1)).any():
+                sums = (takes * paired[..., None, None]).sum(1)[known]
+                shared.setdefault(tuple(known.tolist()), []).append((i, j, sums))
     for mask, figures in shared.items():
-        chosen = counted[torch.tensor(mask)]
-        rates = resampled_rates(torch.cat([chosen[:, places[i], j] for i, j in figures], dim=1))
-        if len(chosen) == 1:  # one sentence says nothing about others
+        rates = resampled_rates(torch.cat([sums for _, _, sums in figures], dim=1))
+        if sum(mask) == 1:  # one sentence says nothing about others
             rates[1:] = math.nan
-        parts = rates.split([len(places[i]) for i, _ in figures], dim=1)
-        for (i, j), part in zip(figures, parts, strict=True):
+        parts = rates.split([sums.shape[1] for _, _, sums in figures], dim=1)
+        for (i, j, _), part in zip(figures, parts, strict=True):
             made[i].figures[columns[j].name] = _figure(part.unbind(1))
     return made
 

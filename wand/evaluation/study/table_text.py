@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from wand.console.tables import markdown, show_table
 from wand.evaluation.quality import BUCKETS
 from wand.evaluation.study.description import Description
-from wand.evaluation.study.table import Comparison, FigureColumn, StudyTable, letters_of
+from wand.evaluation.study.table import Comparison, FigureColumn, Part, StudyTable, letters_of, thirds_of
 from wand.files.writing import write_text
 from wand.metrics.paired import Figure
 
@@ -36,7 +37,7 @@ def legend(table: StudyTable, study: Description) -> list[str]:
         f"Heard by {', '.join(study.recognisers)}. {study.sentences.count} sentences of {study.sentences.source}, "
         f"{seeds}. Brackets: 95 % interval from resampled sentences. Differences are paired; those of percentages are "
         f"in points.",
-        "; ".join(f"{column.title}: {column.legend}" for column in table.columns) + ".",
+        "; ".join(f"{column.title}: {column.legend}" for column in _main_columns(table, study)) + ".",
     ]
     if any(len(line.systems) == 3 for line in table.parts[0].lines):
         lines.append(
@@ -53,11 +54,16 @@ def legend(table: StudyTable, study: Description) -> list[str]:
 
 
 def _tables(table: StudyTable, study: Description) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, titles of the columns and cells of every table: all columns of all sentences, then CER of each part."""
+    """Title, titles of the columns and cells of every table.
+
+    All sentences, then their CER by third of the text, then CER of each part.
+    """
     everything, *others = table.parts
-    titles = ["system", *(f"{column.title} [95 %]" for column in table.columns)]
-    cells = [[line.title, *(_cell(line, column) for column in table.columns)] for line in everything.lines]
-    made = [(f"{everything.sentences} sentences, heard by {', '.join(study.recognisers)}", titles, cells)]
+    heard = ", ".join(study.recognisers)
+    made = [_whole(f"{everything.sentences} sentences, heard by {heard}", everything, _main_columns(table, study))]
+    for ear in study.recognisers:
+        thirds = [column for column in table.columns if column.name in thirds_of(ear).values()]
+        made.append(_whole(f"CER % by third of the words of each text, heard by {ear}", everything, thirds))
     for ear in study.recognisers if others else ():
         column = next(column for column in table.columns if column.name == letters_of(ear))
         titles = ["system", *(f"{part.name} ({part.sentences})" for part in others)]
@@ -65,6 +71,18 @@ def _tables(table: StudyTable, study: Description) -> list[tuple[str, list[str],
         cells = [[own[0].title, *(_cell(line, column) for line in own)] for own in lines]
         made.append((f"CER % [95 %] of some of the sentences, heard by {ear}", titles, cells))
     return made
+
+
+def _whole(title: str, part: Part, columns: Sequence[FigureColumn]) -> tuple[str, list[str], list[list[str]]]:
+    """Some columns of all lines of a part."""
+    titles = ["system", *(f"{column.title} [95 %]" for column in columns)]
+    return title, titles, [[line.title, *(_cell(line, column) for column in columns)] for line in part.lines]
+
+
+def _main_columns(table: StudyTable, study: Description) -> list[FigureColumn]:
+    """The columns that are not those of thirds."""
+    thirds = {name for ear in study.recognisers for name in thirds_of(ear).values()}
+    return [column for column in table.columns if column.name not in thirds]
 
 
 def _cell(line: Comparison, column: FigureColumn) -> str:
