@@ -19,6 +19,7 @@ from tests.runs.test_speech_facts import cosyvoice
 from wand.attention import AttentionWindow
 from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
+from wand.cli import main
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
@@ -144,7 +145,14 @@ def test_the_tokenizer_of_the_folder_reads_the_tags(tmp_path: Path) -> None:
     assert ids == list(student.conditioner.tokens(text).ids)
 
 
-def test_it_is_written_only_on_request(tmp_path: Path) -> None:
-    export(save_run(version_2(tmp_path), tmp_path / "run", WINDOW), tmp_path / "out")
-    assert not (tmp_path / "out" / "causal_lm").exists()
-    assert not (tmp_path / "out" / "speech.json").exists()
+def test_the_command_writes_it_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = save_run(version_2(tmp_path), tmp_path / "run", WINDOW)
+    command = ["export", "--ckpt_path", str(run), "--out"]
+    assert main([*command, str(tmp_path / "plain")]) == 0
+    assert not (tmp_path / "plain" / "causal_lm").exists()
+    assert not (tmp_path / "plain" / "speech.json").exists()
+    assert main([*command, str(tmp_path / "both"), "--causal_lm"]) == 0
+    assert (tmp_path / "both" / "llm.pt").is_file()
+    assert SpeechFacts.read(tmp_path / "both").model == "causal_lm"
+    assert main([*command, str(tmp_path / "adapter"), "--adapter", "--causal_lm"]) != 0
+    assert "--adapter writes no model: leave out --causal_lm" in capsys.readouterr().err.replace("\n", " ")
