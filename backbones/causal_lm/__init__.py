@@ -27,6 +27,7 @@ from wand.files.weights import (
 from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
+from wand.model.causal_lm import CausalLM
 from wand.model.heads import LinearHead
 from wand.model.prompts import PromptConditioner, SpeechFormat
 from wand.model.tokenizers import Files, TextTokenizer, read_files, write_files
@@ -167,10 +168,9 @@ class CausalSpeechLM(Backbone):
         config = {**self.architecture()["config"], "architectures": [self._causal_class().__name__]}
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
-    def note_window(self, folder: Path, window: int) -> None:
-        """Write ``rswa_window`` into ``config.json``, vLLM's name of prefix and window (docs/adapt-a-model.md)."""
-        path = folder / self.subfolder / "config.json"
-        write_text(path, json.dumps({**json.loads(path.read_text()), "rswa_window": window}, indent=2) + "\n")
+    def causal_lm(self) -> CausalLM:
+        """The original itself, which `save_pretrained` writes."""
+        return CausalLM(self.speech_ids, self.subfolder or ".")
 
     def _upstream_state(self) -> dict[str, Tensor]:
         prefix = self._body_prefix()

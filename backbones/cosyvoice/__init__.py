@@ -25,12 +25,14 @@ from wand.backbones.cosyvoice.conditioner import (
     CosyVoiceArchitecture,
     CosyVoiceConditioner,
 )
+from wand.backbones.cosyvoice.joint import COLUMNS_PER_TOKEN, joint_model
 from wand.files.plain_values import read_json
 from wand.files.typed import build
 from wand.files.weights import check_fit, file_digest, read_weights, write_torch
 from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
+from wand.model.causal_lm import CausalLM
 from wand.model.columns import ColumnLayout
 from wand.model.heads import LinearHead
 from wand.model.sampling import RepetitionAware, Sampling
@@ -158,7 +160,7 @@ class CosyVoice2(Backbone):
         if tokenizer is not None and len(tokenizer) > self.shape.text_vocab_size:
             rows = self.shape.text_vocab_size
             raise ValueError(f"the tokenizer of {QWEN} has {len(tokenizer)} tokens, the model has {rows} embeddings")
-        self.conditioner = CosyVoiceConditioner(self.shape, tokenizer)
+        self.conditioner: CosyVoiceConditioner = CosyVoiceConditioner(self.shape, tokenizer)
 
     def load_pretrained(self) -> None:
         """Read the weights."""
@@ -186,6 +188,12 @@ class CosyVoice2(Backbone):
         write_text(folder / QWEN / "config.json", json.dumps(config, indent=2) + "\n")
         write_files(self.files, folder)
 
+    def causal_lm(self) -> CausalLM:
+        """The model over one table of embeddings."""
+        controls = self.llm_embedding.weight if self.shape.version == 2 else None
+        speech, tokenizer = self.speech_embedding.weight, self.conditioner.tokenizer
+        return joint_model(self.shape, self.decoder, controls, speech, self.llm_decoder, tokenizer)
+
     def embed_prefix(self, batch: ConditionedBatch) -> Tensor:
         """``[B, P, D]``."""
         ids, table = batch.conditioning["ids"], batch.conditioning["table"]
@@ -203,9 +211,10 @@ class CosyVoice2(Backbone):
         return embeds
 
     def speech_bounds(self, batch: ConditionedBatch) -> tuple[Tensor, Tensor]:
-        """From 2 to 20 columns per token of the text, without the prompt (the ratios of upstream)."""
+        """From 2 to 20 columns per token of the text, without the prompt."""
+        least, most = COLUMNS_PER_TOKEN
         spoken = batch.conditioning["spoken"]
-        return 2 * spoken, 20 * spoken
+        return least * spoken, most * spoken
 
     def speech_head(self) -> LinearHead:
         """A head of ``[1, V, D]``, with bias in version 2."""

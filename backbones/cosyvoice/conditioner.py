@@ -77,6 +77,11 @@ class CosyVoiceArchitecture:
         return self.speech_tokens + CONTROL_ROWS[self.version]
 
 
+def control_rows(shape: CosyVoiceArchitecture) -> tuple[int, int]:
+    """The rows of start and task: in a table of their own in version 2, in that of the speech in version 3."""
+    return (0, 1) if shape.version == 2 else (shape.speech_tokens, shape.speech_tokens + 2)
+
+
 @dataclass(frozen=True, eq=False)
 class CosyVoiceConditioner:
     """Turns text and prompt speech into prefix ids, and names the embedding table of each id.
@@ -158,9 +163,8 @@ class CosyVoiceConditioner:
 
     def prefix(self, prompt: Sequence[int], text: Sequence[int], speech: Tensor) -> Conditioning:
         """The prefix from prompt ids, text ids and prompt speech ``[R]``; ``spoken [1]`` is the number of text ids."""
-        codes, version = self.shape.speech_tokens, self.shape.version
-        start, task = (0, 1) if version == 2 else (codes, codes + 2)
-        control = CONTROL if version == 2 else SPEECH
+        start, task = control_rows(self.shape)
+        control = CONTROL if self.shape.version == 2 else SPEECH
         written = [*prompt, *text]
         ids = torch.cat([torch.tensor([start, *written, task]), speech])
         table = torch.tensor([control, *[TEXT] * len(written), control, *[SPEECH] * len(speech)])

@@ -23,11 +23,12 @@ from wand.model.batch import make_batch
 from wand.model.sampling import Sampling
 from wand.runs.checkpoints import ABOUT, load_backbone_and_settings
 from wand.runs.export import export
+from wand.runs.speech_facts import NAME
 from wand.speech.speaking import SpeakOptions
 from wand.training.module import WandModule
 
 
-def save_run(backbone: Backbone, folder: Path, window: int | None = 8) -> Path:
+def save_run(backbone: Backbone, folder: Path, window: int | list[int] | None = 8) -> Path:
     """A run folder whose student is `backbone`."""
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
     trainer.strategy.connect(WandModule(backbone, window=window))
@@ -116,6 +117,7 @@ def test_a_sound_needs_a_codec(exported: Path, tmp_path: Path) -> None:
 
 def test_a_finished_run_is_exported_by_command_and_speaks(run: Workplace, tmp_path: Path) -> None:
     run.run("export", "--ckpt_path", "runs/quickstart", "--out", str(tmp_path / "out"), "--dtype", "float16")
+    assert not (tmp_path / "out" / NAME).exists()  # several codebooks are spoken in one column
     from_run, _ = load_backbone_and_settings("runs/quickstart/checkpoints/best.ckpt")
     loaded = wand.load(tmp_path / "out")
     own, other = from_run.state_dict(), loaded.backbone.state_dict()

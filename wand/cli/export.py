@@ -34,11 +34,22 @@ def main(arguments: list[str]) -> None:
         action="store_true",
         help="write only the adapter of a run with LoRA, in the format of peft (default: the whole, merged model)",
     )
+    parser.add_argument(
+        "--causal_lm",
+        action="store_true",
+        help="also write the model as a causal language model of transformers over one vocabulary, for serving engines "
+        "(docs/serving.md says for which models)",
+    )
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
     check_folder(options.out)
-    write = export_adapter if options.adapter else export
-    write(options.ckpt_path, options.out, None if options.dtype is None else getattr(torch, options.dtype))
+    dtype = None if options.dtype is None else getattr(torch, options.dtype)
+    if not options.adapter:
+        export(options.ckpt_path, options.out, dtype, options.causal_lm)
+    elif options.causal_lm:
+        raise ValueError("--adapter writes no model: leave out --causal_lm")
+    else:
+        export_adapter(options.ckpt_path, options.out, dtype)
     console = Console()
     for path in sorted(file for file in options.out.rglob("*") if file.is_file()):
         console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", highlight=False)

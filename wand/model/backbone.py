@@ -33,6 +33,7 @@ from wand.codecs.base import Codec
 from wand.lora import has_adapters, switched_off
 from wand.model.alignment import AlignmentHead
 from wand.model.batch import ConditionedBatch, Conditioner
+from wand.model.causal_lm import CausalLM
 from wand.model.columns import ColumnLayout
 from wand.model.heads import Head, HeadInput
 from wand.model.sampling import Sampling
@@ -60,8 +61,7 @@ class Backbone(nn.Module, ABC):
         conditioner: Turns text and reference into tensors.
         sampling: The sampling settings recommended for the model.
         decoder: The transformers body, including its final norm.
-        body: Name of the decoder inside the transformers model of the original, for adapters in peft's format; empty if
-            it is that model.
+        body: Name of the decoder in the original's transformers model, for peft's format; empty if it is that model.
         pretrained: Where `load_pretrained` reads the original weights; None if there are none.
         files: Small files of the original model that the conditioner needs, by name. Checkpoints contain them.
         stored_dtype: The dtype of the original weights; `save_pretrained` writes it by default.
@@ -177,9 +177,9 @@ class Backbone(nn.Module, ABC):
         """The codec of this model, if the adapter can open it; else None."""
         return None
 
-    def note_window(self, folder: Path, window: int) -> None:
-        """Write the window into the files of a saved model, for other programs that read it there. Default: nothing."""
-        return
+    def causal_lm(self) -> CausalLM | None:
+        """The model as a causal language model over ids, for serving engines. Default: None, it is no such model."""
+        return None
 
     def use_files(self, files: Files) -> None:
         """Set `files` on a model rebuilt from a checkpoint, before the conditioner is used."""

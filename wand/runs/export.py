@@ -11,9 +11,11 @@ import torch
 from wand.files.writing import write_text
 from wand.lora import write_adapter
 from wand.model.backbone import Backbone
+from wand.model.causal_lm import CausalLM
 from wand.runs.checkpoints import ABOUT, load_backbone_and_settings, open_run, read_checkpoint, run_folder
 from wand.runs.named_code import named_by_checkpoint
 from wand.runs.settings import RunSettings, flat_settings
+from wand.runs.speech_facts import write_for_engines
 from wand.version import __version__
 
 CARD = "README.md"
@@ -58,25 +60,30 @@ Licence: {licence}
 """
 
 
-def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None) -> Backbone:
+def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None, causal_lm: bool = False) -> Backbone:
     """Write the student of a run in the format of its original model, with ``wand.json`` and a model card.
+
+    If a serving engine can open the model, ``speech.json`` describes it (docs/serving.md).
 
     Args:
         checkpoint: Run folder (uses its best checkpoint), checkpoint file, or ``last``.
         out: Folder to write; must be new or empty.
         dtype: The dtype of the weights; that of the original weights by default.
+        causal_lm: Also write the model as a causal language model of transformers over one vocabulary.
 
     Raises:
-        ValueError: If the folder is not empty, or the run has no window.
+        ValueError: If the folder is not empty, the run has no window, or the model is no causal language model over
+            token ids, or is written as one anyway.
     """
     chosen = _chosen(checkpoint, out)
     backbone, settings = load_backbone_and_settings(chosen)
     window = settings.window
     if window is None:
         raise ValueError(f"the run {checkpoint} has no window (model.window null): there is nothing to export")
+    model = _engine_model(backbone, causal_lm)
     backbone.save_pretrained(out, dtype)
-    if isinstance(window, int):  # other programs do not support windows by layer
-        backbone.note_window(out, window)
+    if model is not None:
+        write_for_engines(backbone, model, backbone.windows(window), out, dtype)
     backbone.pretrained = str(out)
     about = {
         "wand": __version__,
@@ -129,6 +136,25 @@ def _chosen(checkpoint: str | Path, out: Path) -> str | Path:
         raise ValueError(f"{out} is not empty: give a new folder")
     best = Path(checkpoint) / "checkpoints" / "best.ckpt"
     return best if best.exists() else checkpoint
+
+
+def _engine_model(backbone: Backbone, separate: bool) -> CausalLM | None:
+    """The model that engines open in the export; None if it has none.
+
+    Args:
+        backbone: The student.
+        separate: Whether to write the model beside the files of the original.
+    """
+    model = backbone.causal_lm()
+    if separate and model is None:
+        raise ValueError(
+            f"{type(backbone).__name__} is no causal language model over token ids: export it without --causal_lm"
+        )
+    if separate and model is not None and model.write is None:
+        raise ValueError(
+            f"{type(backbone).__name__} is exported as a causal language model in any case: leave out --causal_lm"
+        )
+    return model if model is not None and separate == (model.write is not None) else None
 
 
 def _training(checkpoint: dict[str, Any], settings: RunSettings) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""A model as a causal language model of transformers over token ids, as serving engines open it.
+
+Shapes: V rows of the speech vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PromptIds:
+    """How the ids of the parts of a prompt become ids of the model.
+
+    Args:
+        order: Names of the parts, in the order of the prompt.
+        controls: The id of each part that is one control token.
+        offsets: What to add to the ids of each other part.
+    """
+
+    order: list[str]
+    controls: dict[str, int]
+    offsets: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CausalLM:
+    """A causal language model whose prompt is the prefix, and whose further ids are the columns of the speech.
+
+    Args:
+        row_ids: ``[V]``, the token id of each row of the speech vocabulary.
+        folder: Folder of the model inside an export.
+        write: Writes the model into a folder in a dtype: ``config.json``, weights and tokenizer. None if
+            `Backbone.save_pretrained` writes them.
+        bias: ``[V]``, to be added to the logits of the rows; None adds nothing.
+        prompt: How the prompt is made; None if the tokenizer in the folder reads the whole prompt.
+        columns_per_text_id: Minimum and maximum number of speech columns for each id of the text; None if the model has
+            no such rule.
+    """
+
+    row_ids: Tensor
+    folder: str = "."
+    write: Callable[[Path, torch.dtype], None] | None = None
+    bias: Tensor | None = None
+    prompt: PromptIds | None = None
+    columns_per_text_id: tuple[int, int] | None = None
