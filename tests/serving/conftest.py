@@ -101,7 +101,7 @@ def serving(model: Synthesizer, folder: Path, settings: ServerSettings) -> Itera
     metrics = Metrics()
     speaker = Speaker(model, Voices(model, folder), settings, metrics)
     gate = make_app(speaker, settings, metrics)
-    server = Server(gate, settings, bound_socket("127.0.0.1", 0))
+    server = Server(gate, settings, bound_socket("127.0.0.1", 0), metrics)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert until(lambda: server.started)

@@ -18,8 +18,6 @@ from wand.speech.synthesizer import load
 # What the extra `serve` installs, by the names that are imported.
 NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client")
 KEY = "WAND_SERVE_KEY"
-# Addresses that only this machine reaches.
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 log = logging.getLogger("wand.serving")
 
@@ -44,6 +42,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
+    parser.add_argument(
+        "--allowed_hosts",
+        nargs="+",
+        default=[],
+        metavar="HOST",
+        help="further names of this server in requests, such as that of a proxy; a server that only this "
+        "machine reaches refuses others (default: 127.0.0.1 localhost [::1])",
+    )
     parser.add_argument("--rows", type=int, default=8, help="requests that are spoken at the same time (default: 8)")
     parser.add_argument(
         "--queue", type=int, default=32, help="further requests that wait; more get status 429 (default: 32)"
@@ -51,6 +57,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--max_letters", type=int, default=4096, help="longest text (default: 4096)")
     parser.add_argument(
         "--max_seconds", type=float, default=600.0, help="longest speech in seconds; it ends there (default: 600)"
+    )
+    parser.add_argument(
+        "--send_seconds",
+        type=float,
+        default=60.0,
+        help="a client that takes no data for this time, in seconds, is disconnected (default: 60)",
     )
     parser.add_argument("--model_name", help="name of the model for clients (default: that of its folder)")
     parser.add_argument("--allow_upload", action="store_true", help="let clients add voices to the folder")
@@ -71,34 +83,37 @@ def main(arguments: list[str]) -> None:
     from wand.serving.app import make_app
     from wand.serving.metrics import Metrics
     from wand.serving.server import Server, bound_socket
-    from wand.serving.settings import ServerSettings
+    from wand.serving.settings import ServerSettings, hosts_at, is_local
     from wand.serving.speaker import Speaker
     from wand.serving.voices import Voices
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log.setLevel(logging.INFO)
+    place = bound_socket(options.host, options.port)
+    address = place.getsockname()[0]
     settings = ServerSettings(
         rows=options.rows,
         queue=options.queue,
         max_letters=options.max_letters,
         max_seconds=options.max_seconds,
+        send_seconds=options.send_seconds,
         allow_upload=options.allow_upload,
         key=os.environ.get(KEY),
         model=options.model_name or _name_of(options.ckpt_path),
+        allowed_hosts=hosts_at(address, options.allowed_hosts),
     )
     if not options.voices.is_dir():
         raise ValueError(f"--voices {options.voices} is not a folder: give one with sound files or saved voices")
-    place = bound_socket(options.host, options.port)
     synthesizer = load(options.ckpt_path, device=options.device, int8=options.int8)
     voices = Voices(synthesizer, options.voices)
     if not voices and not options.allow_upload:
         raise ValueError(f"--voices {options.voices} has no voice that can be used: add a sound file or a saved voice")
-    if options.host not in LOCAL and settings.key is None:
+    if not is_local(address) and settings.key is None:
         log.warning("everyone who reaches %s may use this server: set %s to a key", options.host, KEY)
     metrics = Metrics()
     raise_if_stopped()
     app = make_app(Speaker(synthesizer, voices, settings, metrics), settings, metrics)
-    Server(app, settings, place).run()
+    Server(app, settings, place, metrics).run()
 
 
 def _check_packages() -> None:

@@ -15,6 +15,7 @@ class Metrics:
         responses: Responses, by path and status.
         speeches: Speeches that were begun, by how they ended.
         active: Requests that are waiting or being spoken.
+        unread: Clients that did not read, and were disconnected.
         sound_seconds: Sound that was made.
         first_sound: Time from a request to its first sound.
     """
@@ -27,6 +28,9 @@ class Metrics:
         self.speeches = Counter("wand_speeches", "Speeches, by how they ended.", ["end"], registry=self._registry)
         self.active = Gauge(
             "wand_active_requests", "Requests that are waiting or being spoken.", registry=self._registry
+        )
+        self.unread = Counter(
+            "wand_unread_connections", "Clients that did not read, and were disconnected.", registry=self._registry
         )
         self.sound_seconds = Counter("wand_sound_seconds", "Sound that was made.", registry=self._registry)
         self.first_sound = Histogram(
