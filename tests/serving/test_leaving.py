@@ -18,7 +18,7 @@ import pytest
 
 from tests.serving.conftest import Running, serving, until
 from wand.decoding.speeches import Speech
-from wand.serving.engine import WAYS
+from wand.serving.engines.own import WAYS
 from wand.serving.errors import ApiError
 from wand.serving.settings import ServerSettings
 from wand.speech.speaking import SpeakOptions

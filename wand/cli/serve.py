@@ -16,8 +16,10 @@ from wand.runs.checkpoints import LAST
 from wand.speech.synthesizer import load
 
 # What the extra `serve` installs, by the names that are imported.
-NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client")
+NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client", "httpx")
 KEY = "WAND_SERVE_KEY"
+# The environment variable with the key of the other engine. vLLM itself reads the same.
+ENGINE_KEY = "VLLM_API_KEY"
 
 log = logging.getLogger("wand.serving")
 
@@ -39,6 +41,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         type=Path,
         required=True,
         help="folder of sound files and saved voices (*.safetensors); a voice is named as its file",
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="URL",
+        help="address of vLLM, which speaks instead of wand's own engine: `vllm serve` with an export of this model "
+        "and the plugin wand-vllm (docs/serving.md); --rows and --queue together limit the requests",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
@@ -79,12 +87,15 @@ def main(arguments: list[str]) -> None:
     options = parse(arguments)
     _check_packages()
     check_device(options.device)
+    if options.engine is not None and options.int8:
+        raise ValueError("--int8 is for wand's own engine: leave it out, or leave out --engine")
     check_whole_number("--port", options.port, least=0, most=65535)
     from wand.serving.app import make_app
+    from wand.serving.engines.remote import RemoteEngine
     from wand.serving.metrics import Metrics
     from wand.serving.server import Server, bound_socket
     from wand.serving.settings import ServerSettings, hosts_at, is_local
-    from wand.serving.speaker import Speaker
+    from wand.serving.speaker import Speaker, server_rules
     from wand.serving.voices import Voices
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -111,8 +122,12 @@ def main(arguments: list[str]) -> None:
     if not is_local(address) and settings.key is None:
         log.warning("everyone who reaches %s may use this server: set %s to a key", options.host, KEY)
     metrics = Metrics()
+    engine = None
+    if options.engine is not None:
+        rules, key = server_rules(synthesizer, settings), os.environ.get(ENGINE_KEY)
+        engine = RemoteEngine.connect(options.engine, synthesizer.backbone, rules, settings.model, key)
     raise_if_stopped()
-    app = make_app(Speaker(synthesizer, voices, settings, metrics), settings, metrics)
+    app = make_app(Speaker(synthesizer, voices, settings, metrics, engine), settings, metrics)
     Server(app, settings, place, metrics).run()
 
 

@@ -16,6 +16,7 @@ class Metrics:
         speeches: Speeches that were begun, by how they ended.
         active: Requests that are waiting or being spoken.
         unread: Clients that did not read, and were disconnected.
+        in_engine: Requests that the engine knows: they wait for a row or are in one.
         sound_seconds: Sound that was made.
         first_sound: Time from a request to its first sound.
     """
@@ -31,6 +32,9 @@ class Metrics:
         )
         self.unread = Counter(
             "wand_unread_connections", "Clients that did not read, and were disconnected.", registry=self._registry
+        )
+        self.in_engine = Gauge(
+            "wand_engine_requests", "Requests that wait for a row or are in one.", registry=self._registry
         )
         self.sound_seconds = Counter("wand_sound_seconds", "Sound that was made.", registry=self._registry)
         self.first_sound = Histogram(
