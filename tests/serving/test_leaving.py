@@ -88,9 +88,10 @@ def test_a_client_that_leaves_before_the_first_sound_frees_its_row(endless: Runn
 
 
 def test_a_client_that_does_not_read_is_disconnected(
-    forever: Synthesizer, folder: Path, caplog: pytest.LogCaptureFixture
+    forever: Synthesizer, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of two clients, one reads the beginning of its response only. The other one is served all the time."""
+    monkeypatch.setattr("wand.serving.server.KERNEL_BYTES", 4096)  # so that little sound fills it
     with serving(forever, folder, replace(ENDLESS, send_seconds=0.5)) as server:
         with server.client as client, client.stream("POST", "/v1/audio/speech", json=BODY) as answer:
             parts = answer.iter_bytes(1000)

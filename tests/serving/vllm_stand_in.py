@@ -80,8 +80,6 @@ class StandIn:
             penalty = body.get("vllm_xargs", {}).get(PENALTY, 1.0)
             if self.plugin and not penalty > 0:
                 return refused(400, f"{PENALTY} {penalty!r} is no positive number: 1 is no penalty")
-            if len(body["prompt"]) > 500:
-                return refused(400, "This model's maximum context length is 500 tokens.")
             if not body.get("stream"):
                 return JSONResponse({"object": "text_completion", "choices": [{"index": 0, "finish_reason": "length"}]})
             return StreamingResponse(self._events(body), media_type="text/event-stream")
@@ -99,6 +97,9 @@ class StandIn:
         prompt = {"ids": torch.tensor(body["prompt"])}
         request = SpeechRequest(prompt, body.get("seed", 0), body["max_tokens"], parts=(1, 1))
         yield ": keep-alive\n\n"
+        if len(body["prompt"]) > 500:
+            yield f"data: {json.dumps(error_of(400, 'This model has at most 500 tokens.'))}\n\ndata: [DONE]\n\n"
+            return
         async with aclosing(self.engine.speak(request, sampling)) as chunks:
             async for chunk in chunks:
                 ids = row_ids[layout.to_columns(chunk.codes)[:, 0]].tolist()
@@ -113,8 +114,12 @@ class StandIn:
         yield "data: [DONE]\n\n"
 
 
+def error_of(status: int, message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "Error", "param": None, "code": status}}
+
+
 def refused(status: int, message: str) -> Response:
-    return JSONResponse({"error": {"message": message, "type": "Error", "param": None, "code": status}}, status)
+    return JSONResponse(error_of(status, message), status)
 
 
 @contextmanager

@@ -42,6 +42,7 @@ class _Choice(BaseModel):
 
 class _Error(BaseModel):
     message: str
+    code: object = None
 
 
 class _Event(BaseModel):
@@ -133,8 +134,9 @@ class VllmServer:
                 if kind != "data" or data == "[DONE]":  # a comment, or the last line
                     continue
                 event = self._read(_Event, data)
-                if event.error is not None:
-                    raise EngineFailed(f"the engine at {self.url} has failed: {event.error.message}")
+                if event.error is not None:  # a request may be refused after the status was sent
+                    status = event.error.code if isinstance(event.error.code, int) else 500
+                    raise self._refusal(status, event.error.message)
                 for choice in event.choices:
                     if choice.token_ids is None:
                         raise EngineFailed(f"the engine at {self.url} sends no token_ids: it needs vLLM 0.32")
@@ -146,22 +148,25 @@ class VllmServer:
         try:
             async with self._client.stream(method, path, json=body) as answer:
                 if answer.status_code != httpx.codes.OK:
-                    raise self._refusal(answer.status_code, await answer.aread())
+                    raise self._refusal(answer.status_code, self._message(await answer.aread()))
                 yield answer
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise EngineAway(f"the engine at {self.url} cannot be reached ({reason})") from error
 
-    def _refusal(self, status: int, content: bytes) -> Exception:
+    def _message(self, content: bytes) -> str:
         try:
             error = self._read(_Event, content).error
         except EngineFailed:
             error = None
-        said = error.message if error else content.decode("utf-8", "replace")[:200]
+        return content.decode("utf-8", "replace")[:200] if error is None else error.message
+
+    def _refusal(self, status: int, message: str) -> Exception:
+        said = " ".join(message.split())
         if status == httpx.codes.BAD_REQUEST:
-            return ValueError(" ".join(said.split()))
+            return ValueError(said)
         kind = EngineAway if status in TAKES_NONE else EngineFailed
-        return kind(f"the engine at {self.url} answers with status {status}: {' '.join(said.split())}")
+        return kind(f"the engine at {self.url} answers with status {status}: {said}")
 
     def _read(self, kind: type[Kind], content: str | bytes) -> Kind:
         try:
