@@ -187,7 +187,8 @@ async def figures(client: httpx.AsyncClient) -> str:
 
 async def run(options: argparse.Namespace) -> None:
     """Everything, in one event loop."""
-    limits = httpx.Limits(max_connections=None)
+    # The server closes connections that are kept, also while the next request is sent.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=options.url, timeout=600, limits=limits, trust_env=False) as client:
         voice = (await client.get("/v1/voices")).json()["data"][0]["id"]
         alone = await speak(client, voice, 0)
