@@ -57,9 +57,11 @@ def asking_socket(server: Running) -> socket.socket:
     return client
 
 
-def read_all(client: socket.socket) -> None:
-    while client.recv(1 << 16):
-        pass
+def read_all(client: socket.socket) -> bytes:
+    content = b""
+    while part := client.recv(1 << 16):
+        content += part
+    return content
 
 
 def test_a_client_that_leaves_frees_its_row(endless: Running) -> None:
@@ -99,8 +101,7 @@ def test_a_client_that_does_not_read_is_disconnected(
                 assert unread.recv(15) == b"HTTP/1.1 200 OK"
                 assert server.speaker.active == 2
                 assert until(lambda: bool(next(parts)) and server.speaker.active == 1)
-                with pytest.raises(ConnectionResetError):
-                    read_all(unread)
+                assert not read_all(unread).endswith(b"0\r\n\r\n")  # the response has no end
             assert len([next(parts) for _ in range(20)]) == 20
         assert server.becomes_idle()
         assert b"wand_unread_connections_total 1.0" in server.metrics.text()

@@ -73,7 +73,7 @@ class VllmServer:
             base_url=self.url,
             headers={} if key is None else {"authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
-            # Each request has its own connection: the server closes those that are kept after 5 s, also while one is used.
+            # Each request has its own connection: the server closes those that are kept, also while one is used again.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             trust_env=False,
         )
