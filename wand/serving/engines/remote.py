@@ -42,7 +42,7 @@ class RemoteEngine:
         passages: None, because a passage changes its prefix while it is spoken.
         open: Number of requests that are waiting or being spoken.
         alive: Whether the engine was not closed. Whether it can be reached is known with the next request.
-        model: Name of the model on the engine, after `find`.
+        model: Name of the model on the engine, after `connect`.
     """
 
     passages = None
