@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Qwen2ForCausalLM
 
-from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture, control_rows
+from wand.backbones.cosyvoice.conditioner import CONTROL, SPEECH, TEXT, CosyVoiceArchitecture, control_rows
 from wand.files.weights import write_weight_folder
 from wand.files.writing import write_text
+from wand.model.batch import Conditioning
 from wand.model.causal_lm import CausalLM, PromptIds
 from wand.model.tokenizers import TextTokenizer
 
@@ -69,6 +70,10 @@ def joint_model(
             kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
             write_text(folder / "tokenizer_config.json", json.dumps(kind, indent=2) + "\n")
 
+    def prompt_ids(conditioning: Conditioning) -> Tensor:
+        offsets = {TEXT: 0, CONTROL: shape.text_vocab_size, SPEECH: first}
+        return conditioning["ids"] + torch.tensor([offsets[table] for table in conditioning["table"].tolist()])
+
     return CausalLM(
         row_ids=first + torch.arange(len(speech)),
         folder=FOLDER,
@@ -79,5 +84,6 @@ def joint_model(
             controls={"start": start, "task": task},
             offsets={"text": 0, "speech": first},
         ),
+        prompt_ids=prompt_ids,
         columns_per_text_id=COLUMNS_PER_TOKEN,
     )

@@ -19,7 +19,8 @@ from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.files.audio import write_audio
 from wand.model.alignment import AlignmentHead
 from wand.serving.app import make_app
-from wand.serving.engine import EngineThread
+from wand.serving.engines.base import SpeechEngine
+from wand.serving.engines.own import EngineThread
 from wand.serving.gate import Gate
 from wand.serving.metrics import Metrics
 from wand.serving.server import Server, bound_socket
@@ -62,7 +63,7 @@ class Running:
 
     def becomes_idle(self) -> bool:
         """Whether all rows are free, at once or soon."""
-        return until(lambda: self.engine.idle and not self.speaker.active)
+        return until(lambda: not (self.speaker.active or self.speaker.engine.open))
 
 
 def until(true: Callable[[], bool]) -> bool:
@@ -97,11 +98,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(model: Synthesizer, folder: Path, settings: ServerSettings) -> Iterator[Running]:
+def serving(
+    model: Synthesizer, folder: Path, settings: ServerSettings, engine: SpeechEngine | None = None
+) -> Iterator[Running]:
     metrics = Metrics()
-    speaker = Speaker(model, Voices(model, folder), settings, metrics)
+    speaker = Speaker(model, Voices(model, folder), settings, metrics, engine)
     gate = make_app(speaker, settings, metrics)
-    server = Server(gate, settings, bound_socket("127.0.0.1", 0))
+    server = Server(gate, settings, bound_socket("127.0.0.1", 0), metrics)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert until(lambda: server.started)

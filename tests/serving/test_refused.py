@@ -18,7 +18,7 @@ from torch import Tensor
 from tests.serving.conftest import SECONDS, Running, serving
 from wand.files.audio import read_audio
 from wand.serving.errors import ApiError
-from wand.serving.settings import ServerSettings
+from wand.serving.settings import ServerSettings, hosts_at
 from wand.speech.speaking import SpeakOptions
 from wand.speech.synthesizer import Synthesizer
 
@@ -213,6 +213,39 @@ def test_pages_of_other_sites_are_refused(server: Running) -> None:
         assert not [name for name in own.headers if name.startswith("access-control")]
         assert client.get("/health", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
         assert client.get("/health", headers={"x-request-id": "a b"}).headers["x-request-id"] != "a b"
+
+
+def test_hosts_of_other_sites_are_refused(server: Running) -> None:
+    """DNS rebinding: the name of another site leads to this server, whose answers its page may read."""
+    port = httpx.URL(server.url).port
+    with server.client as client:
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.:1", "a/localhost"):
+            answer = client.get("/health", headers={"host": host, "origin": f"http://{host}"})
+            assert "--allowed_hosts" in assert_refused(answer, 403, None, "foreign_host")
+        for host in ("127.0.0.1", "LocalHost:1", "[::1]", f"[::1]:{port}"):
+            assert client.get("/health", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "named", "allowed", "refused"),
+    [
+        ("127.0.0.1", [], ["127.0.0.1", "localhost", "[::1]"], ["speech.example"]),
+        ("127.0.0.2", ["Speech.Example"], ["127.0.0.2", "localhost", "speech.example"], ["evil.example"]),
+        ("::1", [], ["[::1]", "localhost"], ["evil.example"]),
+        ("0.0.0.0", ["speech.example"], ["speech.example"], ["localhost", "evil.example"]),
+    ],
+)
+def test_hosts_depend_on_the_address(address: str, named: list[str], allowed: list[str], refused: list[str]) -> None:
+    hosts = hosts_at(address, named)
+    assert hosts is not None
+    assert set(allowed) <= set(hosts)
+    assert not set(refused) & set(hosts)
+
+
+def test_a_server_for_other_machines_knows_no_host_by_itself() -> None:
+    assert hosts_at("0.0.0.0", []) is None
+    with pytest.raises(ValueError, match="give names or addresses"):
+        ServerSettings(allowed_hosts=("http://speech.example",))
 
 
 def test_uploaded_voices_speak_like_their_sounds(model: Synthesizer, folder: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +17,14 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tests.serving.conftest import SECONDS, Running
+from tests.serving.conftest import SECONDS, Running, serving
+from wand.serving.settings import ServerSettings
 from wand.serving.speaker import Usage
 from wand.speech.speaking import SpeakOptions, Speech
 from wand.speech.synthesizer import Synthesizer
 
 TEXTS = ["so it is.", "why not?", "every word is heard.", "and another one."]
+VOICES = ("anna", "bob")
 OPTIONS = SpeakOptions(max_seconds=SECONDS)
 
 
@@ -45,14 +48,23 @@ def assert_sounds_like(content: bytes, speech: Speech) -> None:
 def test_clients_at_the_same_time_hear_what_each_would_hear_alone(server: Running) -> None:
     """Four clients in three rows."""
     with ThreadPoolExecutor(4) as pool:
-        voices = ["anna", "bob", "anna", "bob"]
-        answers = list(pool.map(lambda i: server.speak(TEXTS[i], voice=voices[i], seed=10 + i), range(4)))
+        answers = list(pool.map(lambda i: server.speak(TEXTS[i], voice=VOICES[i % 2], seed=10 + i), range(4)))
     for i, answer in enumerate(answers):
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "audio/pcm"
         assert answer.headers["x-sample-rate"] == "16000"
-        assert_sounds_like(answer.content, alone(server, TEXTS[i], voices[i], replace(OPTIONS, seed=10 + i)))
+        assert_sounds_like(answer.content, alone(server, TEXTS[i], VOICES[i % 2], replace(OPTIONS, seed=10 + i)))
     assert len({answer.content for answer in answers}) == 4
+
+
+def test_sixteen_clients_in_eight_rows_hear_what_each_would_hear_alone(model: Synthesizer, folder: Path) -> None:
+    limits = ServerSettings(rows=8, queue=8, max_seconds=SECONDS)
+    with serving(model, folder, limits) as server, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda i: server.speak(TEXTS[i % 4], voice=VOICES[i % 2], seed=i), range(16)))
+        for i, answer in enumerate(answers):
+            assert answer.status_code == 200
+            assert_sounds_like(answer.content, alone(server, TEXTS[i % 4], VOICES[i % 2], replace(OPTIONS, seed=i)))
+        assert len({answer.content for answer in answers}) == 16
 
 
 def test_the_codes_are_those_of_generate(server: Running) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -97,6 +99,20 @@ def test_pages_of_other_sites_are_refused(speaking: Running) -> None:
     with pytest.raises(InvalidStatus) as error, opened(speaking, origin="http://evil.example"):
         pass
     assert error.value.response.status_code == 403
+    assert json.loads(error.value.response.body)["error"]["code"] == "foreign_origin"
+
+
+def test_hosts_of_other_sites_are_refused(speaking: Running) -> None:
+    """No rule of browsers keeps a page from opening a WebSocket: its host and its origin are all there is."""
+    url = httpx.URL(speaking.url)
+    with (
+        pytest.raises(InvalidStatus) as error,
+        socket.create_connection((url.host, url.port)) as sock,
+        connect(f"ws://evil.example:{url.port}/v1/audio/speech/stream", sock=sock, origin="http://evil.example"),
+    ):
+        pass
+    assert error.value.response.status_code == 403
+    assert json.loads(error.value.response.body)["error"]["code"] == "foreign_host"
 
 
 def test_a_model_without_passages_says_why(server: Running) -> None:

@@ -16,10 +16,10 @@ from wand.runs.checkpoints import LAST
 from wand.speech.synthesizer import load
 
 # What the extra `serve` installs, by the names that are imported.
-NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client")
+NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client", "httpx")
 KEY = "WAND_SERVE_KEY"
-# Addresses that only this machine reaches.
-LOCAL = ("127.0.0.1", "localhost", "::1")
+# The environment variable with the key of the other engine. vLLM itself reads the same.
+ENGINE_KEY = "VLLM_API_KEY"
 
 log = logging.getLogger("wand.serving")
 
@@ -42,8 +42,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         required=True,
         help="folder of sound files and saved voices (*.safetensors); a voice is named as its file",
     )
+    parser.add_argument(
+        "--engine",
+        metavar="URL",
+        help="address of vLLM, which speaks instead of wand's own engine: `vllm serve` with an export of this model "
+        "and the plugin wand-vllm (docs/serving.md); --rows and --queue together limit the requests",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
+    parser.add_argument(
+        "--allowed_hosts",
+        nargs="+",
+        default=[],
+        metavar="HOST",
+        help="further names of this server in requests, such as that of a proxy; a server that only this "
+        "machine reaches refuses others (default: 127.0.0.1 localhost [::1])",
+    )
     parser.add_argument("--rows", type=int, default=8, help="requests that are spoken at the same time (default: 8)")
     parser.add_argument(
         "--queue", type=int, default=32, help="further requests that wait; more get status 429 (default: 32)"
@@ -51,6 +65,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--max_letters", type=int, default=4096, help="longest text (default: 4096)")
     parser.add_argument(
         "--max_seconds", type=float, default=600.0, help="longest speech in seconds; it ends there (default: 600)"
+    )
+    parser.add_argument(
+        "--send_seconds",
+        type=float,
+        default=60.0,
+        help="a client that takes no data for this time, in seconds, is disconnected (default: 60)",
     )
     parser.add_argument("--model_name", help="name of the model for clients (default: that of its folder)")
     parser.add_argument("--allow_upload", action="store_true", help="let clients add voices to the folder")
@@ -67,38 +87,48 @@ def main(arguments: list[str]) -> None:
     options = parse(arguments)
     _check_packages()
     check_device(options.device)
+    if options.engine is not None and options.int8:
+        raise ValueError("--int8 is for wand's own engine: leave it out, or leave out --engine")
     check_whole_number("--port", options.port, least=0, most=65535)
     from wand.serving.app import make_app
+    from wand.serving.engines.remote import RemoteEngine
     from wand.serving.metrics import Metrics
     from wand.serving.server import Server, bound_socket
-    from wand.serving.settings import ServerSettings
-    from wand.serving.speaker import Speaker
+    from wand.serving.settings import ServerSettings, hosts_at, is_local
+    from wand.serving.speaker import Speaker, server_rules
     from wand.serving.voices import Voices
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log.setLevel(logging.INFO)
+    place = bound_socket(options.host, options.port)
+    address = place.getsockname()[0]
     settings = ServerSettings(
         rows=options.rows,
         queue=options.queue,
         max_letters=options.max_letters,
         max_seconds=options.max_seconds,
+        send_seconds=options.send_seconds,
         allow_upload=options.allow_upload,
         key=os.environ.get(KEY),
         model=options.model_name or _name_of(options.ckpt_path),
+        allowed_hosts=hosts_at(address, options.allowed_hosts),
     )
     if not options.voices.is_dir():
         raise ValueError(f"--voices {options.voices} is not a folder: give one with sound files or saved voices")
-    place = bound_socket(options.host, options.port)
     synthesizer = load(options.ckpt_path, device=options.device, int8=options.int8)
     voices = Voices(synthesizer, options.voices)
     if not voices and not options.allow_upload:
         raise ValueError(f"--voices {options.voices} has no voice that can be used: add a sound file or a saved voice")
-    if options.host not in LOCAL and settings.key is None:
+    if not is_local(address) and settings.key is None:
         log.warning("everyone who reaches %s may use this server: set %s to a key", options.host, KEY)
     metrics = Metrics()
+    engine = None
+    if options.engine is not None:
+        rules, key = server_rules(synthesizer, settings), os.environ.get(ENGINE_KEY)
+        engine = RemoteEngine.connect(options.engine, synthesizer.backbone, rules, settings.model, key)
     raise_if_stopped()
-    app = make_app(Speaker(synthesizer, voices, settings, metrics), settings, metrics)
-    Server(app, settings, place).run()
+    app = make_app(Speaker(synthesizer, voices, settings, metrics, engine), settings, metrics)
+    Server(app, settings, place, metrics).run()
 
 
 def _check_packages() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wand.model.batch import Conditioning
+
 
 @dataclass(frozen=True, slots=True)
 class PromptIds:
@@ -28,6 +30,11 @@ class PromptIds:
     offsets: dict[str, int]
 
 
+def own_ids(conditioning: Conditioning) -> Tensor:
+    """The ids of a conditioning whose ids are those of the model."""
+    return conditioning["ids"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CausalLM:
     """A causal language model whose prompt is the prefix, and whose further ids are the columns of the speech.
@@ -39,6 +46,7 @@ class CausalLM:
             `Backbone.save_pretrained` writes them.
         bias: ``[V]``, to be added to the logits of the rows; None adds nothing.
         prompt: How the prompt is made; None if the tokenizer in the folder reads the whole prompt.
+        prompt_ids: The ids ``[P]`` of the prompt of a conditioning.
         columns_per_text_id: Minimum and maximum number of speech columns for each id of the text; None if the model has
             no such rule.
     """
@@ -48,4 +56,5 @@ class CausalLM:
     write: Callable[[Path, torch.dtype], None] | None = None
     bias: Tensor | None = None
     prompt: PromptIds | None = None
+    prompt_ids: Callable[[Conditioning], Tensor] = own_ids
     columns_per_text_id: tuple[int, int] | None = None

@@ -41,7 +41,7 @@ def make_app(speaker: Speaker, settings: ServerSettings, metrics: Metrics) -> Ga
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        speaker.close()
+        await speaker.close()
 
     app = FastAPI(title="wand", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     add_error_handlers(app)

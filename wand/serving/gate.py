@@ -1,4 +1,4 @@
-"""What happens before a request is read: its id, the key, the size of its body, and the end of the server."""
+"""What happens before a request is read: its id, host, key, the size of its body, and the end of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wand.serving.errors import ApiError, error_response, printable
 from wand.serving.metrics import Metrics
-from wand.serving.settings import LARGEST_UPLOAD, ServerSettings
+from wand.serving.settings import LARGEST_UPLOAD, ServerSettings, host_name
 
 log = logging.getLogger("wand.serving")
 
@@ -25,8 +25,6 @@ OPEN = ("/", "/health")
 # Paths that are asked for all the time, and are not in the log.
 WATCHED = ("/health", "/metrics")
 UPLOADS = "/v1/voices"
-# Closes a WebSocket whose client may not use the server.
-POLICY_VIOLATION = 1008
 
 
 class Gate:
@@ -71,7 +69,7 @@ class Gate:
             try:
                 self._check(scope, headers)
             except ApiError as error:
-                await _refuse(error, scope, receive, noted_send)
+                await error_response(error)(scope, receive, noted_send)
                 return
             await self._app(scope, self._limited(receive, scope), noted_send)
         finally:
@@ -87,6 +85,7 @@ class Gate:
         path = scope["path"]
         if self.draining:
             raise ApiError(503, "the server ends: send the request to another one", headers={"Connection": "close"})
+        self._check_host(headers)
         # A browser sends where a page comes from. Pages of other sites may not use a server that only listens here.
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != headers.get("host"):
@@ -95,6 +94,17 @@ class Gate:
             raise ApiError(401, "send the key of this server as `Authorization: Bearer KEY`", code="invalid_api_key")
         if (length := headers.get("content-length", "0")).isdecimal() and int(length) > self._largest(path):
             raise self._too_large(path)
+
+    def _check_host(self, headers: Headers) -> None:
+        allowed, given = self._settings.allowed_hosts, headers.getlist("host")
+        if allowed is None or (len(given) == 1 and host_name(given[0]) in allowed):
+            return
+        raise ApiError(
+            403,
+            f"the host {', '.join(given)[:80]!r} is not one of {', '.join(allowed)}: "
+            f"start the server with --allowed_hosts if it has another name",
+            code="foreign_host",
+        )
 
     def _has_key(self, given: str) -> bool:
         if self._settings.key is None:
@@ -124,11 +134,3 @@ class Gate:
             return message
 
         return limited
-
-
-async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http":
-        await error_response(error)(scope, receive, send)
-        return
-    await receive()  # the client's request to connect
-    await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": error.detail[:120]})

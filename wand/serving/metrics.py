@@ -15,6 +15,8 @@ class Metrics:
         responses: Responses, by path and status.
         speeches: Speeches that were begun, by how they ended.
         active: Requests that are waiting or being spoken.
+        unread: Clients that did not read, and were disconnected.
+        in_engine: Requests that the engine knows: they wait for a row or are in one.
         sound_seconds: Sound that was made.
         first_sound: Time from a request to its first sound.
     """
@@ -27,6 +29,12 @@ class Metrics:
         self.speeches = Counter("wand_speeches", "Speeches, by how they ended.", ["end"], registry=self._registry)
         self.active = Gauge(
             "wand_active_requests", "Requests that are waiting or being spoken.", registry=self._registry
+        )
+        self.unread = Counter(
+            "wand_unread_connections", "Clients that did not read, and were disconnected.", registry=self._registry
+        )
+        self.in_engine = Gauge(
+            "wand_engine_requests", "Requests that wait for a row or are in one.", registry=self._registry
         )
         self.sound_seconds = Counter("wand_sound_seconds", "Sound that was made.", registry=self._registry)
         self.first_sound = Histogram(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from wand.checks import check_number, check_switch, check_whole_number
 
@@ -10,6 +13,10 @@ from wand.checks import check_number, check_switch, check_whole_number
 BYTES_PER_LETTER, OTHER_BYTES = 12, 1 << 14
 # Largest upload of a voice, in bytes: a minute of 48 kHz sound in 24 bit.
 LARGEST_UPLOAD = 10 << 20
+# Names of this machine that no page of another machine can have.
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+# The header `host`: a name, or an address, which is in brackets for IPv6; then a port.
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)(:[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +29,11 @@ class ServerSettings:
         max_letters: Longest text of a request.
         max_seconds: Longest speech of a request; it ends there.
         idle_seconds: A WebSocket whose client sends no text for this time is closed.
+        send_seconds: A client that takes no data for this time is disconnected.
         allow_upload: Whether clients may add voices.
         key: What clients must send as bearer token; None if they need not.
         model: Name of the model.
+        allowed_hosts: Names and addresses that requests may have in their header `host`; None allows all.
 
     Raises:
         ValueError: If a value is out of range.
@@ -35,9 +44,11 @@ class ServerSettings:
     max_letters: int = 4096
     max_seconds: float = 600.0
     idle_seconds: float = 60.0
+    send_seconds: float = 60.0
     allow_upload: bool = False
     key: str | None = None
     model: str = "wand"
+    allowed_hosts: tuple[str, ...] | None = LOCAL_HOSTS
 
     def __post_init__(self) -> None:
         check_whole_number("rows", self.rows, least=1)
@@ -45,11 +56,46 @@ class ServerSettings:
         check_whole_number("max_letters", self.max_letters, least=1)
         check_number("max_seconds", self.max_seconds, "(0, 86400]")
         check_number("idle_seconds", self.idle_seconds, "(0, 86400]")
+        check_number("send_seconds", self.send_seconds, "(0, 86400]")
         check_switch("allow_upload", self.allow_upload)
         if self.key is not None and not self.key.strip():
             raise ValueError("the key of the server is empty: set the environment variable to the key, or unset it")
+        for name in self.allowed_hosts or ():
+            if host_name(name) != name:
+                raise ValueError(f"--allowed_hosts {name!r} is no host: give names or addresses, such as {LOCAL_HOSTS}")
 
     @property
     def largest_body(self) -> int:
         """Largest body of a request, in bytes."""
         return BYTES_PER_LETTER * self.max_letters + OTHER_BYTES
+
+
+def host_name(header: str) -> str | None:
+    """The name or the address in a header `host`, without its port; None if it has none."""
+    found = HOST.fullmatch(header)
+    return None if found is None else found[1].lower()
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine reaches an IP address."""
+    return ip_address(address).is_loopback
+
+
+def hosts_at(address: str, named: Sequence[str]) -> tuple[str, ...] | None:
+    """The hosts that requests may name in their header `host`.
+
+    A page of another site can let its own name resolve to the address of this server (DNS rebinding). The browser then
+    takes the server for that site, and only the header `host` shows the difference.
+
+    Args:
+        address: IP address where the server listens.
+        named: Hosts that the user has named, such as that of a proxy.
+
+    Returns:
+        The hosts; None for all, if other machines reach the server and no host was named.
+    """
+    named = [name.lower() for name in named]
+    if not is_local(address):
+        return tuple(named) or None
+    own = f"[{address}]" if ":" in address else address
+    return tuple(dict.fromkeys([*LOCAL_HOSTS, own, *named]))

@@ -16,14 +16,17 @@ from wand.codecs.reference import Reference
 from wand.decoding.engine import Engine
 from wand.decoding.generate import Chunk
 from wand.decoding.requests import Request, RequestError
+from wand.decoding.stopping import StopRules
 from wand.model.sampling import Sampling
 from wand.passages.passage import Passage
 from wand.passages.rules import PassageRules, reason_against_passages
-from wand.serving.engine import EngineFailed, EngineThread, SpeechEngine
+from wand.serving.engines.base import EngineAway, EngineFailed, PassageTexts, SpeechEngine
+from wand.serving.engines.own import EngineThread
 from wand.serving.errors import ApiError
 from wand.serving.metrics import Metrics
 from wand.serving.settings import ServerSettings
 from wand.serving.voices import Voices
+from wand.speech.long_text import whole_or_split
 from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions, stop_rules
 from wand.speech.streaming import SoundChunk, SoundStream, stream_requests
 from wand.speech.synthesizer import Synthesizer
@@ -55,8 +58,14 @@ def make_engine(
         passages = PassageRules.of(backbone, decoder.window)
         texts = [Passage(backbone.conditioner, voice) for voice in voices.values()]
         length = max([length, *(passages.prefix_length(text) for text in texts)])
-    rules = stop_rules(backbone, synthesizer.codec, min(settings.max_seconds, DEFAULT_OPTIONS.max_seconds))
+    rules = server_rules(synthesizer, settings)
     return Engine(decoder, rows=settings.rows, prefix_length=length, rules=rules, sampling=sampling, passages=passages)
+
+
+def server_rules(synthesizer: Synthesizer, settings: ServerSettings) -> StopRules:
+    """When a speech ends that is no passage and has no stop token."""
+    longest = min(settings.max_seconds, DEFAULT_OPTIONS.max_seconds)
+    return stop_rules(synthesizer.backbone, synthesizer.codec, longest)
 
 
 @dataclass(slots=True)
@@ -103,13 +112,14 @@ class Speaker:
         self.backbone, self.window, self.codec = synthesizer.backbone, synthesizer.window, codec
         self.voices, self.settings, self.metrics = voices, settings, metrics
         self.engine = engine or EngineThread(partial(make_engine, synthesizer, voices, settings))
+        metrics.in_engine.set_function(lambda: self.engine.open)
         self._texts = ThreadPoolExecutor(1, "wand-text")
         self._sounds = ThreadPoolExecutor(1, "wand-codec")
         self.active = 0
 
-    def close(self) -> None:
-        """End the threads."""
-        self.engine.close()
+    async def close(self) -> None:
+        """End the engine and the threads."""
+        await self.engine.close()
         self._texts.shutdown()
         self._sounds.shutdown()
 
@@ -129,15 +139,18 @@ class Speaker:
         """Add a voice; see `Voices.add`."""
         await self._in(self._sounds, lambda: self.voices.add(name, sound, suffix, text))
 
-    def passage(self, reference: Reference) -> Passage:
-        """A passage whose text comes later.
+    def passage(self, reference: Reference) -> tuple[Passage, PassageTexts]:
+        """A passage whose text comes later, and what takes its text.
 
         Raises:
             ApiError: If the model cannot speak text in pieces.
         """
+        texts = self.engine.passages
+        if texts is None:
+            raise ApiError(400, "the engine of this server takes whole texts: only wand's own speaks text in pieces")
         if reason := reason_against_passages(self.backbone, self.window, self.codec):
             raise ApiError(400, f"this model cannot speak text in pieces, because {reason}", code="unsupported")
-        return Passage(self.backbone.conditioner, reference)
+        return Passage(self.backbone.conditioner, reference), texts
 
     async def speak(
         self, text: str | Passage, reference: Reference, options: SpeakOptions, usage: Usage | None = None
@@ -178,6 +191,9 @@ class Speaker:
         self, text: str | Passage, reference: Reference, options: SpeakOptions, usage: Usage
     ) -> AsyncGenerator[SoundChunk]:
         def prepare() -> list[Request]:
+            if self.engine.passages is None and not isinstance(text, Passage):
+                how = replace(options, long_text=whole_or_split(text, self.backbone, reference))
+                return stream_requests(self.backbone, self.codec, self.window, text, reference, how)
             return stream_requests(self.backbone, self.codec, self.window, text, reference, options)
 
         try:
@@ -209,6 +225,9 @@ class Speaker:
             async with aclosing(self.engine.speak(self._limited(request), sampling)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+        except EngineAway as error:
+            log.error("%s", error)
+            raise ApiError(503, "the engine takes no requests: try again later", code="engine_away") from error
         except (RequestError, EngineFailed) as error:
             if error.__cause__ is not None:
                 raise ApiError(400, f"input: {error.__cause__}", "input", "invalid_value") from error

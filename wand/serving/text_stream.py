@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wand.passages.passage import Passage
 from wand.serving.bodies import Body, StreamBody, TextBody
+from wand.serving.engines.base import PassageTexts
 from wand.serving.errors import ApiError
 from wand.serving.formats import Pcm
 from wand.serving.speaker import Speaker, Usage
@@ -50,7 +51,8 @@ class TextStream:
         wishes = await self._receive(StreamBody)
         reference = self._speaker.voice(wishes.voice_name)
         options = wishes.options(self._settings, self._speaker.backbone.sampling)
-        passage, usage = self._speaker.passage(reference), Usage()
+        passage, texts = self._speaker.passage(reference)
+        usage = Usage()
 
         async def say() -> None:
             rate, pcm = self._speaker.codec.sample_rate, Pcm()
@@ -59,7 +61,7 @@ class TextStream:
                 async for chunk in chunks:
                     await self._socket.send_bytes(pcm.add(chunk.audio))
 
-        tasks = [asyncio.create_task(say()), asyncio.create_task(self._listen(passage))]
+        tasks = [asyncio.create_task(say()), asyncio.create_task(self._listen(passage, texts))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -71,7 +73,7 @@ class TextStream:
         counts = {"input_tokens": passage.end, "output_tokens": usage.output_tokens}
         await self._close(NORMAL, {"type": "speech.done", "usage": counts})
 
-    async def _listen(self, passage: Passage) -> None:
+    async def _listen(self, passage: Passage, texts: PassageTexts) -> None:
         """Add the text of the client to a passage, until the client leaves."""
         while not passage.closed:
             message = await self._receive(TextBody)
@@ -84,9 +86,9 @@ class TextStream:
             if message.end and not self._has_words:
                 raise ApiError(400, "text: the text is empty: give at least one word", "text", "empty_text")
             try:
-                await self._speaker.engine.add_text(passage, message.text)
+                await texts.add_text(passage, message.text)
                 if message.end:
-                    await self._speaker.engine.end_text(passage)
+                    await texts.end_text(passage)
             except ValueError as error:
                 raise ApiError(400, f"text: {error}", "text", "invalid_value") from error
         while True:

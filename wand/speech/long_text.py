@@ -37,13 +37,20 @@ def parts_of_text(
         check_passages(backbone, window, codec)
     if how == "passage" or (how == "auto" and reason_against_passages(backbone, window, codec) is None):
         return [text], True
-    if how == "whole" or (how == "auto" and not _is_long(text, backbone, reference)):
-        return [text], False
-    return split_sentences(text), False
+    if how == "auto":
+        how = whole_or_split(text, backbone, reference)
+    return ([text] if how == "whole" else split_sentences(text)), False
 
 
-def _is_long(text: str, backbone: Backbone, reference: Reference) -> bool:
-    """Whether the prefix of a text is longer than all prefixes of the training, if that is known."""
+def whole_or_split(text: str, backbone: Backbone, reference: Reference) -> LongText:
+    """``split`` if the prefix of a text is longer than all prefixes of the training and that is known, else ``whole``.
+
+    Args:
+        text: The text, which is not spoken as a passage.
+        backbone: The model.
+        reference: The voice.
+    """
     if backbone.longest_prefix is None:
-        return False
-    return backbone.conditioner.length(backbone.conditioner(text, reference)) > backbone.longest_prefix
+        return "whole"
+    length = backbone.conditioner.length(backbone.conditioner(text, reference))
+    return "split" if length > backbone.longest_prefix else "whole"

@@ -1,4 +1,4 @@
-"""The engines of a server: requests go in from the event loop, codes come out as they are spoken."""
+"""wand's own engine in a thread of a server: requests go in from the event loop, codes come out."""
 
 from __future__ import annotations
 
@@ -9,65 +9,17 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Protocol
 
 from wand.decoding.engine import Engine
 from wand.decoding.generate import Chunk
 from wand.decoding.requests import Done, Part, Request, RequestError
 from wand.model.sampling import Sampling
 from wand.passages.passage import Passage
+from wand.serving.engines.base import EngineFailed, PassageTexts
 
 log = logging.getLogger("wand.serving")
 # Ways of sampling at the same time; each has its own rows.
 WAYS = 4
-
-
-class SpeechEngine(Protocol):
-    """Speaks requests of many clients."""
-
-    def speak(self, request: Request, sampling: Sampling | None = None) -> AsyncGenerator[Chunk]:
-        """Speak a request, and yield its codes in parts; the last one has the stop reason.
-
-        The request is dropped when the iterator is closed, and its row is free.
-
-        Args:
-            request: The request.
-            sampling: Sampling settings; those of the model by default.
-
-        Raises:
-            ValueError: If the request cannot be spoken.
-            EngineFailed: If the engine has failed.
-        """
-        ...
-
-    async def add_text(self, passage: Passage, text: str) -> None:
-        """Add text to a passage that may be spoken already.
-
-        Raises:
-            ValueError: If the text cannot be read.
-        """
-        ...
-
-    async def end_text(self, passage: Passage) -> None:
-        """Say that the text of a passage is complete.
-
-        Raises:
-            ValueError: If the text cannot be read.
-        """
-        ...
-
-    @property
-    def alive(self) -> bool:
-        """Whether the engine works."""
-        ...
-
-    def close(self) -> None:
-        """End the engine."""
-        ...
-
-
-class EngineFailed(RuntimeError):
-    """Raised for the requests that an engine spoke when it failed."""
 
 
 class _Outlet:
@@ -164,11 +116,11 @@ class EngineThread:
                 self._inbox.put(partial(self._leave, outlet))
 
     async def add_text(self, passage: Passage, text: str) -> None:
-        """Add text to a passage; see `SpeechEngine`."""
+        """Add text to a passage; see `PassageTexts`."""
         await self._between_steps(partial(passage.extend, text))
 
     async def end_text(self, passage: Passage) -> None:
-        """Say that the text of a passage is complete; see `SpeechEngine`."""
+        """Say that the text of a passage is complete; see `PassageTexts`."""
         await self._between_steps(passage.close)
 
     async def _between_steps(self, action: Callable[[], None]) -> None:
@@ -193,6 +145,16 @@ class EngineThread:
         await done
 
     @property
+    def passages(self) -> PassageTexts:
+        """The thread itself."""
+        return self
+
+    @property
+    def open(self) -> int:
+        """Number of requests that are waiting or being spoken."""
+        return sum(len(share.outlets) for share in self._shares)
+
+    @property
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
@@ -202,7 +164,7 @@ class EngineThread:
         """Whether no request is waiting or being spoken."""
         return self._inbox.empty() and not any(share.outlets or share.engine.busy for share in self._shares)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the thread. Requests that are being spoken get no more codes."""
         self._inbox.put(self._stop)
         self._thread.join()

@@ -1,0 +1,1 @@
+"""Who speaks the requests of a server: wand's own engine, or another program."""
