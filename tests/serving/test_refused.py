@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from tests.serving.conftest import SECONDS, Running, serving
 from wand.files.audio import read_audio
+from wand.serving import gate
 from wand.serving.errors import ApiError
 from wand.serving.settings import ServerSettings, hosts_at
 from wand.speech.speaking import SpeakOptions
@@ -114,6 +116,23 @@ def test_huge_bodies_are_refused_before_they_are_read(server: Running) -> None:
     with server.client as client:
         chunked = client.post("/v1/audio/speech", content=endless(), headers={"content-type": "application/json"})
     assert_refused(chunked, 413, None, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"), [("", 16_000_000), ("", 10_000), ("Expect: 100-continue\r\n", 0)], ids=["all", "part", "none"]
+)
+def test_the_client_of_a_huge_body_reads_its_refusal(
+    server: Running, headers: str, sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "DISCARD_SECONDS", 30.0 if sent == 16_000_000 else 0.2)
+    place = httpx.URL(server.url)
+    with socket.create_connection((place.host, place.port), timeout=60) as client:
+        head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Length: 16000000\r\n\r\n"
+        client.sendall(head.encode() + b"a" * sent)
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"}")
+    assert b"body_too_large" in answer
 
 
 def test_unknown_fields_are_ignored(server: Running) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
 import time
 import uuid
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +27,9 @@ OPEN = ("/", "/health")
 # Paths that are asked for all the time, and are not in the log.
 WATCHED = ("/health", "/metrics")
 UPLOADS = "/v1/voices"
+# How long the body of a refused request is received, in seconds: a client that still sends when the connection is
+# closed may lose the response.
+DISCARD_SECONDS = 5.0
 
 
 class Gate:
@@ -69,6 +74,8 @@ class Gate:
             try:
                 self._check(scope, headers)
             except ApiError as error:
+                if scope["type"] == "http" and "expect" not in headers:  # such a client has not sent its body yet
+                    await _discard(receive)
                 await error_response(error)(scope, receive, noted_send)
                 return
             await self._app(scope, self._limited(receive, scope), noted_send)
@@ -130,7 +137,17 @@ class Gate:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._largest(scope["path"]):
+                if message.get("more_body"):
+                    await _discard(receive)
                 raise self._too_large(scope["path"])
             return message
 
         return limited
+
+
+async def _discard(receive: Receive) -> None:
+    """Receive the rest of a body, for `DISCARD_SECONDS` at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while (await receive()).get("more_body"):
+                pass
