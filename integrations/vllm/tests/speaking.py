@@ -69,7 +69,7 @@ def speak(
     for name, prompt in zip(own, asked, strict=True):
         engine.add_request(name, TokensPrompt(prompt_token_ids=prompt), params)
     for step in itertools.count():
-        if not engine.has_unfinished_requests():
+        if all(one.ids for one in own.values()):
             return list(own.values())
         for output in engine.step():
             if output.finished and output.request_id in own:

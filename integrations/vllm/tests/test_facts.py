@@ -18,7 +18,7 @@ VALUES: dict[str, Any] = {
         {"codebook": 0, "codes": [[5, 3], [20, 2]], "stops": [9]},
         {"codebook": 1, "codes": [[30, 1]], "stops": []},
     ],
-    "bias": [[5, [0.5, -1.0]]],
+    "bias": [{"first": 5, "values": [0.5, -1.0]}],
     "sampling": {"repetition_penalty": 1.3, "already_spoken": [6], "repetition": None},
 }
 

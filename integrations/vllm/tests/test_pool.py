@@ -24,8 +24,7 @@ def llm(model: Path, start: Callable[..., LLM]) -> LLM:
     return start(model, skip_tokenizer_init=True, enable_chunked_prefill=True, **small)
 
 
-@pytest.mark.parametrize("turn", [1, 2])
-def test_requests_wait_and_none_is_preempted(model: Path, llm: LLM, turn: int) -> None:
+def test_requests_wait_and_none_is_preempted(model: Path, llm: LLM) -> None:
     waited: list[int] = []
     spoken = speak(llm, prompts(), greedy(330), lambda step: waited.append(len(scheduler_of(llm).waiting)))
     assert max(waited[20:]) > 0
@@ -33,7 +32,6 @@ def test_requests_wait_and_none_is_preempted(model: Path, llm: LLM, turn: int) -
     reference = Reference(model, WINDOW)
     wrong = [reference.first_error(prompt, one.ids) for prompt, one in zip(prompts(), spoken, strict=True)]
     assert wrong == [None] * len(LENGTHS)
-    assert turn == 1 or sum(one.cached for one in spoken) > 0
 
 
 def test_a_speech_that_needs_the_whole_pool_is_spoken_alone(model: Path, llm: LLM) -> None:

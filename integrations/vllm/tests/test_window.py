@@ -77,6 +77,7 @@ def test_a_preempted_speech_goes_on_as_if_nothing_had_happened(llm: LLM, spoken:
 
 def test_a_preempted_speech_finds_no_prompt_that_continues_it(llm: LLM, spoken: list[Spoken]) -> None:
     """Another request had the first columns of the speech as its prompt: with other keys, and in the cache."""
+    assert llm.reset_prefix_cache()
     prompt, whole = prompts()[4], spoken[4].ids
     continued: list[Spoken] = []
 

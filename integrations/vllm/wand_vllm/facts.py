@@ -39,7 +39,7 @@ class SpeechFacts:
         return cls(
             window=values["window"],
             slots=tuple((*_ids(slot["codes"]), *slot["stops"]) for slot in values["slots"]),
-            bias=tuple((first, tuple(added)) for first, added in values["bias"] or ()),
+            bias=tuple((run["first"], tuple(run["values"])) for run in values["bias"] or ()),
             repetition_penalty=sampling.get("repetition_penalty", 1.0),
             already_spoken=tuple(sampling.get("already_spoken", ())),
             redraws=sampling.get("repetition") is not None,
