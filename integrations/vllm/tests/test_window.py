@@ -83,7 +83,7 @@ def test_a_preempted_speech_finds_no_prompt_that_continues_it(llm: LLM, spoken: 
 
     def preempt(step: int) -> None:
         scheduler = scheduler_of(llm)
-        if step == 200 and not continued:
+        if step == 140 and not continued:
             continued.extend(speak(llm, [[*prompt, *whole[:128]]], greedy(2)))
             assert continued[0].cached == 64
             (request,) = scheduler.running
