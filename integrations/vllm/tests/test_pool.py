@@ -10,7 +10,7 @@ from reference import Reference
 from speaking import LENGTHS, WINDOW, greedy, prompts, scheduler_of, speak
 from vllm import LLM
 
-BLOCKS = 22  # all at once would hold 40
+BLOCKS = 22  # all at once would hold 39
 
 
 @pytest.fixture(scope="module")
