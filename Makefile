@@ -32,6 +32,7 @@ test-vllm: develop $(VLLM)/.installed
 	rm -rf $(VLLM)/exports
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python integrations/vllm/tests/make_exports.py $(VLLM)/exports
 	OMP_NUM_THREADS=1 WAND_EXPORTS=$(abspath $(VLLM))/exports $(VLLM)/bin/python -m pytest integrations/vllm
+	OMP_NUM_THREADS=1 WAND_VLLM=$(abspath $(VLLM)) $(BIN)/pytest -m integration -rs tests/serving/test_vllm.py
 
 install: $(VENV)/.installed
 develop: $(VENV)/.developed
