@@ -65,8 +65,8 @@ class Running:
         return until(lambda: self.engine.idle and not self.speaker.active)
 
 
-def until(true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + PATIENCE
+def until(true: Callable[[], bool], patience: float = PATIENCE) -> bool:
+    end = time.monotonic() + patience
     while not true() and time.monotonic() < end:
         time.sleep(0.01)
     return true()

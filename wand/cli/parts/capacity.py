@@ -76,12 +76,8 @@ def open_size(options: argparse.Namespace) -> tuple[ModelSize, int, Windows]:
         return size, options.prefix or PREFIX, resolve_windows(options.window or WINDOW, size.shape.layers)
     if options.columns_per_second is not None:
         raise ValueError("--columns_per_second needs --config with a config.json: other models name their own")
-    if options.shape is not None:
-        shape = SHAPES[options.shape]
-        title, backbone, window, prefix = shape.title, shape.build("meta"), shape.window, shape.prefix
-    else:
-        title, backbone, window = _open_without_weights(options)
-        prefix = PREFIX
+    title, backbone, window = _open_without_weights(options)
+    prefix = PREFIX if options.shape is None else SHAPES[options.shape].prefix
     return (
         ModelSize.of(title, backbone.to(dtype)),
         options.prefix or prefix,
@@ -90,7 +86,10 @@ def open_size(options: argparse.Namespace) -> tuple[ModelSize, int, Windows]:
 
 
 def _open_without_weights(options: argparse.Namespace) -> tuple[str, Backbone, int | list[int] | None]:
-    """The model of a run, an export or a config of wand: its title, the model on the meta device, and its window."""
+    """The model of a shape, a run, an export or a config of wand, on the meta device: its title, it, and its window."""
+    if options.shape is not None:
+        shape = SHAPES[options.shape]
+        return shape.title, shape.build("meta"), shape.window
     # Imported here because --shape must work with only torch and transformers.
     from wand.cli.configs import build_section, section_of_config
     from wand.model.adapters import find_backbone, known_backbones
