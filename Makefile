@@ -23,7 +23,7 @@ test: develop
 # Reports are opened in the browser Chromium, if it is installed (Debian: apt-get install chromium).
 # resemblyzer comes without its dependencies: only its weights are read. pesq needs a C compiler.
 test-integrations: develop
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear,fidelity,naturalness,praat,ray]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ear,fidelity,mlx,naturalness,praat,ray]"
 	$(BIN)/python -m pip install --no-deps resemblyzer==0.1.4 --quiet --constraint constraints.txt
 	$(BIN)/pytest -m integration -rs
 

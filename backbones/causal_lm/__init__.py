@@ -128,13 +128,13 @@ class CausalSpeechLM(Backbone):
         if tokenizer is None:
             return
         self.format.check(tokenizer)
-        ids = torch.tensor(self.format.row_ids(tokenizer))
+        ids = torch.tensor(self.format.row_ids(tokenizer), device="cpu")
         rows = self.decoder.config.vocab_size
         if int(ids.max()) >= rows:
             raise ValueError(
                 f"the speech tokens of the tokenizer go up to id {int(ids.max())}, but the model has {rows} embeddings"
             )
-        self.speech_ids = ids
+        self.speech_ids = ids.to(self.speech_ids.device)
 
     @staticmethod
     def _tokenizer_of(files: Files) -> TextTokenizer:

@@ -56,22 +56,22 @@ def shipped_format(name: str) -> SpeechFormat:
     return made
 
 
-def write_model(folder: Path, name: str, tied: bool) -> Path:
-    """A tiny model of transformers whose tokenizer has the tokens of a format."""
+def write_model(folder: Path, name: str, tied: bool, **others: float) -> Path:
+    """A tiny model of transformers whose tokenizer has the tokens of a format; `others` are settings of its config."""
     characters = dict.fromkeys([*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,:!\n", *SYMBOLS["phones"]])
     slots = 7 if name == "orpheus" else 1
     series = [SERIES[name].format(FIRST[name] + i) for i in range(CODES * slots)]
     vocabulary = {token: i for i, token in enumerate([*characters, *series[::-1], *MARKS[name]])}
     write_tokenizer(folder, vocabulary)
     kind = Qwen2Config if name == "neutts" else LlamaConfig
-    sizes = {**SIZES, "num_key_value_heads": 2, "vocab_size": len(vocabulary) + 3}
+    sizes = {**SIZES, "num_key_value_heads": 2, "vocab_size": len(vocabulary) + 3, **others}
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(kind(**sizes, tie_word_embeddings=tied)).save_pretrained(folder)
     return folder
 
 
-def make_model(folder: Path, name: str, tied: bool = True) -> CausalSpeechLM:
-    model = CausalSpeechLM(pretrained=str(write_model(folder, name, tied)), format=shipped_format(name))
+def make_model(folder: Path, name: str, tied: bool = True, **others: float) -> CausalSpeechLM:
+    model = CausalSpeechLM(pretrained=str(write_model(folder, name, tied, **others)), format=shipped_format(name))
     model.load_pretrained()
     return model.eval()
 

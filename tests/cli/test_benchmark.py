@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from tests.backbones.test_causal_lm import write_model
 from tests.benchmark.tiny_shapes import tiny_shape
 from tests.workplace import Workplace
+from wand.attention import AttentionWindow
+from wand.benchmark.cost import cache_bytes
 from wand.benchmark.shapes import SHAPES
 from wand.cli import main
+from wand.cli.configs import shipped_configs
 from wand.kv_cache.sizes import kv_bytes
+from wand.speech.synthesizer import load
 
 SMALL = ("--seconds", "0.4", "--batch", "1", "--repeats", "1", "--threads", "1")
 # What a checkout needs beyond torch and transformers, for everything but this.
@@ -67,6 +75,58 @@ def test_windows_by_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert main(["benchmark", *shown, "--window", "wide"]) == 2
 
 
+def streams(tmp_path: Path, *options: str) -> dict[str, Any]:
+    """What ``--capacity`` writes for a card of a GiB."""
+    out = tmp_path / "streams"
+    assert main(["benchmark", "--capacity", "--memory", "1", "--out", str(out), *options]) == 0
+    content: dict[str, Any] = json.loads((out / "capacity.json").read_text())
+    return content
+
+
+def test_the_capacity_of_a_run_and_of_its_export(run: Workplace, tmp_path: Path) -> None:
+    expected = load("runs/quickstart").backbone
+    of_run = streams(tmp_path, "--ckpt_path", "runs/quickstart")
+    run.run("export", "--ckpt_path", "runs/quickstart", "--out", str(tmp_path / "export"))
+    of_export = streams(tmp_path, "--ckpt_path", str(tmp_path / "export"))
+    for found in (of_run, of_export):
+        assert found["windows"] == 8
+        assert found["model"]["weight_bytes"] == sum(weight.nbytes for weight in expected.parameters())
+        assert [line["seconds"] for line in found["lines"]] == [10, 30, 60, 300, 600]
+        for line in found["lines"]:
+            for part, windows in (("full", AttentionWindow()), ("window", AttentionWindow(8))):
+                assert line[part]["bytes"] == cache_bytes(expected, 192, line["seconds"], windows)
+    assert of_run["lines"] == of_export["lines"]
+
+
+def test_the_capacity_of_a_config(tmp_path: Path) -> None:
+    """Of wand, and of transformers without weights: the same model."""
+    folder = tmp_path / "pretrained"
+    (folder / "kept").mkdir(parents=True)
+    write_model(folder, "llasa", tied=True)
+    shutil.copy(folder / "config.json", folder / "kept")
+    values = OmegaConf.load(shipped_configs()["llasa"])
+    values.model.backbone.init_args.pretrained = str(folder)
+    OmegaConf.save(values, tmp_path / "llasa.yaml")
+    asked = ["--dtype", "bfloat16", "--prefix", "40", "--seconds", "2", "8"]
+    by_wand = streams(tmp_path, "--config", str(tmp_path / "llasa.yaml"), *asked)
+    config = str(folder / "kept" / "config.json")
+    stock = streams(tmp_path, "--config", config, "--columns_per_second", "50", "--window", "64", *asked)
+    assert by_wand["windows"] == stock["windows"] == 64
+    assert by_wand["lines"] == stock["lines"]
+    assert by_wand["cache_bytes"] == stock["cache_bytes"]
+    # 2 layers, 2 key/value heads of 8, bfloat16: 128 bytes a column.
+    assert [line["window"]["bytes"] for line in stock["lines"]] == [128 * (40 + 64)] * 2
+    assert [line["full"]["bytes"] for line in stock["lines"]] == [128 * (40 + 100), 128 * (40 + 400)]
+
+
+def test_the_capacity_of_a_shape_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = streams(tmp_path, "--shape", "indextts", "--dtype", "bfloat16", "--memory", "24")
+    assert [line["seconds"] for line in found["lines"]] == [10, 30]  # its learned positions end after 32 s
+    printed = capsys.readouterr().out
+    assert "Streams at the same time on a card of 24.00 GiB" in printed
+    assert "IndexTTS 1.5, bfloat16" in printed
+
+
 def test_nothing_but_torch_and_transformers_is_needed(tmp_path: Path) -> None:
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({OTHERS!r}))\n"
@@ -95,6 +155,14 @@ def test_the_papers_figures(capsys: pytest.CaptureFixture[str]) -> None:
         (["--shape", "cosyvoice2", "--seconds", "10", "-1"], "--seconds -1"),
         (["--shape", "cosyvoice2", "--batch", "0"], "--batch 0"),
         (["--ckpt_path", "nowhere"], "nowhere"),
+        (["--shape", "cosyvoice2", "--memory", "80"], "--memory needs --capacity"),
+        (["--config", "quickstart"], "--config needs --capacity"),
+        (["--shape", "cosyvoice2", "--capacity", "--batch", "2"], "--batch has no effect with --capacity"),
+        (["--shape", "cosyvoice2", "--capacity", "--memory", "1"], "take 1.88 of 0.90 GiB"),
+        (["--shape", "cosyvoice2", "--capacity", "--share", "1.5"], "--share 1.5"),
+        (["--paper", "--capacity"], "instead of --paper"),
+        (["--config", "nowhere/config.json", "--capacity", "--columns_per_second", "50"], "nowhere/config.json"),
+        (["--config", "nowhere/config.json", "--capacity"], "give --columns_per_second"),
         pytest.param(
             ["--shape", "cosyvoice2", "--device", "cuda"],
             "device 'cuda' cannot be used",

@@ -140,9 +140,12 @@ SLOWLY = {
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
-# A cluster of this machine without a dashboard.
+# A cluster of this machine without a dashboard. Ray waits only 15 s for the dashboard's agent, which is not started
+# without the package aiohttp_cors.
 CLUSTER = """
-import runpy, sys, ray
+import runpy, sys
+sys.modules["aiohttp_cors"] = None
+import ray
 ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**27)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -66,8 +66,8 @@ class Running:
         return until(lambda: not (self.speaker.active or self.speaker.engine.open))
 
 
-def until(true: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    end = time.monotonic() + seconds
+def until(true: Callable[[], bool], patience: float = PATIENCE) -> bool:
+    end = time.monotonic() + patience
     while not true() and time.monotonic() < end:
         time.sleep(0.01)
     return true()

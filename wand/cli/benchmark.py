@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from wand.attention import Windows
+from wand.benchmark.capacity import Capacity, Card, capacity, save_capacity, show_capacity
 from wand.benchmark.cost_report import CostReport, save, show
 from wand.benchmark.figure import curve_seconds, save_latency
 from wand.benchmark.machine import describe, read_bandwidth
@@ -19,15 +20,15 @@ from wand.benchmark.shapes import SHAPES
 from wand.checks import check_device, check_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser, parse_window
+from wand.cli.parts.capacity import PREFIX, WINDOW, add_options, check_options, open_size
 from wand.codecs import Codec
 from wand.console.progress import progress
 from wand.console.tables import show_table
 from wand.files.writing import check_folder
+from wand.kv_cache.sizes import device_memory
 from wand.model.backbone import Backbone
 
 DTYPES = ("float32", "bfloat16")
-# Defaults if neither model nor user sets them. The prefix is about two seconds of reference and a sentence.
-PREFIX, WINDOW = 192, 32
 # What the numbers must exceed, and the most that they may be.
 LIMITS = {
     "threads": (0, 1024),
@@ -35,7 +36,13 @@ LIMITS = {
     "repeats": (0, 1e6),
     "seconds": (0, 86_400),
     "batch": (0, 1e6),
+    "memory": (0, 1e6),
+    "share": (0, 1),
+    "block": (0, 1e6),
+    "columns_per_second": (0, 1e6),
 }
+# Seconds of speech, for steps and for streams.
+SECONDS, STREAM_SECONDS = [10, 60, 600], [10, 30, 60, 300, 600]
 # Time limit, in seconds, for all systems at one point of the curve.
 CURVE_BUDGET = 4.0
 
@@ -50,7 +57,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--shape", choices=sorted(SHAPES), help="measure a released model's size, with random weights")
     what.add_argument(
-        "--ckpt_path", help="measure the student of a run: a run folder, a checkpoint file, or `last` (the newest run)"
+        "--ckpt_path",
+        help="measure the student of a run: a run folder, a checkpoint file, or `last` (the newest run); with "
+        "--capacity also an export",
+    )
+    what.add_argument(
+        "--config",
+        help="with --capacity: a model that need not be trained: a config of wand, or a config.json of transformers",
     )
     what.add_argument("--paper", action="store_true", help="compute the paper's efficiency figures; measure nothing")
     parser.add_argument(
@@ -63,8 +76,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--seconds",
         type=float,
         nargs="+",
-        default=[10, 60, 600],
-        help="seconds of speech before the measured step (default: 10 60 600)",
+        help="seconds of speech before the measured step (default: 10 60 600; with --capacity: 10 30 60 300 600)",
     )
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="batch sizes (default: 1 8 64)")
     parser.add_argument(
@@ -81,6 +93,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder for the results (default: RUN/benchmark, or runs/benchmark-SHAPE)"
     )
+    add_options(parser)
     parser.add_argument(FLAG, action="store_true", help=FLAG_HELP)
     options = parser.parse_args(arguments)
     for name, (low, high) in LIMITS.items():
@@ -88,6 +101,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         for one in value if isinstance(value, list) else [value]:
             if one is not None:
                 check_number(f"--{name}", one, f"({low:g}, {high:g}]")
+    check_options(parser, options)
+    if options.seconds is None:
+        options.seconds = STREAM_SECONDS if options.capacity else SECONDS
     if options.window is not None:
         options.window = parse_window(options.window)
     if options.out is not None:
@@ -96,9 +112,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def main(arguments: list[str]) -> CostReport | None:
+def main(arguments: list[str]) -> CostReport | Capacity | None:
     """Measure, print, and write ``benchmark.json``, ``latency.png`` and TensorBoard's file."""
     options = parse(arguments)
+    if options.capacity:
+        return count_streams(options)
     if options.paper:
         show_table("Table 1 of the paper, computed and as published (10 s of speech)", *paper_table(), words=2)
         print(LEGEND)
@@ -150,6 +168,18 @@ def run(
         curve=points,
         speech=speech,
     )
+
+
+def count_streams(options: argparse.Namespace) -> Capacity:
+    """Count the streams that fit on a card, print them, and write ``capacity.json`` if there is a folder for it."""
+    model, prefix, windows = open_size(options)
+    memory = device_memory(torch.device(options.device)) if options.memory is None else int(options.memory * 2**30)
+    card = Card(memory, options.share, options.block, prefix)
+    found = capacity(model, card, windows, options.seconds)
+    show_capacity(found)
+    if options.out is not None:
+        print(f"written: {save_capacity(found, options.out)}")
+    return found
 
 
 def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int, Windows, Path]:

@@ -170,7 +170,12 @@ def load(
     return Synthesizer(backbone.eval().to(device, dtype), window, None if found is None else found.to(device), int8)
 
 
-def _read_export(folder: Path) -> tuple[Backbone, Windows]:
+def open_export(folder: Path) -> tuple[dict[str, Any], Backbone, Windows]:
+    """The description of an export, its model with random weights, and its window.
+
+    Raises:
+        ValueError: If the folder is no export, or names code that is not trusted.
+    """
     about = read_json(folder / ABOUT)
     if missing := set(EXPORT) - set(about):
         raise ValueError(f"{folder / ABOUT} does not describe an export: it lacks {', '.join(sorted(missing))}")
@@ -180,6 +185,11 @@ def _read_export(folder: Path) -> tuple[Backbone, Windows]:
     with reading(folder / ABOUT):
         backbone = build_backbone(about["backbone"], read_files(folder, about["files"]))
         window = backbone.windows(about["window"])
+    return about, backbone, window
+
+
+def _read_export(folder: Path) -> tuple[Backbone, Windows]:
+    about, backbone, window = open_export(folder)
     backbone.pretrained = str(folder)
     if backbone.pretrained_digest() != about["digest"]:
         raise ValueError(f"the weights at {folder} are not those of the export: their digest has changed; export again")
