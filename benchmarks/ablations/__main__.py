@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.ablations.plan import ROWS, Run, choose, plan
@@ -65,16 +65,14 @@ def measure(setup: Setup, runs: Sequence[Run], page: Path, jobs: int = 1) -> lis
 def _all(setup: Setup, runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, RunFigures | ValueError]]:
     """The figures of runs as they are finished, or why there are none."""
     with ThreadPoolExecutor(jobs) as pool:
-        left: dict[Future[RunFigures], Run] = {pool.submit(setup.do, run): run for run in runs}
+        begun = {pool.submit(setup.do, run): run for run in runs}
         try:
-            while left:
-                ended, _ = wait(left, timeout=0.5, return_when="FIRST_COMPLETED")
-                for future in ended:
-                    run = left.pop(future)
-                    try:
-                        yield run, future.result()
-                    except ValueError as error:
-                        yield run, error
+            for future in as_completed(begun):
+                try:
+                    figures: RunFigures | ValueError = future.result()
+                except ValueError as error:
+                    figures = error
+                yield begun[future], figures
         finally:
             pool.shutdown(cancel_futures=True)
 

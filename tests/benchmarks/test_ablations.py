@@ -275,7 +275,8 @@ def test_two_rows_with_two_seeds(
     assert (own.kl, own.agreement) == pytest.approx((true["kl"], true["agreement"]), rel=1e-4)
     analysis = json.loads((folders["both-0"] / "analysis" / "coverage.json").read_text())
     (covered,) = (line["covered"] for line in analysis["windows"] if line["window"] == 8)
-    assert len(lines_of(page, f"| 8 | {100 * covered:.1f} |")) == 1
+    size = results[folders["both-0"].name].systems["student"].kv_bytes / 2**20
+    assert len(lines_of(page, f"| 8 | {size:.2f} | {100 * covered:.1f} |")) == 1
 
     # A fit that was interrupted goes on, and gives the same.
     before = len(started)
