@@ -34,7 +34,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog="wand evaluate",
         description="Let systems speak the same sentences: the teacher and the untrained window of the first run, and "
         "every student or export that is named. Recorded speech is a system, too. Every take is a row of rows.jsonl. "
-        "The tables show every metric with its 95 %% interval, and paired differences from the teacher. A command that "
+        "The tables show every metric with its 95 % interval, and paired differences from the teacher. A command that "
         "was interrupted goes on when it is given again.",
     )
     parser.add_argument("systems", nargs="+", metavar="RUN_OR_EXPORT", help="run, checkpoint file, export, or `last`")

@@ -97,12 +97,12 @@ def _best_path(frequencies: Tensor, scores: Tensor) -> Tensor:
     missing = -count % block
     octaves = functional.pad(frequencies.log2(), (0, 1, 0, missing)).unflatten(0, (-1, block))
     scores = functional.pad(scores, (0, 0, 0, missing)).unflatten(0, (-1, block))
+    jumps = OCTAVE_JUMP_COST * (octaves[:, :-1, :, None] - octaves[:, 1:, None, :]).abs()
+    jumps[..., -1, :] = jumps[..., :, -1] = VOICING_COST
+    jumps[..., -1, -1] = 0
     best, back = scores[:, 0], []
     for i in range(1, block):
-        jumps = OCTAVE_JUMP_COST * (octaves[:, i - 1, :, None] - octaves[:, i, None, :]).abs()
-        jumps[:, -1, :] = jumps[:, :, -1] = VOICING_COST
-        jumps[:, -1, -1] = 0
-        reached = (best[:, :, None] - jumps).max(1)
+        reached = (best[:, :, None] - jumps[:, i - 1]).max(1)
         back.append(reached.indices)
         best = reached.values + scores[:, i]
     path = [best.argmax(1)]

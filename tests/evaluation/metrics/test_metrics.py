@@ -15,10 +15,12 @@ from torch import Tensor
 from tests.metrics.sounds import RATE, constant, silence, voice
 from tests.metrics.speaker_models import write_speaker_model
 from wand.alignment.times import TimedWord
+from wand.evaluation.kept import KeptBySound
 from wand.evaluation.metric import SpokenSentence, TestMetric, measure_all
 from wand.evaluation.metrics import KNOWN, recorded
 from wand.evaluation.metrics import similarity as similarity_metric
 from wand.evaluation.quality import Take
+from wand.metrics.prosody import prosody
 from wand.metrics.recorded import distances
 from wand.metrics.similarity import similarity
 from wand.metrics.x_vectors import XVectors
@@ -116,3 +118,15 @@ def test_what_was_measured_is_forgotten_with_the_take():
     before = len(recorded._measured)
     del one
     assert len(recorded._measured) == before - 1
+
+
+def test_frames_of_a_sound_are_measured_once_and_forgotten_with_it():
+    sounds = [sound.clone() for sound in SOUNDS[:2]]
+    asked: list[int] = []
+    kept = KeptBySound(lambda sound, rate: asked.append(rate) or prosody(sound, rate))
+    for sound in sounds * 3:
+        torch.testing.assert_close(kept(sound, RATE).pitch, prosody(sound, RATE).pitch, rtol=0, atol=0, equal_nan=True)
+    assert asked == [RATE, RATE]
+    assert len(kept) == 2
+    del sound, sounds[0]
+    assert len(kept) == 1

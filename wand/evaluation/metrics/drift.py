@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wand.evaluation.metric import SpokenSentence, TestMetric
-from wand.metrics.prosody import PartProsody, by_part, letters, prosody, rate_drift, thirds
+from wand.evaluation.metrics.recorded import frames
+from wand.metrics.prosody import PartProsody, Prosody, by_part, letters, rate_drift, thirds
 
 
 class PitchDrift(TestMetric):
@@ -50,9 +51,13 @@ class RateDrift(TestMetric):
         words = [word.text for word in one.words]
         if sum(map(letters, words)) < letters(one.take.text):
             return None
-        return 100 * rate_drift(prosody(one.audio, one.sample_rate), words, [word.begin for word in one.words])
+        return 100 * rate_drift(_prosody(one), words, [word.begin for word in one.words])
 
 
 def _thirds(one: SpokenSentence) -> PartProsody:
-    measured = prosody(one.audio, one.sample_rate)
+    measured = _prosody(one)
     return by_part(measured, thirds(measured.seconds))
+
+
+def _prosody(one: SpokenSentence) -> Prosody:
+    return frames(one.audio, one.sample_rate).prosody

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
+from wand.evaluation.kept import KeptBySound
 from wand.evaluation.metric import SpokenSentence, TestMetric
-from wand.metrics.recorded import Distances, distances
+from wand.metrics.recorded import Distances, SoundFrames, frame_distances
 
+# Several metrics, and the takes of several systems, read the frames of a sound.
+frames = KeptBySound(SoundFrames.of)
 _measured: WeakKeyDictionary[SpokenSentence, Distances] = WeakKeyDictionary()
 
 
 def measured(spoken: SpokenSentence) -> Distances:
     """The distances of a take. They are kept as long as the take, because several metrics read them."""
     if spoken not in _measured:
-        _measured[spoken] = distances(spoken.audio, spoken.recorded, spoken.sample_rate)
+        sounds = (frames(sound, spoken.sample_rate) for sound in (spoken.audio, spoken.recorded))
+        _measured[spoken] = frame_distances(*sounds)
     return _measured[spoken]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from wand.alignment.times import TimedWord
 from wand.alignment.words import word_times
 from wand.codecs import Codec
+from wand.evaluation.kept import KeptBySound
 from wand.evaluation.study.sentences import Sentence
 from wand.evaluation.study.systems import STUDENT, Speaker, Speakers
 from wand.passages.rules import reason_against_passages
@@ -17,7 +18,6 @@ from wand.speech.speaking import words_in_sound
 from wand.speech.voices import read_voice
 
 
-@dataclass(frozen=True, eq=False)
 class WordReader:
     """Finds the words of takes. One model reads those of all systems, so that their times can be compared.
 
@@ -26,8 +26,9 @@ class WordReader:
         codec: Its codec.
     """
 
-    speaker: Speaker
-    codec: Codec
+    def __init__(self, speaker: Speaker, codec: Codec) -> None:
+        self.speaker = speaker
+        self._voice = KeptBySound(partial(read_voice, codec))
 
     @classmethod
     def of(cls, speakers: Speakers) -> Self | None:
@@ -55,7 +56,7 @@ class WordReader:
         """
         voice, model = sentence.voice, self.speaker.model
         if voice is None and sentence.reference is not None:
-            voice = read_voice(self.codec, sentence.reference, self.codec.sample_rate)
+            voice = self._voice(sentence.reference, model.sample_rate)
         if voice is None or not codes.shape[1]:
             return ()
         words = word_times(model, self.speaker.window, sentence.example.text, voice, codes.cpu())

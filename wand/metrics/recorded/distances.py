@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -50,29 +51,53 @@ class Distances:
         return self.unlike / self.pairs if self.pairs else math.nan
 
 
-def distances(sound: Tensor, recorded: Tensor, sample_rate: int) -> Distances:
-    """Warp speech onto the recording of the same sentence, and compare the frames.
+@dataclass(frozen=True, slots=True, eq=False)
+class SoundFrames:
+    """What is compared of a sound: its frames of 10 ms from the first to the last one of active speech.
 
-    The path is the one whose sum of mel-cepstral distortions is smallest (see `mel_cepstra` and `warping_path`). It
-    begins at the first and ends at the last frame of active speech of both sounds: silence around the speech does not
-    count, and pauses inside it do. Time and memory grow with the product of both lengths: 30 MB for ten seconds.
+    Silence around the speech does not count, and pauses inside it do.
 
     Args:
-        sound: Audio ``[N]``.
-        recorded: Audio of the recording ``[M]``.
-        sample_rate: Sample rate of both, in Hz.
+        prosody: Pitch, level and activity of all frames of the sound.
+        pitch: Fundamental frequencies ``[A]``; A is 0 without active speech.
+        cepstra: Mel cepstra ``[A, 24]`` (see `mel_cepstra`).
+    """
+
+    prosody: Prosody
+    pitch: Tensor
+    cepstra: Tensor
+
+    @classmethod
+    def of(cls, sound: Tensor, sample_rate: int) -> Self:
+        """Measure audio ``[N]``. Time and memory are linear."""
+        measured = prosody(sound, sample_rate)
+        span = active_span(measured)
+        return cls(measured, measured.pitch[span], mel_cepstra(sound, sample_rate)[span])
+
+
+def distances(sound: Tensor, recorded: Tensor, sample_rate: int) -> Distances:
+    """`frame_distances` of audio ``[N]`` and of the recording ``[M]`` of the same sentence."""
+    return frame_distances(SoundFrames.of(sound, sample_rate), SoundFrames.of(recorded, sample_rate))
+
+
+def frame_distances(sound: SoundFrames, recorded: SoundFrames) -> Distances:
+    """Warp speech onto the recording of the same sentence, and compare the frames.
+
+    The path is the one whose sum of mel-cepstral distortions is smallest (see `warping_path`). Time and memory grow
+    with the product of both lengths: 30 MB for ten seconds.
+
+    Args:
+        sound: The speech.
+        recorded: The recording.
 
     Returns:
         The sums; all 0 if one of both has no active speech.
     """
-    measured = [prosody(audio, sample_rate) for audio in (sound, recorded)]
-    if not all(bool(one.active.any()) for one in measured):
+    if not len(sound.pitch) or not len(recorded.pitch):
         return Distances()
-    spans = [active_span(one) for one in measured]
-    cepstra = [mel_cepstra(audio, sample_rate)[span] for audio, span in zip((sound, recorded), spans, strict=True)]
-    costs = distortions(*cepstra)
+    costs = distortions(sound.cepstra, recorded.cepstra)
     first, second = warping_path(costs).T
-    own, wanted = measured[0].pitch[spans[0]][first], measured[1].pitch[spans[1]][second]
+    own, wanted = sound.pitch[first], recorded.pitch[second]
     both = ~own.isnan() & ~wanted.isnan()
     intervals = 12 * (own[both].double() / wanted[both].double()).log2()
     return Distances(
@@ -85,9 +110,9 @@ def distances(sound: Tensor, recorded: Tensor, sample_rate: int) -> Distances:
 
 
 def active_span(measured: Prosody) -> slice:
-    """The frames from the first to the last one of active speech, which must exist."""
+    """The frames from the first to the last one of active speech; none without active speech."""
     places = measured.active.nonzero()
-    return slice(int(places[0]), int(places[-1]) + 1)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0)
 
 
 def silence_share(active: Tensor) -> float:
