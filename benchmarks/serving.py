@@ -5,7 +5,7 @@
         --ckpt_path runs/quickstart --voices voices
 
 Clients speak to a server that runs already, in a process of its own. Its memory is read by its process id. With
-`--ckpt_path` and `--voices`, the sound of clients at the same time is compared with that of `generate` alone.
+`--ckpt_path` and `--voices`, the sound of clients at the same time is compared with that of a stream alone.
 """
 
 from __future__ import annotations
@@ -107,19 +107,19 @@ async def throughput(client: httpx.AsyncClient, voice: str, clients: int) -> lis
 
 
 def compare(spoken: Sequence[Spoken], model: Synthesizer, reference: Reference) -> int:
-    """Compare responses with what the model says alone, with the same seeds. Returns how many are equal to one step."""
+    """Compare responses with streams alone, of the same seeds. Returns how many are equal to one step."""
     equal, largest = 0, 0
     for seed, one in enumerate(spoken):
-        (alone,) = model.generate(TEXT, reference, SpeakOptions(seed=seed))
-        assert alone.audio is not None
-        expected = np.round(alone.audio.clamp(-1, 1).numpy() * 32767).astype(int)
+        parts = model.stream(TEXT, reference, SpeakOptions(seed=seed))
+        alone = np.concatenate([part.audio.clamp(-1, 1).numpy() for part in parts])
+        expected = np.round(alone * 32767).astype(int)
         heard = np.frombuffer(one.content, "<i2").astype(int)
         shared = min(len(heard), len(expected))
         difference = int(np.abs(heard[:shared] - expected[:shared]).max(initial=0))
         largest = max(largest, difference)
         equal += len(heard) == len(expected) and difference <= 1
     print(
-        f"{equal} of {len(spoken)} clients at the same time heard what generate says alone, to one step of 16 bit "
+        f"{equal} of {len(spoken)} clients at the same time heard what a stream says alone, to one step of 16 bit "
         f"(largest difference {largest} steps)"
     )
     return equal
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--leaving", type=int, default=1000)
     parser.add_argument("--fuzzed", type=int, default=2000)
-    parser.add_argument("--ckpt_path", help="the model of the server, to compare its speech with `generate`")
+    parser.add_argument("--ckpt_path", help="the model of the server, to compare its speech with streams of it")
     parser.add_argument("--voices", type=Path, help="its folder of voices")
     options = parser.parse_args()
     if (options.ckpt_path is None) != (options.voices is None):

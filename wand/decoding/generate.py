@@ -151,7 +151,10 @@ def stream(
     rules: StopRules,
     sampling: Sampling | None = None,
 ) -> Iterator[Chunk]:
-    """Speak one request and yield its codes in parts. The codes equal those of `generate` with the same seed.
+    """Speak one request and yield its codes in parts.
+
+    The codes equal those of `generate` with the same seed, except where `generate` speaks a part of a passage again to
+    repair a fault: what was yielded stays.
 
     Args:
         decoder: Decoder of a model in eval mode.

@@ -155,7 +155,7 @@ class Speaker:
     async def speak(
         self, text: str | Passage, reference: Reference, options: SpeakOptions, usage: Usage | None = None
     ) -> AsyncGenerator[SoundChunk]:
-        """Speak a text, and yield its sound in parts. The codes equal those of `Synthesizer.generate`.
+        """Speak a text, and yield its sound in parts. The codes equal those of `Synthesizer.stream`.
 
         The row of the request is free as soon as the iterator is closed.
 

@@ -106,7 +106,10 @@ class Synthesizer:
         *,
         reference_text: str | None = None,
     ) -> Iterator[SoundChunk]:
-        """Speak one text and yield its sound in parts. The codes equal those of `generate` with the same seed.
+        """Speak one text and yield its sound in parts.
+
+        The codes equal those of `generate` with the same seed, except where `generate` speaks a part of a passage again
+        to repair a fault: what a stream has given out stays.
 
         Args:
             text: The text, or an iterator of its pieces, such as those of a language model. The pieces may end
