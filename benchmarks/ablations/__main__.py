@@ -1,10 +1,10 @@
 """What the parts of the method are worth: ``python -m benchmarks.ablations --config quickstart``.
 
-Trains the config as it is and with one change for each row, with several seeds, and lets the students speak all test
-sentences. Every row is compared with the config as it is, paired by seed. The tables go to ``docs/results.md`` and the
-figures behind them to ``docs/results.jsonl``; both are written again after each run. Runs whose figures are there are
-not repeated, and the same command goes on where it was interrupted. Further options go to ``wand fit``, for example
-``--trainer.max_steps=200``. The runs are in ``runs/ablations``.
+Trains the config with the losses of the paper, and with one change of that for each row, with several seeds, and lets
+the students speak all test sentences. Every row is compared with the first, paired by seed. The tables go to
+``docs/results.md`` and the figures behind them to ``docs/results.jsonl``; both are written again after each run. Runs
+whose figures are there are not repeated, and the same command goes on where it was interrupted. Further options go to
+``wand fit``, for example ``--trainer.max_steps=200``. The runs are in ``runs/ablations``.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--rows",
         nargs="+",
         metavar="ROW",
-        help=f"rows besides the config as it is (default: all of {', '.join(row.name for row in ROWS[1:])})",
+        help=f"rows besides the baseline (default: all of {', '.join(row.name for row in ROWS[1:])})",
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="seeds of every row (default: 0 1 2; 0 to 5 for the first)"

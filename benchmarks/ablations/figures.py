@@ -107,7 +107,7 @@ class Results:
 
     @property
     def baseline(self) -> Line:
-        """The config as it is."""
+        """The row that all are compared with."""
         return self.lines[BASELINE.name]
 
     @property

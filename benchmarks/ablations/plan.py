@@ -1,4 +1,7 @@
-"""The rows of the ablations, and the order of their runs: those that decide the recipe come first."""
+"""The rows of the ablations, and the order of their runs: those that decide the recipe come first.
+
+The baseline has the losses of the paper. Every other row changes one thing of it.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,18 @@ from itertools import chain
 
 SEEDS = range(3)
 DECIDING_SEEDS = range(6)
+# The config with the losses of the paper, whatever the given config has.
+LOSSES = "ablations/both"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the config with a change.
+    """One row: the baseline with a change.
 
     Args:
         name: Name of the row, and of its run folders.
         title: The row in words.
-        overlays: Further configs.
+        overlays: Configs with the change.
         options: Further options of ``wand fit``.
         windowed: Whether the row has windows of its own, so that the untrained weights speak under them, too.
         decides: Whether the row decides the recipe. It is trained with more seeds.
@@ -29,6 +34,11 @@ class Row:
     options: tuple[str, ...] = ()
     windowed: bool = False
     decides: bool = False
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """The configs that change the one that is given to the command."""
+        return (LOSSES, *self.overlays)
 
 
 def _window(size: int) -> Row:

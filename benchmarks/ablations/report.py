@@ -36,7 +36,8 @@ def _about(setup: Setup, runs: Sequence[Run], results: Results) -> str:
     """How the figures were made."""
     last = max(results.about, key=lambda figures: figures.date)
     machines = sorted({figures.machine for figures in results.about})
-    options = " ".join(("", *setup.options))
+    ears = ("--recognisers", *setup.recognisers)
+    options = " ".join(("", *ears, *setup.options))
     baseline = results.baseline
     sentences = len(next(iter(last.systems["student"].heard.values())).letters)
     takes = f"{setup.takes} takes each, with the same seeds in every row" if setup.takes > 1 else "one take each"
@@ -44,14 +45,14 @@ def _about(setup: Setup, runs: Sequence[Run], results: Results) -> str:
         f"Written by `python -m benchmarks.ablations --config {setup.config}{options}`, {last.date}; "
         f"{len(results.about)} of {len(runs)} runs are finished. {'; '.join(machines)}. Heard by: "
         f"{', '.join(results.recognisers)}.{_of_recordings(results)}\n\n"
-        f"Each row is a separate training of the config with one change. All {sentences} test sentences of the "
-        f"config's data are spoken, {takes}, by the checkpoint that agrees most with the teacher; rates are over all "
-        f"letters and words, and a take has at most as many errors as its text has letters and words. KL and "
-        f"agreement are those of the recorded test sentences. A difference is that to "
-        f"*{baseline.title}*, the config as it is, paired by seed; brackets: 95 % interval of Student's t over the "
-        f"seeds of the training. It says how much the seed of the training matters, not how much the choice of the "
-        f"sentences does. A difference whose interval holds 0 is not resolved. About one in twenty of the differences "
-        f"without an effect appears as resolved."
+        f"Each row is a separate training. *{baseline.title}* is the config with the losses of the paper; every other "
+        f"row changes one thing of it. All {sentences} test sentences of the config's data are spoken, {takes}, by the "
+        f"checkpoint that agrees most with the teacher; rates are over all letters and words, and a take has at most "
+        f"as many errors as its text has letters and words. KL and agreement are those of the recorded test "
+        f"sentences. A difference is that to *{baseline.title}*, paired by seed; brackets: 95 % interval of Student's "
+        f"t over the seeds of the training. It says how much the seed of the training matters, not how much the choice "
+        f"of the sentences does. A difference whose interval holds 0 is not resolved. About one in twenty of the "
+        f"differences without an effect appears as resolved."
     )
 
 

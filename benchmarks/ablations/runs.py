@@ -63,7 +63,7 @@ class Setup:
         return FOLDER / f"{run.row.name}-{run.seed}-{self._digest(run)[:8]}"
 
     def _digest(self, run: Run) -> str:
-        configs = [read_config(find_config(name))[0] for name in (self.config, *run.row.overlays)]
+        configs = [read_config(find_config(name))[0] for name in (self.config, *run.row.configs)]
         merged = OmegaConf.to_container(OmegaConf.merge(*configs))
         assets = sorted(file for name in ASSETS for file in asset_folder(name).iterdir() if file.suffix != ".md")
         parts = (merged, run.row.options, self.options, run.seed, [*content_digests(assets).values()])
@@ -98,7 +98,7 @@ class Setup:
         return self._read(folder, study)
 
     def _fit(self, run: Run, folder: Path) -> None:
-        configs = [part for name in (self.config, *run.row.overlays) for part in ("--config", name)]
+        configs = [part for name in (self.config, *run.row.configs) for part in ("--config", name)]
         named = [f"--name={folder.relative_to(RUNS)}", f"--seed_everything={run.seed}", f"--data.seed={run.seed}"]
         if any(folder.glob("checkpoints/*.ckpt")):
             named.append(f"--ckpt_path={folder}")

@@ -94,7 +94,7 @@ def test_the_rows_that_decide_the_recipe_come_first_and_take_turns() -> None:
 
 
 def test_every_row_is_made_of_shipped_configs_and_every_ablation_is_a_row() -> None:
-    overlays = {overlay for row in ROWS for overlay in row.overlays}
+    overlays = {overlay for row in ROWS for overlay in row.configs}
     shipped = {name for name in shipped_configs() if name.startswith("ablations/")}
     assert overlays == shipped | {"lora"}
 

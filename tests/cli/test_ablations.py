@@ -15,7 +15,8 @@ from wand.moved import MOVED_CONFIGS
 # As `wand analyze` finds them for the embedded voice.
 WINDOWS, FEWEST = [40, 32, 24, 32, 40, 24], [8, 24, 16, 24, 8, 16]
 CHANGES: dict[str, dict[str, Any]] = {
-    "ablations/ce-only": {"model.loss.kd_weight": 0.0},
+    "ablations/both": {"model.loss.ce_weight": 1.0},
+    "ablations/ce-only": {"model.loss.ce_weight": 1.0, "model.loss.kd_weight": 0.0},
     "ablations/kl-only": {"model.loss.ce_weight": 0.0},
     "ablations/no-curriculum": {"curriculum.schedule": None},
     "ablations/no-soft-mask": {"curriculum.schedule.hard_from": 0.0},

@@ -138,7 +138,7 @@ def test_what_the_user_types_wins_over_the_checkpoint(run: Workplace) -> None:
 
 OVERLAYS = {
     "ablations/ce-only": lambda module, curriculum: module.settings.loss.kd_weight == 0,
-    "ablations/kl-only": lambda module, curriculum: module.settings.loss.ce_weight == 0,
+    "ablations/both": lambda module, curriculum: module.settings.loss.ce_weight == module.settings.loss.kd_weight == 1,
     "ablations/no-curriculum": lambda module, curriculum: curriculum.schedule is None,
     "lora": lambda module, curriculum: module.settings.lora is not None and module.teacher.shares_weights,
 }
