@@ -79,6 +79,7 @@ def test_the_files_say_what_they_are(exported: Path) -> None:
     card = (exported / "README.md").read_text()
     assert "Without its window" in card
     assert "licence" in card.lower()
+    assert "| serving engines | vLLM and others open `.`; `speech.json` has the token ids" in card
     again = CausalSpeechLM(pretrained=str(exported), format=shipped_format("llasa"))
     again.load_pretrained()
 

@@ -15,6 +15,7 @@ from wand.model.causal_lm import CausalLM
 from wand.runs.checkpoints import ABOUT, load_backbone_and_settings, open_run, read_checkpoint, run_folder
 from wand.runs.named_code import named_by_checkpoint
 from wand.runs.settings import RunSettings, flat_settings
+from wand.runs.speech_facts import NAME as SPEECH_FACTS
 from wand.runs.speech_facts import write_for_engines
 from wand.version import __version__
 
@@ -45,9 +46,11 @@ runs in a way that it was not trained for, and saves no memory or time.
 | training | {steps} steps; {settings} |
 | best checkpoint by | {monitor} |
 | files | the format of the original; `{about}` has the window, the prefix rule and digests |
-
+{engines}
 Licence: {licence}
 {table}"""
+
+_ENGINES = "| serving engines | vLLM and others open `{model}`; `{facts}` has the token ids of the speech |\n"
 
 _ADAPTER_CARD = """# An adapter (LoRA) of {name} for windowed attention
 
@@ -94,7 +97,8 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None, 
         "training": _training(read_checkpoint(chosen), settings),
         "digest": backbone.pretrained_digest(),
     }
-    write_text(out / CARD, _card(backbone, about, out, run_folder(Path(chosen))))
+    engines = "" if model is None else _ENGINES.format(facts=SPEECH_FACTS, model=model.folder)
+    write_text(out / CARD, _card(backbone, about, out, run_folder(Path(chosen)), engines))
     write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")  # last: a folder with it is complete
     return backbone
 
@@ -179,7 +183,7 @@ def _window_in_words(window: int | list[int], columns_per_second: float) -> str:
     return f"by layer, in columns: {', '.join(map(str, window))}"
 
 
-def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None) -> str:
+def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None, engines: str) -> str:
     training, window = about["training"], about["window"]
     tables = [] if run is None else [run / name / "table.md" for name in ("test", "closing")]
     table = next((path.read_text().strip() for path in tables if path.is_file()), None)
@@ -196,6 +200,7 @@ def _card(backbone: Backbone, about: dict[str, Any], out: Path, run: Path | None
         settings=", ".join(f"{name} {settings[name]:g}" for name in shown),
         monitor=", ".join(f"{name} {value:.4g}" for name, value in training["best"].items()) or "not chosen",
         about=ABOUT,
+        engines=engines,
         licence=backbone.licence,
         table="" if table is None else f"\n## Test\n\n{table}\n",
     )
