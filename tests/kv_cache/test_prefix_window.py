@@ -62,6 +62,27 @@ def test_a_step_sees_the_real_prefix_and_its_window(prefix, window, steps, start
     assert sorted(columns) == [*range(start, prefix), *(prefix + i for i in newest)]
 
 
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=3), st.integers(1, 3), st.integers(0, 7))
+def test_attention_is_that_over_the_slots_that_each_row_sees(starts, window, steps):
+    """Slots before all prefixes are not read: they hold NaN."""
+    rows, prefix = len(starts), 5
+    noise = torch.Generator().manual_seed(steps)
+    cache = PrefixWindowCache(CONFIG, prefix_length=prefix, window=window, batch_size=rows, starts=torch.tensor(starts))
+    for length in (prefix, *[1] * (steps + 1)):
+        seen, context = cache.visible(), cache.step_context()
+        for layer in range(2):
+            key, value = (torch.randn(rows, 1, length, 4, generator=noise) for _ in range(2))
+            keys, values = cache.update(key, value, layer)
+    keys, values = keys.clone(), values.clone()
+    keys[:, :, : min(starts)] = values[:, :, : min(starts)] = torch.nan
+    query = torch.randn(rows, 3, 1, 4, generator=noise)
+    found = context.attend(1, query, keys, values)
+    for row in range(rows):
+        own = keys[row, 0, seen[row]], values[row, 0, seen[row]]
+        wanted = (query[row, :, 0] @ own[0].T / 2).softmax(-1) @ own[1]
+        torch.testing.assert_close(found[row, 0], wanted)
+
+
 def test_an_update_returns_the_prefix_alone_and_then_all_slots():
     cache = PrefixWindowCache(CONFIG, prefix_length=3, window=2)
     assert cache.update(marked(range(3)), marked(range(3)), 0)[0].shape[2] == 3

@@ -156,8 +156,11 @@ class PrefixWindowCache(Cache):
 
     def step_context(self) -> StepContext:
         """The attention context of the next step."""
-        masks = {window: self._visible(window)[:, None, None] for window in self._places}
-        return StepContext([masks[ring.places.window] for ring in self.rings])
+        # Prefixes end at the ring, so a cache with room for longer ones begins with slots that no row sees. On a GPU,
+        # the shapes of a step are fixed, and it must not wait for the host.
+        first = int(self.starts.min()) if self.starts.device.type == "cpu" else 0
+        masks = {window: self._visible(window)[:, None, None, first:] for window in self._places}
+        return StepContext([masks[ring.places.window] for ring in self.rings], first)
 
     def empty(self, batch_size: int, prefix_length: int) -> PrefixWindowCache:
         """An empty cache with the same windows for the given number of rows and prefix columns."""
