@@ -28,6 +28,7 @@ class WordReader:
 
     def __init__(self, speaker: Speaker, codec: Codec) -> None:
         self.speaker = speaker
+        self.codec = codec
         self._voice = KeptBySound(partial(read_voice, codec))
 
     @classmethod
@@ -56,7 +57,7 @@ class WordReader:
         """
         voice, model = sentence.voice, self.speaker.model
         if voice is None and sentence.reference is not None:
-            voice = self._voice(sentence.reference, model.sample_rate)
+            voice = self._voice(sentence.reference, self.codec.sample_rate)
         if voice is None or not codes.shape[1]:
             return ()
         words = word_times(model, self.speaker.window, sentence.example.text, voice, codes.cpu())
