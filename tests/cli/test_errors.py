@@ -49,7 +49,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--model.backbone=CosyVoice9"], ["CosyVoice9", "EncodecLM"], id="backbone"),
         pytest.param(["--model.backbone.init_args.pretrained=none/there"], ["none/there"], id="pretrained"),
         pytest.param(
-            ["--model.teacher=null", "--checkpoint.monitor=val/agreement"],
+            ["--model.teacher=null", "--model.loss.ce_weight=1", "--checkpoint.monitor=val/agreement"],
             ["checkpoint.monitor val/agreement", "teacher"],
             id="monitor",
         ),
@@ -77,7 +77,8 @@ def test_bad_settings(
 def test_checkpoint_of_another_backbone(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     shape = "--model.backbone.init_args.architecture.hidden_size=16"
     none = "--model.backbone.init_args.pretrained=null"
-    last = refused(["validate", "--ckpt_path", "runs/quickstart", none, shape, "--model.teacher=null"], capsys)
+    alone = ["--model.teacher=null", "--model.loss.ce_weight=1"]
+    last = refused(["validate", "--ckpt_path", "runs/quickstart", none, shape, *alone], capsys)
     assert "another backbone" in last
     assert "hidden_size is 32, not 16" in last
 
