@@ -27,10 +27,10 @@ def ear() -> Recogniser:
 
 @pytest.mark.integration
 def test_a_simple_sentence_is_heard_at_every_sample_rate(ear: Recogniser) -> None:
-    sound = synthesize("The bus was late again this morning.", VOICES[1])
-    heard = ear.transcribe([sound], SAMPLE_RATE)
-    assert heard == ["The bus was late again this morning."]
-    assert ear.transcribe([resample(sound, SAMPLE_RATE, 24_000)], 24_000) == heard
+    text = "We walked along the river until it was dark."
+    sound = synthesize(text, VOICES[1])
+    assert ear.transcribe([sound], SAMPLE_RATE) == [text]
+    assert ear.transcribe([resample(sound, SAMPLE_RATE, 24_000)], 24_000) == [text]
 
 
 @pytest.mark.integration

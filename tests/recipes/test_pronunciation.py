@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from rapidfuzz.distance import Levenshtein
@@ -21,6 +22,9 @@ KNOWN = (
     "good", "bird", "cup", "father", "bed", "cat", "sit", "see", "ship", "wish", "hot", "ring", "van", "zoo", "guess",
     "paper", "window", "river", "number", "teacher", "morning", "kitchen", "very", "happy", "coffee", "money",
 )  # fmt: skip
+
+# Files of some of the Debian packages that the corpus reads.
+CORPUS = ("/usr/share/games/fortunes/art", "/usr/share/state/us-constitution.gz", "/usr/share/doc/flite/examples/alice")
 
 
 def heard(arpabet: list[str]) -> list[str]:
@@ -68,7 +72,10 @@ def test_phones_have_names_in_both_notations() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("flite", "bible"))) or not all(Path(file).exists() for file in CORPUS),
+    reason="the Debian packages of the corpus are not installed",
+)
 def test_flite_says_the_phones_that_the_front_end_reads() -> None:
     """Measured on 2026-11-26: 0.3 % of the phones of 200 everyday sentences differ."""
     texts = [utterance.text for utterance in OpenCorpus(0.1).utterances("train")[:50]]
