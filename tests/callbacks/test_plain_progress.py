@@ -28,7 +28,7 @@ def test_every_phase_of_a_fit_prints_lines(
     left, so_far = r"\d:\d\d:\d\d left", r"\d:\d\d:\d\d so far"  # one step is too little for an estimate
     phases = {
         rf"preparing speech: 2 of \d+ utterances, {left}": 1,
-        rf"fit: [23] of 3 steps, loss [0-9.e-]+, window \d+, {left}": 2,
+        rf"fit: [23] of 3 steps, loss \d+(\.\d+)?(e-\d+)?, window \d+, {left}": 2,
         r"fit: finished after .*": 1,
         rf"validation: 1 of 1 batches, {so_far}": 3,
         rf"validation, teacher speaks: 3 of 3 sentences, {left}": 1,

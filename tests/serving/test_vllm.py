@@ -105,7 +105,7 @@ def test_clients_at_the_same_time_hear_what_wand_alone_would_speak(front: Runnin
 
 def test_the_seed_decides_sampled_speech(front: Running) -> None:
     first, again, other = (front.speak(TEXTS[0], seed=seed, sampling=DRAWN).content for seed in (1, 1, 2))
-    assert first
+    assert len(first) > 1000
     assert first == again
     assert first != other
 
