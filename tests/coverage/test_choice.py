@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from wand.coverage.choice import SIZES, recommend, spread_columns
+from wand.coverage.choice import SIZES, by_layer, recommend, spread_columns
 from wand.coverage.mass import LARGEST, AttentionMass
 from wand.model.columns import ColumnLayout, FlattenedLayout
 
@@ -80,6 +80,32 @@ def test_windows_by_layer_cover_most_of_all_windows_of_as_many_columns() -> None
         fewest = spread_columns(mass, PLAIN, 3 * 32, enough=uniform)
         assert fewest.covered >= uniform
         assert sum(fewest.sizes) <= 3 * 32
+
+
+def test_attention_that_does_not_fall_is_covered_as_well_as_possible() -> None:
+    # Layer 0 looks 16 to 23 columns back and nowhere between; layer 1 gains a little with every window.
+    mass = mass_of([0.0, 0.0], [{0: 0.2, 20: 0.6}, dict.fromkeys(range(60), 0.01)])
+    chosen = spread_columns(mass, PLAIN, 64)
+    assert chosen.sizes == (24, 40)
+    assert chosen.covered == pytest.approx((0.8 + 0.4) / 2)
+    # 0.8 / 2 is reached by layer 0 alone, with the smallest window of layer 1: 0.08.
+    assert spread_columns(mass, PLAIN, 64, enough=0.43).sizes == (24, 8)
+    uniform = recommend(mass, PLAIN, 0.5)
+    assert uniform is not None
+    assert uniform.sizes == (32, 32)
+    assert by_layer(mass, PLAIN, uniform).sizes == (24, 40)
+    assert by_layer(mass, PLAIN, uniform, 0.5).sizes == (24, 24)
+
+
+def test_one_window_is_kept_where_windows_by_layer_cover_less() -> None:
+    # Frames of 7: one window of 8 becomes 14, and one of 32 becomes 35, which no multiple of 14 is.
+    frames = FlattenedLayout(1, 0, 0, sizes=(4,) * 7, codebooks=tuple(range(7)))
+    mass = mass_of([0.0, 0.0], [{34: 1.0}, {34: 1.0}])
+    uniform = recommend(mass, frames, 0.9)
+    assert uniform is not None
+    assert uniform.sizes == (35, 35)
+    assert spread_columns(mass, frames, 70).covered == 0.5
+    assert by_layer(mass, frames, uniform) == uniform == by_layer(mass, frames, uniform, 0.9)
 
 
 def test_no_layer_gets_more_than_the_largest_window() -> None:

@@ -5,8 +5,11 @@ Shapes: L layers, D distances (see `wand.coverage.mass`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
 
 from wand.coverage.mass import LARGEST, AttentionMass
 from wand.model.columns import ColumnLayout
@@ -60,13 +63,31 @@ def recommend(mass: AttentionMass, layout: ColumnLayout, wanted: float = WANTED)
     return None
 
 
+def by_layer(
+    mass: AttentionMass, layout: ColumnLayout, uniform: ChosenWindows, enough: float | None = None
+) -> ChosenWindows:
+    """Windows by layer that cover at least as much as one window, with at most as many columns.
+
+    Args:
+        mass: The attention of the full-attention model.
+        layout: Its columns.
+        uniform: The one window.
+        enough: Mean coverage that is enough; then the windows have as few columns as possible. None for the largest
+            coverage.
+
+    Returns:
+        The windows; `uniform` if there are no better ones.
+    """
+    chosen = spread_columns(mass, layout, sum(uniform.sizes), enough)
+    return chosen if chosen.covered >= (uniform.covered if enough is None else enough) else uniform
+
+
 def spread_columns(
     mass: AttentionMass, layout: ColumnLayout, columns: int, enough: float | None = None
 ) -> ChosenWindows:
     """Windows by layer that cover as much as possible with a number of columns. All layers together hold the columns.
 
-    Every layer begins with the smallest window. Then the next few columns go, again and again, to the layer whose
-    coverage they raise most. Where attention falls with the distance, no other windows of as many columns cover more.
+    Windows are multiples of a few columns. No other such windows of as many columns cover more.
 
     Args:
         mass: The attention of the full-attention model.
@@ -75,18 +96,23 @@ def spread_columns(
         enough: Mean coverage at which no further columns are given; None gives all.
     """
     step = layout.whole_frames(STEP)
-    least = step * (layout.flush_columns // step + 1)
-    sizes = [least] * len(mass.prefix)
-    layers = mass.distances.mean(1).cumsum(-1)  # coverage by window, [L, D]
-    while sum(sizes) + step <= columns:
-        if enough is not None and ChosenWindows.of(mass, sizes).covered >= enough:
-            break
-        gains = {
-            layer: (layers[layer, size + step - 1] - layers[layer, size - 1]).item()
-            for layer, size in enumerate(sizes)
-            if size + step <= LARGEST
-        }
-        if not gains:
-            break
-        sizes[max(gains, key=gains.__getitem__)] += step
-    return ChosenWindows.of(mass, sizes)
+    sizes = range(step * (layout.flush_columns // step + 1), LARGEST + 1, step)
+    layers = mass.prefix.mean(1, keepdim=True) + mass.distances.mean(1).cumsum(-1)  # coverage by window, [L, D]
+    values = layers[:, [size - 1 for size in sizes]]
+    most = min(max(0, (columns - len(values) * sizes[0]) // step), len(values) * (len(sizes) - 1))
+    # The largest sum of the layers so far, by the number of steps that they have beyond the smallest windows.
+    best = torch.full((most + 1,), -math.inf, dtype=values.dtype)
+    best[0] = 0
+    given = []
+    for own in values:
+        sums = torch.full((most + 1, len(sizes)), -math.inf, dtype=values.dtype)
+        for steps in range(min(most + 1, len(sizes))):
+            sums[steps:, steps] = best[: most + 1 - steps] + own[steps]
+        best, chosen = sums.max(1)
+        given.append(chosen)
+    reached = [] if enough is None else (best / len(values) >= enough).nonzero().flatten().tolist()
+    left, taken = reached[0] if reached else most, []
+    for chosen in reversed(given):
+        taken.append(int(chosen[left]))
+        left -= taken[-1]
+    return ChosenWindows.of(mass, [sizes[steps] for steps in reversed(taken)])

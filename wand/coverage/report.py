@@ -92,8 +92,8 @@ class CoverageReport:
         return [
             f"Recommended window: {self.uniform.sizes[0]}, the smallest one whose mean coverage over layers, heads and "
             f"steps is at least {self.wanted:.0%}.",
-            f"by layer: the same columns, given to the layers whose coverage they raise most ({WINDOWS}, for "
-            f"model.window). fewest: the first of these windows that cover as much as is wanted ({FEWEST}).",
+            f"by layer: as many columns in all, spread over the layers so that they cover most ({WINDOWS}, for "
+            f"model.window). fewest: as much as is wanted, covered with the fewest columns ({FEWEST}).",
         ]
 
     def to_json(self) -> dict[str, Any]:
