@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from wand.attention import AttentionWindow
 from wand.evaluation.quality import SpeechQuality, Take, summarise
 from wand.evaluation.result import Row, TestResult
-from wand.evaluation.result_files import write_result
+from wand.evaluation.result_files import sound_file, write_result
 from wand.evaluation.systems import compared_systems
 from wand.files.audio import write_audio
 from wand.files.writing import write_text
@@ -62,7 +62,7 @@ def make_run(folder: Path) -> Path:
     write_text(test / "takes.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     for id in TEXTS:
         for name, seconds in SECONDS.items():
-            write_audio(test / "sounds" / f"{id}-{name}.wav", sound(seconds), RATE)
+            write_audio(sound_file(test, id, name), sound(seconds), RATE)
     with SummaryWriter(str(folder)) as board:
         for step in range(0, 1000, 2):
             board.add_scalar("train/loss", 4 - step / 1000, step)
@@ -99,6 +99,7 @@ def make_study(folder: Path) -> Path:
         "systems": systems,
         "sentences": {"source": "a <list>", "count": 2},
         "seeds": [0, 1],
+        "unseen": [],
         "versions": {"wand": "0.0"},
     }
     write_text(folder / "study.json", json.dumps(about))

@@ -177,10 +177,22 @@ def test_a_study_has_its_first_seeds_and_its_tables(study: Path, tmp_path: Path)
     assert "5.0 [4.0, 6.0]" in page.said("span")
     assert page.said("summary") == ["1 more table"]
     assert "What it means." in page.said("p")
-    (lead,) = (text for text in page.said("p") if text.startswith("2 systems"))
+    (lead,) = (text for text in page.said("p") if text.startswith("1 system "))
     assert lead == (
-        "2 systems spoke 2 sentences of a <list> with 2 seeds: ear hears this share of the letters wrong: "
+        "1 system spoke 2 sentences of a <list> with 2 seeds: ear hears this share of the letters wrong: "
         "recorded 2.0 %, student 5.0 %."
+    )
+
+
+def test_the_rates_of_trained_voices_are_said_to_be_theirs(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "mine")
+    about = json.loads((study / "study.json").read_text())
+    about["sentences"]["count"], about["unseen"] = 5, ["iris"]
+    write_text(study / "study.json", json.dumps(about))
+    assert any(
+        text.startswith("1 system spoke 5 sentences of a <list> with 2 seeds: ear hears this share of the letters ")
+        and "wrong, in the 2 sentences in trained voices: recorded 2.0 %" in text
+        for text in report(tmp_path / "out", study).said("p")
     )
 
 
@@ -211,7 +223,7 @@ def test_folders_of_one_name_become_paths(tmp_path: Path) -> None:
 def test_a_run_without_speech_has_its_validation_sentences(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     for path in (run / "test" / "sounds").iterdir():
-        if path.name.startswith("a b"):
+        if path.name.startswith("a_b_1"):
             name = path.stem.partition("-")[2].replace("recorded", "reference")
             (run / "samples").mkdir(exist_ok=True)
             path.rename(run / "samples" / f"0-{name}.wav")
@@ -234,6 +246,12 @@ def test_an_older_report_is_replaced_and_nothing_else(run: Path, tmp_path: Path)
     write_text(out / "sounds" / "older.wav", "")
     report(out, run)
     assert not (out / "sounds" / "older.wav").exists()
+    (out / ".DS_Store").touch()  # of the system, not of the user
+    report(out, run)
+    (out / "votes.txt").write_text("A, B, A")
+    with pytest.raises(ValueError, match=r"holds votes\.txt, which is no part of a report: move it"):
+        report(out, run)
+    assert (out / "votes.txt").read_text() == "A, B, A"
     (out / "index.html").write_text("<p>my own page")
     with pytest.raises(ValueError, match="other files than a report"):
         report(out, run)

@@ -19,7 +19,9 @@ from wand.files.audio import read_audio, read_header
 from wand.files.writing import write_bytes
 from wand.report.listening import Sentence, Sound
 
-PAGE = "index.html"
+PAGE, SOUNDS, PICTURES = "index.html", "sounds", "pictures"
+# What a window of the desktop leaves in a folder that was looked at.
+LEFT_BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")
 # How a page says that it is a report, so that it may be replaced by a newer one.
 MARK = '<meta name="generator" content="wand report'
 
@@ -102,16 +104,16 @@ class ReportFolder:
 
     def add_picture(self, file: Path, stem: str) -> str:
         """Copy a picture and give its name relative to the page."""
-        return self._copy(file, f"pictures/{stem}{file.suffix}")
+        return self._copy(file, f"{PICTURES}/{stem}{file.suffix}")
 
     def _player(self, sound: Sound, stem: str, seconds: float, longest: float) -> Player:
         rate = read_header(sound.file).rate
         return Player(
             sound.system,
             sound.kind,
-            self._copy(sound.file, f"sounds/{stem}{sound.file.suffix}"),
+            self._copy(sound.file, f"{SOUNDS}/{stem}{sound.file.suffix}"),
             seconds,
-            self._picture(sound.file, rate, f"pictures/{stem}.png"),
+            self._picture(sound.file, rate, f"{PICTURES}/{stem}.png"),
             round(100 * seconds / longest, 2) if longest else 100.0,
             rate / 2000,
             sound.heard,

@@ -17,7 +17,7 @@ from wand.evaluation.result import TestResult
 from wand.files.writing import check_folder, partial_of, put_in_place, write_text
 from wand.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from wand.report.figures import Table, student_table
-from wand.report.folder import MARK, PAGE, ReportFolder
+from wand.report.folder import LEFT_BY_SYSTEMS, MARK, PAGE, PICTURES, SOUNDS, ReportFolder
 from wand.report.section import Section, make_section
 from wand.report.source import Source
 from wand.version import __version__
@@ -65,6 +65,9 @@ def check_report_folder(out: Path) -> None:
     page = out / PAGE
     if not page.is_file() or MARK not in page.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(f"--out {out} holds other files than a report: give a new folder")
+    others = sorted({file.name for file in out.iterdir()} - {PAGE, SOUNDS, PICTURES, *LEFT_BY_SYSTEMS})
+    if others:
+        raise ValueError(f"--out {out} holds {others[0]}, which is no part of a report: move it, or give a new folder")
 
 
 def unique_names(sources: Sequence[Source]) -> list[str]:

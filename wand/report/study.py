@@ -9,6 +9,7 @@ from typing import Any
 
 from wand.evaluation.result_files import TABLE
 from wand.evaluation.result_table import percent
+from wand.evaluation.study.systems import RECORDED
 from wand.files.plain_values import read_json
 from wand.files.typed import reading
 from wand.report.charts import Bar, BarChart
@@ -52,16 +53,18 @@ def study_sentence(folder: Path) -> str:
     with reading(folder):
         study = read_json(folder / STUDY)
         sentences, seeds = study["sentences"], len(study["seeds"])
+        spoke = sum(system["kind"] != RECORDED for system in study["systems"])
         said = (
-            f"{len(study['systems'])} systems spoke {sentences['count']} sentences of {sentences['source']} "
-            f"with {seeds} {'seed' if seeds == 1 else 'seeds'}"
+            f"{spoke} {'system' if spoke == 1 else 'systems'} spoke {sentences['count']} sentences of "
+            f"{sentences['source']} with {seeds} {'seed' if seeds == 1 else 'seeds'}"
         )
         column, parts = _letters(folder)
         if column is None:
             return f"{said}."
         bars = _bars(parts[0], column, {})
         rates = ", ".join(f"{bar.name} {bar.value:.1f} %" for bar in bars)
-    return f"{said}: {column.removeprefix(LETTERS)} hears this share of the letters wrong: {rates}."
+        among = f", in the {parts[0]['sentences']} sentences in trained voices" if study["unseen"] else ""
+    return f"{said}: {column.removeprefix(LETTERS)} hears this share of the letters wrong{among}: {rates}."
 
 
 def study_versions(folder: Path) -> dict[str, str]:

@@ -39,7 +39,7 @@
 
   const both = () => trials.filter((trial) => one.value !== other.value && trial.sounds[one.value] && trial.sounds[other.value]);
   const show = (id) => { for (const part of ["setup", "trial", "verdict"]) get(part).hidden = part !== id; };
-  const percent = (share) => `${Math.round(100 * share)} %`;
+  const percent = (share) => share > 0 && share < 0.005 ? "less than 1 %" : `${Math.round(100 * share)} %`;
 
   const countSentences = () => {
     const count = both().length;
