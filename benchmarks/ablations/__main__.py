@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -20,20 +21,21 @@ from benchmarks.ablations.plan import ROWS, Run, choose, plan
 from benchmarks.ablations.report import write_page
 from benchmarks.ablations.results import RunFigures, read_results, write_results
 from benchmarks.ablations.runs import FOLDER, Setup
-from wand.checks import check_whole_number
+from wand.checks import check_seeds, check_whole_number
 from wand.console.interrupt import Interrupted, handling_signals, report
 from wand.console.progress import ProgressLines
 
 PAGE = Path("docs/results.md")
 
 
-def measure(setup: Setup, runs: Sequence[Run], page: Path, jobs: int = 1) -> list[str]:
+def measure(setup: Setup, runs: Sequence[Run], page: Path, command: str, jobs: int = 1) -> list[str]:
     """Do the runs that are not finished, and write page and figures after each of them.
 
     Args:
         setup: What is trained and how it is heard.
         runs: The runs, in order.
         page: The page to write. The figures are beside it, with the ending ``.jsonl``.
+        command: The command that writes the page, for its readers.
         jobs: Number of runs at once.
 
     Returns:
@@ -50,15 +52,15 @@ def measure(setup: Setup, runs: Sequence[Run], page: Path, jobs: int = 1) -> lis
     failed = []
     for run, figures in _all(setup, waiting, jobs):
         if isinstance(figures, RunFigures):
-            results[figures.run] = figures
+            results[figures.key] = figures
             write_results(file, results)
         else:
             failed.append(f"{run}: {figures}")
             print(f"wand: warning: {failed[-1]}", file=sys.stderr, flush=True)
         done += 1
         shown.update(done, str(run))
-        write_page(setup, runs, results, page)
-    write_page(setup, runs, results, page)
+        write_page(setup, runs, results, page, command)
+    write_page(setup, runs, results, page, command)
     return failed
 
 
@@ -110,10 +112,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, options = parser.parse_known_args(arguments)
     try:
         check_whole_number("--jobs", given.jobs, least=1)
+        check_whole_number("--takes", given.takes, least=1)
+        if given.seeds is not None:
+            check_seeds("--seeds", given.seeds)
         threads = max(1, (os.cpu_count() or 1) // given.jobs) if given.jobs > 1 else None
         setup = Setup(given.config, tuple(options), tuple(given.recognisers), given.takes, threads)
+        runs = plan(choose(given.rows), given.seeds)
+        command = shlex.join(
+            ["python", "-m", "benchmarks.ablations", *(sys.argv[1:] if arguments is None else arguments)]
+        )
         with handling_signals():
-            return 1 if measure(setup, plan(choose(given.rows), given.seeds), given.page, given.jobs) else 0
+            return 1 if measure(setup, runs, given.page, command, given.jobs) else 0
     except ValueError as error:
         print(f"wand: error: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.ablations.figures import Line, Measure, Results, collect
 from benchmarks.ablations.plan import BASELINE, Run
-from benchmarks.ablations.results import RunFigures
+from benchmarks.ablations.results import Key, RunFigures
 from benchmarks.ablations.runs import Setup
 from benchmarks.ablations.statistics import Difference
 from benchmarks.ablations.windows import windows_section
@@ -15,14 +15,22 @@ from wand.console.tables import markdown
 from wand.files.writing import write_text
 
 
-def write_page(setup: Setup, runs: Sequence[Run], measured: Mapping[str, RunFigures], page: Path) -> None:
-    """Write the page from the runs that are finished; nothing before the first of the baseline is."""
+def write_page(setup: Setup, runs: Sequence[Run], measured: Mapping[Key, RunFigures], page: Path, command: str) -> None:
+    """Write the page from the runs that are finished; nothing before the first of the baseline is.
+
+    Args:
+        setup: What is trained and how it is heard.
+        runs: The runs of the page.
+        measured: The figures of finished runs.
+        page: The page.
+        command: The command that writes it, for readers.
+    """
     found = {run: figures for run in runs if (figures := setup.find(run, measured)) is not None}
     results = collect(found)
     if results is None:
         return
     parts = [
-        f"# What each part of the method is worth\n\n{_about(setup, runs, results)}",
+        f"# What each part of the method is worth\n\n{_about(setup, runs, results, command)}",
         f"## Losses\n\n{_table(results, _losses(results))}",
         f"## Curriculum\n\n{_table(results, _curriculum(results))}",
         f"## Windows\n\n{windows_section(results)}",
@@ -32,17 +40,15 @@ def write_page(setup: Setup, runs: Sequence[Run], measured: Mapping[str, RunFigu
     write_text(page, "\n\n".join(parts) + "\n")
 
 
-def _about(setup: Setup, runs: Sequence[Run], results: Results) -> str:
+def _about(setup: Setup, runs: Sequence[Run], results: Results, command: str) -> str:
     """How the figures were made."""
     last = max(results.about, key=lambda figures: figures.date)
     machines = sorted({figures.machine for figures in results.about})
-    ears = ("--recognisers", *setup.recognisers)
-    options = " ".join(("", *ears, *setup.options))
     baseline = results.baseline
     sentences = len(next(iter(last.systems["student"].heard.values())).letters)
     takes = f"{setup.takes} takes each, with the same seeds in every row" if setup.takes > 1 else "one take each"
     return (
-        f"Written by `python -m benchmarks.ablations --config {setup.config}{options}`, {last.date}; "
+        f"Written by `{command}`, {last.date}; "
         f"{len(results.about)} of {len(runs)} runs are finished. {'; '.join(machines)}. Heard by: "
         f"{', '.join(results.recognisers)}.{_of_recordings(results)}\n\n"
         f"Each row is a separate training. *{baseline.title}* is the config with the losses of the paper; every other "

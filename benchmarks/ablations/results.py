@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from wand.evaluation.study.rows import StudyRow
 from wand.files.typed import reading
@@ -93,6 +93,25 @@ class Coverage:
     recommended: int | None
 
 
+class Key(NamedTuple):
+    """What names the figures of a run. A run that is heard in another way has other figures.
+
+    Args:
+        run: Name of the run's folder.
+        recognisers: The recognisers as they were asked for, sorted.
+        takes: Takes of every sentence.
+    """
+
+    run: str
+    recognisers: tuple[str, ...]
+    takes: int
+
+    @classmethod
+    def of(cls, run: str, recognisers: Iterable[str], takes: int) -> Self:
+        """The key, whatever the order of the recognisers."""
+        return cls(run, tuple(sorted(recognisers)), takes)
+
+
 @dataclass(frozen=True, slots=True)
 class RunFigures:
     """The figures of one run.
@@ -119,6 +138,11 @@ class RunFigures:
     recorded: dict[str, Heard] | None = None
     coverage: Coverage | None = None
 
+    @property
+    def key(self) -> Key:
+        """What names the figures: the run, and how it was heard."""
+        return Key.of(self.run, self.recognisers, self.takes)
+
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """Rebuild the figures from the values of their line."""
@@ -132,8 +156,8 @@ class RunFigures:
         return cls(**{**plain, **made})
 
 
-def read_results(file: Path) -> dict[str, RunFigures]:
-    """The figures in a file, by the name of the run; nothing if there is no file.
+def read_results(file: Path) -> dict[Key, RunFigures]:
+    """The figures in a file; nothing if there is no file.
 
     Raises:
         ValueError: If a line has no such figures; the message gives file and line.
@@ -144,11 +168,11 @@ def read_results(file: Path) -> dict[str, RunFigures]:
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         with reading(f"{file}, line {number}"):
             figures = RunFigures.from_plain(json.loads(line))
-            found[figures.run] = figures
+            found[figures.key] = figures
     return found
 
 
-def write_results(file: Path, results: Mapping[str, RunFigures]) -> None:
+def write_results(file: Path, results: Mapping[Key, RunFigures]) -> None:
     """Write all figures, sorted by the name of the run."""
-    lines = (json.dumps(asdict(results[name]), separators=(",", ":"), ensure_ascii=False) for name in sorted(results))
+    lines = (json.dumps(asdict(results[key]), separators=(",", ":"), ensure_ascii=False) for key in sorted(results))
     write_text(file, "".join(f"{line}\n" for line in lines))

@@ -17,7 +17,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from benchmarks.ablations.plan import BASELINE, Run
-from benchmarks.ablations.results import Coverage, Heard, RunFigures, SystemFigures
+from benchmarks.ablations.results import Coverage, Heard, Key, RunFigures, SystemFigures
 from benchmarks.processor import machine
 from wand.assets import asset_folder
 from wand.cli.configs import build_section, find_config, section_of_config
@@ -69,12 +69,15 @@ class Setup:
         parts = (merged, run.row.options, self.options, run.seed, [*content_digests(assets).values()])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def find(self, run: Run, results: Mapping[str, RunFigures]) -> RunFigures | None:
+    def study(self, run: Run) -> Path:
+        """The folder of its evaluation. Its name has a digest of who speaks and who listens."""
+        parts = (self.recognisers, self.takes, run.systems)
+        return self.folder(run) / f"evaluation-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]}"
+
+    def find(self, run: Run, results: Mapping[Key, RunFigures]) -> RunFigures | None:
         """The figures of a finished run; None if it is not finished, or was heard in another way."""
-        found = results.get(self.folder(run).name)
-        if found is None or found.recognisers.keys() != {*self.recognisers} or found.takes != self.takes:
-            return None
-        return found if found.systems.keys() >= {*run.systems} else None
+        found = results.get(Key.of(self.folder(run).name, self.recognisers, self.takes))
+        return found if found is not None and found.systems.keys() >= {*run.systems} else None
 
     def do(self, run: Run) -> RunFigures:
         """Fit and evaluate, as far as it is not done.
@@ -86,7 +89,7 @@ class Setup:
         folder = self.folder(run)
         if not (folder / "closing" / TABLE).is_file():
             self._fit(run, folder)
-        study, checkpoint = folder / "evaluation", folder / "checkpoints" / "best.ckpt"
+        study, checkpoint = self.study(run), folder / "checkpoints" / "best.ckpt"
         ears = ["--recogniser", *self.recognisers, "--seeds", *map(str, range(self.takes))]
         only = [] if len(run.systems) > 1 else ["--students_only", "--no_recordings"]
         self._start(

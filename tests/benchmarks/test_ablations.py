@@ -23,7 +23,7 @@ from benchmarks.ablations.__main__ import main
 from benchmarks.ablations.figures import Line, measures
 from benchmarks.ablations.plan import BASELINE, ROWS, Run, choose, plan
 from benchmarks.ablations.report import sentence
-from benchmarks.ablations.results import Heard, SystemFigures, read_results, write_results
+from benchmarks.ablations.results import Heard, Key, SystemFigures, read_results, write_results
 from benchmarks.ablations.statistics import paired
 from benchmarks.ablations.windows import upper_difference
 from tests.workplace import Workplace
@@ -216,7 +216,8 @@ def tiny(workplace: Workplace) -> list[str]:
 
 def cer(folder: Path, system: str, name: str) -> float:
     """CER in percent, from the takes."""
-    rows = [row for row in read_rows(folder / "evaluation" / "rows.jsonl") if row.system == system]
+    (study,) = folder.glob("evaluation-*")
+    rows = [row for row in read_rows(study / "rows.jsonl") if row.system == system]
     assert len(rows) == 3
     errors = [row.errors[name] for row in rows]
     return 100 * sum(min(own.wrong_letters, own.letters) for own in errors) / sum(own.letters for own in errors)
@@ -229,6 +230,10 @@ def lines_of(page: str, begin: str) -> list[str]:
 def folder_of(name: str) -> Path:
     (folder,) = (path for path in Path("runs/ablations").glob(f"{name}-*") if path.is_dir())
     return folder
+
+
+def key(folder: Path) -> Key:
+    return Key.of(folder.name, EARS, 1)
 
 
 def test_two_rows_with_two_seeds(
@@ -261,6 +266,7 @@ def test_two_rows_with_two_seeds(
     assert "All 3 test sentences" in page
     assert "4 of 4 runs are finished" in page
     assert "Heard by: first, second." in page
+    assert f"Written by `python -m benchmarks.ablations {' '.join(tiny)}`" in page
     assert "* **distillation alone** against *both losses*, 2 seeds." in page
 
     assert f"round trip through the codec: {cer(folders['both-0'], 'recorded', 'first'):.2f} % (first), " in page
@@ -270,22 +276,30 @@ def test_two_rows_with_two_seeds(
     best = folders["kl-only-1"] / "checkpoints" / "best.ckpt"
     workplace.run("test", f"--ckpt_path={best}", "--table.full.windows=[]")
     table = json.loads((folders["kl-only-1"] / "test" / "table.json").read_text())
-    own = results[folders["kl-only-1"].name].systems["student"]
+    own = results[key(folders["kl-only-1"])].systems["student"]
     (true,) = (row for row in table["rows"] if row["system"]["name"] == "student")
     assert (own.kl, own.agreement) == pytest.approx((true["kl"], true["agreement"]), rel=1e-4)
     analysis = json.loads((folders["both-0"] / "analysis" / "coverage.json").read_text())
     (covered,) = (line["covered"] for line in analysis["windows"] if line["window"] == 8)
-    size = results[folders["both-0"].name].systems["student"].kv_bytes / 2**20
+    size = results[key(folders["both-0"])].systems["student"].kv_bytes / 2**20
     assert len(lines_of(page, f"| 8 | {size:.2f} | {100 * covered:.1f} |")) == 1
 
     # A fit that was interrupted goes on, and gives the same.
     before = len(started)
-    write_results(Path("docs/results.jsonl"), {name: own for name, own in results.items() if "both-1" not in name})
+    write_results(Path("docs/results.jsonl"), {one: own for one, own in results.items() if "both-1" not in one.run})
     shutil.rmtree(folders["both-1"] / "closing")
-    shutil.rmtree(folders["both-1"] / "evaluation")
+    shutil.rmtree(next(folders["both-1"].glob("evaluation-*")))
     assert main(tiny) == 0
     assert [call[1] for call in started[before:]] == ["fit", "evaluate"]
     assert f"--ckpt_path={folders['both-1']}" in started[before]
+    assert Path("docs/results.md").read_text() == page
+
+    # Another hearing speaks again, keeps the figures of the first, and trains nothing.
+    before = len(started)
+    assert main([*tiny, "--takes", "2", "--seeds", "1", "--rows", "kl-only"]) == 0
+    assert [call[1] for call in started[before:]] == ["evaluate", "analyze", "evaluate"]
+    assert read_results(Path("docs/results.jsonl")).keys() > results.keys()
+    assert main(tiny) == 0
     assert Path("docs/results.md").read_text() == page
 
     # Nothing is done twice, also where there are only the figures.
