@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, isfinite, isinf, isnan
 from numbers import Integral, Real
 from typing import Any
@@ -45,6 +46,18 @@ def check_whole_number(name: str, value: Any, least: float = -inf, most: float =
         raise ValueError(f"{name} {value!r} is not {kind}{_after(hint)}")
     if not least <= int(value) <= most:
         raise ValueError(f"{name} {value} is {_outside(int(value), f'[{least:.0f}, {most:.0f}]', least)}{_after(hint)}")
+
+
+def check_seeds(name: str, seeds: Sequence[Any]) -> None:
+    """Check the seeds of several takes: files keep them as integers of 32 bits, and each seed makes one take.
+
+    Raises:
+        ValueError: If one of them is no such number, or is given twice.
+    """
+    for seed in seeds:
+        check_whole_number(name, seed, least=0, most=2**31 - 1)
+    if len({*seeds}) < len(seeds):
+        raise ValueError(f"{name} {' '.join(map(str, seeds))}: give each seed once")
 
 
 def check_switch(name: str, value: object) -> None:

@@ -62,11 +62,11 @@ def test_wrong_words_are_capped_at_the_words_of_the_sentence() -> None:
 
 
 HEARD = {
-    "original": ["the cat sat down", "the cat sat down", "the cat sat down"],
-    "codec": ["the cat sat", "the cat sat", "the cat sat"],
-    "teacher": ["the cat sat", "the cat", "the cat sat"],
-    "untrained-8": ["the cat", "the", ""],
-    "student": ["the cat sat", "the cat", "the cat"],
+    "original": ["the cat sat down"] * 4,
+    "codec": ["the cat sat"] * 4,
+    "teacher": ["the cat sat", "the cat", "the cat sat", "the cat sat"],
+    "untrained-8": ["the cat", "the", "", ""],
+    "student": ["the cat sat", "the cat", "the cat", "the cat"],
 }
 
 
@@ -75,19 +75,19 @@ def figures(table: Table) -> dict[str, dict[str, float | None]]:
 
 
 def test_differences_and_shares_are_those_of_a_calculation_by_hand() -> None:
-    made = make_table("ear", ["the cat sat down"] * 3, [CLASSES[0], CLASSES[0], CLASSES[2]], HEARD)
-    assert made.sentences == {"all": 3, "< 3 s": 2, "> 6 s": 1}
+    made = make_table("ear", ["the cat sat down"] * 4, [CLASSES[0], CLASSES[0], CLASSES[2], CLASSES[2]], HEARD)
+    assert made.sentences == {"all": 4, "< 3 s": 2, "> 6 s": 2}
     found = figures(made)
-    wrong = {"original": 0, "codec": 3, "teacher": 4, "untrained-8": 9, "student": 5}
+    wrong = {"original": 0, "codec": 4, "teacher": 5, "untrained-8": 13, "student": 7}
     for stage, words in wrong.items():
-        assert found[stage]["all"] == pytest.approx(100 * words / 12)
+        assert found[stage]["all"] == pytest.approx(100 * words / 16)
     assert found["codec - original"] == pytest.approx({"all": 25, "< 3 s": 25, "> 6 s": 25})
-    assert found["teacher - original"] == pytest.approx({"all": 100 / 3, "< 3 s": 37.5, "> 6 s": 25})
-    assert found["student - teacher"] == pytest.approx({"all": 100 / 12, "< 3 s": 0, "> 6 s": 25})
-    assert found["untrained-8 - teacher"] == pytest.approx({"all": 500 / 12, "< 3 s": 25, "> 6 s": 75})
-    assert found["% of untrained-8 won back"] == pytest.approx({"all": 80, "< 3 s": 100, "> 6 s": 200 / 3})
+    assert found["teacher - original"] == pytest.approx({"all": 100 * 5 / 16, "< 3 s": 37.5, "> 6 s": 25})
+    assert found["student - teacher"] == pytest.approx({"all": 100 * 2 / 16, "< 3 s": 0, "> 6 s": 25})
+    assert found["untrained-8 - teacher"] == pytest.approx({"all": 50, "< 3 s": 25, "> 6 s": 75})
+    assert found["% of untrained-8 won back"] == pytest.approx({"all": 75, "< 3 s": 100, "> 6 s": 200 / 3})
     lines = made.to_markdown().splitlines()
-    assert lines[0].startswith("| heard by ear | WER % all (3) | WER % < 3 s (2) | WER % > 6 s (1) |")
+    assert lines[0].startswith("| heard by ear | WER % all (4) | WER % < 3 s (2) | WER % > 6 s (2) |")
     assert len(lines) == 2 + 5 + 4 + 1
 
 
@@ -104,7 +104,7 @@ def test_differences_are_paired() -> None:
 
 def test_without_a_loss_there_is_no_share() -> None:
     heard = HEARD | {"untrained-8": HEARD["teacher"]}
-    made = make_table("ear", ["the cat sat down"] * 3, [CLASSES[0]] * 3, heard)
+    made = make_table("ear", ["the cat sat down"] * 4, [CLASSES[0]] * 4, heard)
     assert figures(made)["% of untrained-8 won back"]["all"] is None
     assert "| % of untrained-8 won back | - |" in made.to_markdown()
 

@@ -65,6 +65,15 @@ def test_a_pretrained_model(workplace: Workplace, tmp_path: Path) -> None:
     assert Path("runs/analysis-EncodecLM/coverage.json").is_file()
 
 
+def test_a_checkpoint_in_no_run_folder(run: Workplace, tmp_path: Path) -> None:
+    lonely, out = tmp_path / "lonely.ckpt", tmp_path / "results"
+    shutil.copy("runs/quickstart/checkpoints/best.ckpt", lonely)
+    data = ["--config", "runs/quickstart/config.yaml", "--sentences", "1"]
+    assert main(["analyze", "--ckpt_path", str(lonely), *data, "--out", str(out)]) == 0
+    assert (out / "coverage.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lonely.ckpt", "results"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -74,6 +83,7 @@ def test_a_pretrained_model(workplace: Workplace, tmp_path: Path) -> None:
         (["--ckpt_path", "runs/quickstart", "--coverage", "1.1"], "--coverage 1.1"),
         (["--ckpt_path", "runs/quickstart", "--sentences", "0"], "--sentences 0"),
         (["--ckpt_path", "runs/quickstart", "--split", "train"], "invalid choice: 'train'"),
+        (["--ckpt_path", "lonely.ckpt"], "lonely.ckpt is in no run folder: give --out"),
         (["--config", "nothing.yaml"], "the config nothing.yaml names no pretrained weights"),
     ],
 )
@@ -81,6 +91,7 @@ def test_what_cannot_be_measured_gets_one_line(
     run: Workplace, tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("nothing.yaml").write_text(Path(config_of(tmp_path, architecture=SHAPE)).read_text())
+    shutil.copy("runs/quickstart/checkpoints/best.ckpt", "lonely.ckpt")
     Path("exported").mkdir(exist_ok=True)
     (Path("exported") / "wand.json").write_text("{}")
     assert main(["analyze", *arguments]) == 2

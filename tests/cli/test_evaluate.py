@@ -68,12 +68,12 @@ def test_a_run_is_compared_with_its_teacher(run: Workplace, tmp_path: Path, caps
     assert "voice s: seconds of the reference" in said
 
     before = {path: path.read_bytes() for path in out.glob("*.*")}
-    assert main(command) == 0  # nothing is left to speak
+    assert main(["evaluate", "runs/quickstart/", *command[2:]]) == 0  # nothing is left to speak
     assert {path: path.read_bytes() for path in out.glob("*.*")} == before
     changes = {
         "seeds is '0 1', and not '0'": [*TWO, "--windows", "4", *EARS, *mine],
         "system untrained-4 is": [*TWO, "--seeds", "0", "1", *EARS, *mine],
-        "sentences is 'the test split of": [*command, "--sentences", "1"],
+        "sentences is '2 sentences, ": [*command, "--sentences", "1"],
         "recognisers is 'embedded, tests": [*command, "--recogniser", "embedded"],
         "metrics is": [*command, "--metrics", f"{__name__}.ReferenceSeconds:3"],
     }
@@ -149,6 +149,8 @@ def test_without_recordings_as_a_system_the_other_rows_are_the_same(
         (["runs/none"], "no checkpoint at runs/none"),
         (["runs/quickstart", "--sentences", "0"], "--sentences 0"),
         (["runs/quickstart", "--seeds", "1", "1"], "--seeds 1 1: give each seed once"),
+        (["runs/quickstart", "--seeds", "3000000000"], "--seeds 3000000000 is outside [0, 2147483647]"),
+        (["lonely.ckpt"], "lonely.ckpt is in no run folder: give --out, the folder for the results"),
         (["runs/quickstart", "--shard", "3/2"], "--shard 3/2: the tasks are 1/2 to 2/2"),
         (["runs/quickstart", "--list", "no.lst"], "no.lst cannot be read"),
         (["runs/quickstart", "--list", "no.lst", "--config", "quickstart"], "both choose the sentences"),
@@ -164,6 +166,7 @@ def test_without_recordings_as_a_system_the_other_rows_are_the_same(
 def test_what_cannot_be_evaluated_gets_one_line(
     run: Workplace, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copy("runs/quickstart/checkpoints/best.ckpt", "lonely.ckpt")
     assert main(["evaluate", *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert words in error

@@ -10,7 +10,7 @@ import torch
 from wand.data.example import Example
 from wand.decoding.requests import Generation
 from wand.decoding.stopping import StopReason
-from wand.evaluation.quality import Take, counts, judge, metric_mean, summarise, won_back
+from wand.evaluation.quality import MetricMean, Take, counts, judge, metric_mean, summarise, won_back
 
 TAKE = Take("a", "anna", 0, "one two", "one two", str(StopReason.STOP_TOKEN), 2.0, 2.0, 0, 7, 0, 2)
 
@@ -86,14 +86,24 @@ def test_won_back_is_a_share_of_what_was_lost():
 
 
 def test_won_back_leaves_unseen_voices_out():
-    kept = [take("a", wrong_letters=1)], [take("a", wrong_letters=5)], [take("a", wrong_letters=1)]
+    kept = [[take(name, wrong_letters=count) for name in ("a", "b")] for count in (1, 5, 1)]
     with_iris = [[*part, take("z", speaker="iris", wrong_letters=i)] for i, part in enumerate(kept)]
     assert won_back(*with_iris, frozenset({"iris"}))[0] == 1.0
 
 
 def test_where_every_voice_is_unseen_all_are_won_back():
-    parts = [[take("a", wrong_letters=count)] for count in (1, 5, 2)]
-    assert won_back(*parts, frozenset({"anna"})) == won_back(*parts)
+    parts = [[take(name, wrong_letters=count) for name in ("a", "b")] for count in (1, 5, 2)]
+    found = won_back(*parts, frozenset({"anna"}))
+    assert found == won_back(*parts)
+    assert found[0] == pytest.approx(0.75)
+
+
+def test_one_sentence_has_no_interval():
+    alone = [take("a", wrong_letters=2, metrics={"f0": 3.0}), take("a", seed=1, wrong_letters=1, metrics={"f0": 4.0})]
+    quality = summarise(alone)
+    assert (quality.cer, quality.cer_interval, quality.wer_interval) == (3 / 14, None, None)
+    assert quality.metrics == {"f0": MetricMean(3.5, None)}
+    assert won_back([take("a")], [take("a", wrong_letters=5)], [take("a")]) is None
 
 
 def test_the_mean_of_a_metric_resamples_sentences():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_markdown(result: TestResult) -> None:
     assert "\n\nHeard by embedded. 3 sentences" in text
     share = "The student won back this share of what the untrained window lost: CER 75.0 [50.0, 87.5] %, CE 75.0 %."
     assert text.endswith(f"\n{share}\n")
+
+
+def test_trained_voices_are_told_apart_only_from_others(result: TestResult) -> None:
+    assert "3 sentences, 6 takes" in to_markdown(result)
+    rows = [replace(row, speech=row.speech and replace(row.speech, cer_unseen=0.5)) for row in result.rows]
+    assert "3 sentences in trained voices, 6 takes" in to_markdown(replace(result, rows=rows))
+
+
+def test_one_sentence_has_no_brackets(result: TestResult, tmp_path: Path) -> None:
+    alone = replace(speech(0.1, None), cer_interval=None, wer_interval=None, metrics={"mcd": MetricMean(5.0, None)})
+    made = replace(result, rows=[replace(row, speech=alone) for row in result.rows], won_back={})
+    assert "| teacher | full | 10.0 | 20.0 | 10.0 | 1.03 | 0.0 | 25.0 | 50.0 | 5.0 |" in to_markdown(made)
+    write_result(made, tmp_path)
+    assert [row.speech for row in read_result(tmp_path).rows] == [alone] * 3
 
 
 def test_without_speech_there_is_one_table(result: TestResult) -> None:

@@ -128,7 +128,7 @@ def _open(options: argparse.Namespace) -> _Opened:
     path = options.ckpt_path
     if path is None:
         return _open_pretrained(options)
-    folder = folder_of_model(path, "where its heads could be noted")
+    folder = folder_of_model(path, "its heads are noted in the folder of a run or an export, so give one of these")
     check_folder(folder)
     data = open_data(path, options.config)
     model = load(path)

@@ -11,9 +11,9 @@ from wand.attention import AttentionWindow
 from wand.checks import check_device, check_number, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
-from wand.cli.parts.opening import examples_of, folder_of_model, open_data, open_pretrained
+from wand.cli.parts.opening import examples_of, folder_of_results, open_data, open_pretrained
 from wand.console.progress import progress
-from wand.coverage.choice import WANTED, recommend, spread_columns
+from wand.coverage.choice import WANTED, by_layer, recommend
 from wand.coverage.picture import save_picture
 from wand.coverage.recorder import MassRecorder
 from wand.coverage.report import CoverageReport, save, show
@@ -24,7 +24,7 @@ from wand.decoding.stopping import StopReason
 from wand.evaluation.takes import speak_examples, spread
 from wand.files.writing import check_folder
 from wand.kv_cache.sizes import kv_bytes
-from wand.runs.checkpoints import RUNS, is_export, load_original
+from wand.runs.checkpoints import RUNS, find_checkpoint, is_export, load_original, run_folder
 from wand.speech.synthesizer import Synthesizer
 
 # Sentences that are spoken at the same time.
@@ -111,7 +111,6 @@ def analyze(name: str, model: Synthesizer, examples: list[Example], options: arg
             done.advance()
     mass, layout, config = recorder.mass(), backbone.layout, backbone.decoder.config
     uniform = recommend(mass, layout, options.coverage)
-    columns = 0 if uniform is None else sum(uniform.sizes)
     return CoverageReport(
         model=name,
         split=options.split,
@@ -123,8 +122,8 @@ def analyze(name: str, model: Synthesizer, examples: list[Example], options: arg
         mass=mass,
         wanted=options.coverage,
         uniform=uniform,
-        by_layer=None if uniform is None else spread_columns(mass, layout, columns),
-        fewest=None if uniform is None else spread_columns(mass, layout, columns, options.coverage),
+        by_layer=None if uniform is None else by_layer(mass, layout, uniform),
+        fewest=None if uniform is None else by_layer(mass, layout, uniform, options.coverage),
         column_bytes=kv_bytes(config, 1, backbone.dtype.itemsize) // config.num_hidden_layers,
         ranked=[] if ranking is None else ranking.ranked(),
     )
@@ -143,19 +142,15 @@ def _open(options: argparse.Namespace) -> tuple[str, Synthesizer, SpeechDataModu
         name = type(model.backbone).__name__
         opened = Synthesizer(model.backbone, AttentionWindow(), model.codec)
         return f"{name}, pretrained", opened, data, options.out or RUNS / f"analysis-{name}"
-    folder = folder_of_model(path, "which holds the results")
-    if is_export(folder):
+    if is_export(path):
         raise ValueError(
-            f"{folder} is the export of a student, which was trained for a window, and the model with full attention "
+            f"{path} is the export of a student, which was trained for a window, and the model with full attention "
             f"is to be measured: give --ckpt_path with its run, or --config with the original model"
         )
+    folder = folder_of_results(path, "analysis", options.out)
     data = open_data(path, options.config)
     backbone = load_original(path)
     backbone.codec = data.codec
-    name = f"{type(backbone).__name__}, the original model of {folder}"
-    return (
-        name,
-        Synthesizer(backbone, AttentionWindow(), backbone.find_codec()),
-        data,
-        options.out or folder / "analysis",
-    )
+    checkpoint = find_checkpoint(path)
+    name = f"{type(backbone).__name__}, the original model of {run_folder(checkpoint) or checkpoint}"
+    return name, Synthesizer(backbone, AttentionWindow(), backbone.find_codec()), data, folder

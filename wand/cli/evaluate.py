@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from wand.checks import check_device, check_number, check_whole_number
+from wand.checks import check_device, check_number, check_seeds, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
-from wand.cli.parts.opening import examples_of, open_data
+from wand.cli.parts.opening import examples_of, folder_of_results, open_data
 from wand.data.sources.teacher_samples import TeacherSamples
 from wand.evaluation.metric import check_metrics
 from wand.evaluation.metrics import DEFAULT, KNOWN, open_metric
@@ -16,7 +16,7 @@ from wand.evaluation.study.description import Description, describe, settle
 from wand.evaluation.study.lists import read_list
 from wand.evaluation.study.sentences import ListedSentences, PreparedSentences, Sentences
 from wand.evaluation.study.study import Study
-from wand.evaluation.study.systems import Speakers, folder_of, open_speakers
+from wand.evaluation.study.systems import Speakers, open_speakers
 from wand.evaluation.study.table import make_table
 from wand.evaluation.study.table_text import show, write_table
 from wand.evaluation.takes import speakable, spread
@@ -96,10 +96,7 @@ def _check(options: argparse.Namespace) -> None:
             check_whole_number(f"--{name}", getattr(options, name), least=least)
     for size in options.windows:
         check_whole_number("--windows", size, least=1)
-    for seed in options.seeds:
-        check_whole_number("--seeds", seed, least=0)
-    if len({*options.seeds}) < len(options.seeds):
-        raise ValueError(f"--seeds {' '.join(map(str, options.seeds))}: give each seed once")
+    check_seeds("--seeds", options.seeds)
     check_number("--max_seconds", options.max_seconds, "(0, 86400]")
     if options.windows and options.students_only:
         raise ValueError("--windows needs the teacher's weights, which --students_only leaves out: give one of them")
@@ -107,8 +104,6 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--list and --config both choose the sentences: give one of them")
     options.shard = Task.parse(options.shard)
     check_device(options.device)
-    if options.out is not None:
-        check_folder(options.out)
 
 
 def main(arguments: list[str]) -> None:
@@ -116,6 +111,8 @@ def main(arguments: list[str]) -> None:
     options = parse(arguments)
     if options.recogniser or options.metrics:  # only what the user typed may be imported from the current folder
         search_current_folder()
+    folder = folder_of_results(options.systems[0], "evaluation", options.out)
+    check_folder(folder)
     speakers = open_speakers(options.systems, options.device, options.students_only, options.windows)
     language = options.language or speakers.first.language or "en"
     heard_by = options.recogniser or [_recogniser_of_run(options)]
@@ -123,7 +120,7 @@ def main(arguments: list[str]) -> None:
     metrics = [open_metric(name) for name in measured]
     check_metrics(metrics)
     study = Study(
-        options.out or folder_of(options.systems[0]) / "evaluation",
+        folder,
         speakers,
         _sentences(options, speakers, language),
         options.seeds,
@@ -133,9 +130,7 @@ def main(arguments: list[str]) -> None:
         options.max_seconds,
         recordings=not options.no_recordings,
     )
-    description = describe(study, heard_by, measured)
-    check_folder(study.folder)
-    settle(description, study.folder)
+    description = settle(describe(study, heard_by, measured), study.folder)
     study.run(options.shard)
     _finish(study, description, options.shard)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from wand.data.example import Example
 from wand.decoding.requests import Generation
 from wand.decoding.stopping import StopReason
-from wand.metrics.intervals import interval, resampled_sums
+from wand.metrics.intervals import Interval, interval, resampled_sums
 from wand.metrics.paired import compare, resampled_rates
 from wand.metrics.words import errors
 
@@ -104,11 +104,11 @@ class MetricMean:
 
     Args:
         mean: Mean over the takes that have a value.
-        interval: 95 % interval of the mean, from resampled sentences.
+        interval: 95 % interval of the mean, from resampled sentences; None if only one sentence has a value.
     """
 
     mean: float
-    interval: tuple[float, float]
+    interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,9 @@ class SpeechQuality:
         sentences: Number of distinct sentences in trained voices.
         takes: Number of takes of these sentences.
         cer: Letter error rate of these takes.
-        cer_interval: 95 % interval of `cer`, from resampled sentences.
+        cer_interval: 95 % interval of `cer`, from resampled sentences; None with one sentence.
         wer: Word error rate of these takes; None for languages without blanks between words.
-        wer_interval: 95 % interval of `wer`, from resampled sentences; None as `wer`.
+        wer_interval: 95 % interval of `wer`, from resampled sentences; None as `wer`, and with one sentence.
         cer_unseen: CER in voices that were not trained on; None if there are none.
         cer_by_length: CER for each range of recording lengths.
         duration: Seconds spoken divided by seconds recorded.
@@ -134,9 +134,9 @@ class SpeechQuality:
     sentences: int
     takes: int
     cer: float
-    cer_interval: tuple[float, float]
+    cer_interval: Interval | None
     wer: float | None
-    wer_interval: tuple[float, float] | None
+    wer_interval: Interval | None
     cer_unseen: float | None
     cer_by_length: dict[str, float]
     duration: float
@@ -161,9 +161,9 @@ def summarise(takes: Sequence[Take], unseen: frozenset[str] = frozenset()) -> Sp
         sentences=len({take.id for take in seen}),
         takes=len(seen),
         cer=error_rate(seen),
-        cer_interval=interval(sums[:, 0] / sums[:, 1]),
+        cer_interval=_interval(sums[:, 0] / sums[:, 1]),
         wer=sum(t.wrong_words for t in seen) / words if words else None,
-        wer_interval=interval(sums[:, 2] / sums[:, 3]) if words else None,
+        wer_interval=_interval(sums[:, 2] / sums[:, 3]) if words else None,
         cer_unseen=error_rate(others) if others and len(others) < len(takes) else None,
         cer_by_length={name: error_rate(part) for name, part in buckets.items() if part},
         duration=sum(t.seconds for t in seen) / sum(t.recorded_seconds for t in seen),
@@ -199,7 +199,13 @@ def metric_mean(takes: Sequence[Take], name: str) -> MetricMean | None:
     by_sentence = torch.stack([sums[sentence] for sentence in sorted(sums)])
     total, count = by_sentence.sum(0).tolist()
     resampled = resampled_sums(by_sentence)
-    return MetricMean(total / count, interval(resampled[:, 0] / resampled[:, 1]))
+    return MetricMean(total / count, _interval(resampled[:, 0] / resampled[:, 1]))
+
+
+def _interval(samples: Tensor) -> Interval | None:
+    """The 95 % interval of resampled figures; None if there is none."""
+    bounds = interval(samples)
+    return bounds if all(map(math.isfinite, bounds)) else None
 
 
 def error_rate(takes: Sequence[Take]) -> float:
@@ -219,7 +225,7 @@ def counts(takes: Sequence[Take]) -> Tensor:
 
 def won_back(
     teacher: Sequence[Take], untrained: Sequence[Take], student: Sequence[Take], unseen: frozenset[str] = frozenset()
-) -> tuple[float, tuple[float, float]] | None:
+) -> tuple[float, Interval] | None:
     """The share of the untrained window's CER loss that the student has won back, and its 95 % interval.
 
     The sentences of the three systems are resampled together. Returns None if the untrained window lost nothing,

@@ -10,8 +10,7 @@ from wand.attention import AttentionWindow, LayerWindows, Windows
 from wand.evaluation.metric import TestMetric
 from wand.evaluation.quality import MetricMean, SpeechQuality
 from wand.evaluation.systems import ComparedSystem
-
-Interval = tuple[float, float]
+from wand.metrics.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ def _windows(plain: Mapping[str, Any]) -> Windows:
 def _speech(plain: Mapping[str, Any]) -> SpeechQuality:
     intervals = {name: _interval(plain[name]) for name in ("cer_interval", "wer_interval")}
     metrics = {
-        name: None if mean is None else MetricMean(mean["mean"], tuple(mean["interval"]))
+        name: None if mean is None else MetricMean(mean["mean"], _interval(mean["interval"]))
         for name, mean in plain.get("metrics", {}).items()
     }
     return SpeechQuality(**{**plain, **intervals, "metrics": metrics})

@@ -15,6 +15,8 @@ from wand.evaluation.result_table import to_markdown
 from wand.evaluation.takes import spread
 from wand.evaluation.test import Speeches, Takes, TestSize
 from wand.files.audio import write_audio
+from wand.files.names import file_name
+from wand.files.typed import reading
 from wand.files.writing import write_text
 
 TABLE = "table.json"
@@ -30,12 +32,13 @@ def read_result(folder: Path) -> TestResult:
     """Read the result that `write_result` wrote.
 
     Raises:
-        ValueError: If the folder has no table.
+        ValueError: If the folder has no table, or a damaged one.
     """
     path = folder / TABLE
     if not path.is_file():
         raise ValueError(f"no {TABLE} in {folder}: run `wand test` first")
-    return TestResult.from_json(json.loads(path.read_text()))
+    with reading(path):
+        return TestResult.from_json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def write_speeches(speeches: Speeches, size: TestSize, folder: Path) -> None:
@@ -51,9 +54,14 @@ def write_speeches(speeches: Speeches, size: TestSize, folder: Path) -> None:
     for name, own in speeches.sounds.items():
         for example, sound in zip(speeches.kept[: size.sounds], own, strict=False):
             if len(sound):
-                write_audio(folder / "sounds" / f"{example.id}-{name}.wav", sound, speeches.sample_rate)
+                write_audio(sound_file(folder, example.id, name), sound, speeches.sample_rate)
     if size.pictures > 0:
         _draw(speeches, size.pictures, folder / "spectrograms.png")
+
+
+def sound_file(folder: Path, id: str, system: str) -> Path:
+    """The sound of a sentence, spoken by a system, in the folder of a test."""
+    return folder / "sounds" / f"{file_name(id)}-{file_name(system)}.wav"
 
 
 def write_takes(takes: Takes, folder: Path) -> None:

@@ -90,8 +90,9 @@ def legend(result: TestResult) -> list[str]:
     lines = ["; ".join(meanings) + "."]
     speech = result.rows[0].speech
     if speech is not None:
+        voices = "" if speech.cer_unseen is None else " in trained voices"
         lines.append(
-            f"Heard by {heard_by(result)}. {speech.sentences} sentences in trained voices, {speech.takes} takes. "
+            f"Heard by {heard_by(result)}. {speech.sentences} sentences{voices}, {speech.takes} takes. "
             f"Brackets: 95 % interval from resampled sentences."
         )
     return lines + ["; ".join(c.legend for c in columns if c.legend) + "." for _, columns in tables(result)]

@@ -60,6 +60,16 @@ def content_digests(files: Iterable[Path]) -> dict[Path, str | None]:
     return dict(zip(paths, digests, strict=True))
 
 
+def contents_of(path: Path) -> str | None:
+    """Digest of a file, or of all files in a folder with their names; None if there is neither."""
+    if not path.exists():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    digests = content_digests(files)
+    parts = [(file.relative_to(path).as_posix(), digests[file]) for file in files]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
 def _look_at(names: Sequence[str], known: Known) -> tuple[list[str | None], Known]:
     """Digests of some files, and those that can be remembered."""
     digests: list[str | None] = []

@@ -10,6 +10,8 @@ from torch import Tensor
 
 RESAMPLES = 2000
 
+Interval = tuple[float, float]
+
 
 def resampled_sums(values: Tensor, resamples: int = RESAMPLES, seed: int = 0) -> Tensor:
     """Sums over sentences that are drawn with replacement.
@@ -20,6 +22,8 @@ def resampled_sums(values: Tensor, resamples: int = RESAMPLES, seed: int = 0) ->
     Counts may be crossed by several factors, such as voice and seed: each factor is drawn by itself, and a seed that is
     drawn twice counts twice in every voice (the pigeonhole bootstrap; Owen 2007).
 
+    A single sentence says nothing about others, so its sums are NaN, and so is every interval of them.
+
     Args:
         values: M counts of each of N sentences, ``[N, M]``; with factors, ``[V, S, ..., M]``.
         resamples: R, the number of resamples.
@@ -28,6 +32,8 @@ def resampled_sums(values: Tensor, resamples: int = RESAMPLES, seed: int = 0) ->
     Returns:
         The sums, float64 ``[R, M]``.
     """
+    if math.prod(values.shape[:-1]) == 1:
+        return torch.full((resamples, values.shape[-1]), math.nan, dtype=torch.float64)
     first, *others = _draws(values.shape[:-1], resamples, seed)
     sums = torch.tensordot(first, values.double(), 1)
     for weights in others:
@@ -45,8 +51,10 @@ def resampled_medians(values: Tensor, resamples: int = RESAMPLES, seed: int = 0)
         seed: Seed of the draws.
 
     Returns:
-        The lower medians, float64 ``[R]``; NaN for draws without values.
+        The lower medians, float64 ``[R]``; NaN for draws without values, and of a single sentence.
     """
+    if math.prod(values.shape[:-1]) == 1:
+        return torch.full((resamples,), math.nan, dtype=torch.float64)
     weights, *others = _draws(values.shape[:-1], resamples, seed)
     for own in others:
         weights = (weights[:, :, None] * own[:, None, :]).flatten(1)
@@ -73,7 +81,7 @@ def _weights(count: int, resamples: int, generator: torch.Generator) -> Tensor:
     return weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
 
 
-def interval(samples: Tensor, level: float = 0.95) -> tuple[float, float]:
+def interval(samples: Tensor, level: float = 0.95) -> Interval:
     """The interval that contains the middle share `level` of resampled figures ``[R]``; NaN if any of them is NaN."""
     tail = (1 - level) / 2
     low, high = torch.quantile(samples.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()

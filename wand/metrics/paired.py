@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wand.metrics.intervals import interval, resampled_sums
+from wand.metrics.intervals import Interval, interval, resampled_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Figure:
     """A figure with its 95 % interval, from resampled sentences."""
 
     value: float
-    interval: tuple[float, float]
+    interval: Interval
 
 
 def resampled_rates(counts: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def resampled_rates(counts: Tensor) -> Tensor:
 
     Returns:
         The rates, float64 ``[1 + R, M]``: of all sentences, then of the resamples. NaN where there is nothing to
-        divide by.
+        divide by, and in the resamples of a single sentence.
     """
     flat = counts.double().flatten(1)
     sums = torch.cat([flat.sum(0, keepdim=True), resampled_sums(flat)]).unflatten(1, (-1, 2))

@@ -122,11 +122,10 @@ def _quality(rows: Mapping[str, Row]) -> str:
     student, teacher, untrained = (rows.get(name) for name in ("student", "teacher", "untrained"))
     if student is None or student.speech is None:
         return ""
-    low, high = student.speech.cer_interval
-    said = (
-        f"a recogniser hears {percent(student.speech.cer)} % of the letters wrong "
-        f"(95 % interval {percent(low)} to {percent(high)} %)"
-    )
+    said = f"a recogniser hears {percent(student.speech.cer)} % of the letters wrong"
+    if student.speech.cer_interval is not None:
+        low, high = student.speech.cer_interval
+        said += f" (95 % interval {percent(low)} to {percent(high)} %)"
     if teacher is not None and teacher.speech is not None:
         said += f", against {percent(teacher.speech.cer)} % with the original model"
     if untrained is not None and untrained.speech is not None:

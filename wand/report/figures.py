@@ -104,9 +104,9 @@ def _with_common(row: Row, rows: Sequence[Row]) -> Row:
 
 
 def _cer(row: Row, speech: SpeechQuality) -> Bar:
-    low, high = speech.cer_interval
     text = percent(speech.cer, speech.cer_interval)
-    return Bar(row.system.name, row.system.kind, 100 * speech.cer, text, (100 * low, 100 * high))
+    bounds = None if speech.cer_interval is None else (100 * speech.cer_interval[0], 100 * speech.cer_interval[1])
+    return Bar(row.system.name, row.system.kind, 100 * speech.cer, text, bounds)
 
 
 def _rate(row: Row, rate: float) -> Bar:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wand.evaluation.result_files import read_result
+from wand.evaluation.result_files import read_result, sound_file
 from wand.evaluation.test import RECORDED
 from wand.files.plain_values import read_json
 from wand.files.text import read_lines
@@ -96,21 +96,23 @@ def of_test(folder: Path) -> list[Sentence]:
     kinds: dict[str, str] = {RECORDED: RECORDED} | {
         row.system.name: row.system.kind for row in read_result(folder).rows
     }
-    takes: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for take in read_rows(folder / "takes.jsonl"):
-        takes[take["id"]].setdefault(take["system"], take)
+    rows = folder / "takes.jsonl"
     sentences = []
-    for id, own in takes.items():
-        sounds = []
-        for name, kind in kinds.items():
-            file = folder / "sounds" / f"{id}-{name}.wav"
-            if file.is_file():
-                check_inside(file, folder)
-                heard = (own[name]["heard"], _wrong(own[name])) if name in own else (None, None)
-                sounds.append(Sound(name, kind, file, *heard))
-        if sounds:
-            about = next(iter(own.values()))
-            sentences.append(_sentence(id, about["text"], about["speaker"], sounds))
+    with reading(rows):
+        takes: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        for take in read_rows(rows):
+            takes[take["id"]].setdefault(take["system"], take)
+        for id, own in takes.items():
+            sounds = []
+            for name, kind in kinds.items():
+                file = sound_file(folder, id, name)
+                if file.is_file():
+                    check_inside(file, folder)
+                    heard = (own[name]["heard"], _wrong(own[name])) if name in own else (None, None)
+                    sounds.append(Sound(name, kind, file, *heard))
+            if sounds:
+                about = next(iter(own.values()))
+                sentences.append(_sentence(id, about["text"], about["speaker"], sounds))
     return sentences
 
 

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.evaluation.study.tiny_study import make_study, run_shard
 from tests.processes import start
 from wand.console.interrupt import Interrupted, handling_signals
 from wand.evaluation.study import study as module
+from wand.evaluation.study.description import describe, settle
 from wand.evaluation.study.rows import Errors, Key, append_rows, drop_broken_line, read_rows
 from wand.files.audio import read_audio
 from wand.files.turns import ALL, Task
@@ -158,6 +160,28 @@ def test_a_row_does_not_depend_on_its_group(whole: Path, tmp_path: Path) -> None
         known = expected[key]
         assert (row.heard, row.ended, row.seconds) == (known.heard, known.ended, known.seconds)
         assert row.metrics == pytest.approx(known.metrics, abs=1e-3)
+
+
+def test_other_weights_of_a_recogniser_or_metric_are_another_study(tmp_path: Path) -> None:
+    weights, model = tmp_path / "large.bin", tmp_path / "model"
+    weights.write_bytes(b"one")
+    (model / "deep").mkdir(parents=True)
+    (model / "deep" / "weights.bin").write_bytes(b"one")
+    study = make_study(tmp_path / "study")
+    names = ["embedded", f"my_package.Ear:{weights}"], ["loop", f"similarity:{model}"]
+    settle(describe(study, *names), study.folder)
+    settle(describe(study, *names), study.folder)
+    weights.write_bytes(b"two")
+    with pytest.raises(ValueError, match=r"has another study: its recognisers is 'embedded, my_package\.Ear:"):
+        settle(describe(study, *names), study.folder)
+    weights.write_bytes(b"one")
+    (model / "deep" / "weights.bin").write_bytes(b"two")
+    with pytest.raises(ValueError, match="has another study: its metrics is 'loop, similarity:"):
+        settle(describe(study, *names), study.folder)
+    (model / "deep" / "weights.bin").write_bytes(b"one")
+    settle(describe(study, *names), study.folder)
+    with pytest.raises(ValueError, match="has another study: its version of wand is "):
+        settle(replace(made := describe(study, *names), made_of=made.made_of | {"version of wand": "0"}), study.folder)
 
 
 def test_a_damaged_row_is_named(whole: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from wand.evaluation.study.description import Description, Source
 from wand.evaluation.study.rows import Errors, StudyRow
 from wand.evaluation.study.systems import StudySystem
 from wand.evaluation.study.table import StudyTable, make_table
-from wand.evaluation.study.table_text import write_table
+from wand.evaluation.study.table_text import legend, write_table
 from wand.metrics.intervals import RESAMPLES
 
 LENGTHS = {"a": 2.0, "b": 2.9, "c": 4.0, "d": 7.5, "e": 3.0, "f": 1.0, "g": None}
@@ -219,6 +220,15 @@ def test_a_share_needs_a_difference_that_is_no_chance(rows: list[StudyRow]) -> N
         make_table(turned, description()).parts[0].lines[-1].figures["mcd"]
         == make_table(rows, description()).parts[0].lines[-1].figures["mcd"]
     )
+
+
+def test_the_legend_says_whose_voices_the_main_table_has(table: StudyTable) -> None:
+    said = [line for line in legend(table, description()) if "unseen voices" in line]
+    assert said == [
+        "The main table and the groups by length have the 6 sentences in trained voices. unseen voices: those in iris, "
+        "which were not trained on."
+    ]
+    assert not any("trained voices" in line for line in legend(table, replace(description(), unseen=())))
 
 
 def test_one_sentence_has_no_interval(table: StudyTable) -> None:

@@ -12,12 +12,12 @@ from wand.runs.checkpoints import find_checkpoint, is_export, run_folder, settin
 from wand.speech.synthesizer import Synthesizer
 
 
-def folder_of_model(path: str, purpose: str) -> Path:
+def folder_of_model(path: str, remedy: str) -> Path:
     """The folder of an export or of a run.
 
     Args:
         path: Folder of an export, or a path of a run (see `find_checkpoint`).
-        purpose: What the folder is needed for, for errors.
+        remedy: What to do if the model has no folder of its own, for errors.
 
     Raises:
         ValueError: If there is no such model, or it has no folder of its own.
@@ -26,8 +26,22 @@ def folder_of_model(path: str, purpose: str) -> Path:
         return Path(path)
     folder = run_folder(checkpoint := find_checkpoint(path))
     if folder is None:
-        raise ValueError(f"{checkpoint} is in no run folder, {purpose}: give a run or an export")
+        raise ValueError(f"{checkpoint} is in no run folder: {remedy}")
     return folder
+
+
+def folder_of_results(path: str, name: str, out: Path | None) -> Path:
+    """The folder that a command writes its results to.
+
+    Args:
+        path: The model, as for `folder_of_model`.
+        name: Name of the results, and of their folder in that of the model.
+        out: The folder that the user has given; None for that in the folder of the model.
+
+    Raises:
+        ValueError: If nothing was given and the model has no folder of its own.
+    """
+    return folder_of_model(path, "give --out, the folder for the results") / name if out is None else out
 
 
 def open_data(path: str, config: str | None) -> SpeechDataModule:

@@ -15,6 +15,7 @@ import transformers
 from wand.evaluation.result import MetricColumn
 from wand.evaluation.study.study import Study
 from wand.evaluation.study.systems import RECORDED, StudySystem
+from wand.files.contents import contents_of
 from wand.files.plain_values import read_json
 from wand.files.typed import build
 from wand.files.writing import write_text
@@ -65,8 +66,11 @@ class Description:
     versions: dict[str, str]
 
 
-def settle(description: Description, folder: Path) -> None:
+def settle(description: Description, folder: Path) -> Description:
     """Write the description into the folder of the study, or compare it with the one that is there.
+
+    Returns:
+        The description in the folder, which may give the same things other paths.
 
     Raises:
         ValueError: If the folder holds another study; the message says what differs.
@@ -74,14 +78,16 @@ def settle(description: Description, folder: Path) -> None:
     file = folder / STUDY
     if not file.is_file():
         write_text(file, json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n")
-        return
-    before, now = read_description(folder).made_of, description.made_of
+        return description
+    found = read_description(folder)
+    before, now = found.made_of, description.made_of
     for what in [*now, *(name for name in before if name not in now)]:
         if before.get(what) != now.get(what):
             raise ValueError(
                 f"{folder} has another study: its {what} is {_shown(before, what)}, and not {_shown(now, what)}: give "
                 f"another --out, or remove the folder"
             )
+    return found
 
 
 def read_description(folder: Path) -> Description:
@@ -118,18 +124,19 @@ def describe(study: Study, recognisers: Sequence[str], metrics: Sequence[str]) -
         sample_rate=study.codec.sample_rate,
         unseen=tuple(sorted(sentences.unseen)),
         made_of={
-            "sentences": f"{sentences.source}, {len(sentences.ids)} sentences, {sentences.made_of}",
+            "sentences": f"{len(sentences.ids)} sentences, {sentences.made_of}",
             **{f"system {speaker.system.name}": speaker.made_of for speaker in speakers},
             "codec": study.codec.fingerprint,
             "seeds": " ".join(map(str, study.seeds)),
-            "recognisers": ", ".join(recognisers),
+            "recognisers": ", ".join(map(_with_contents, recognisers)),
             "language": study.recognisers[0].language,
-            "metrics": ", ".join(metrics),
+            "metrics": ", ".join(map(_with_contents, metrics)),
             **({} if study.reader is None else {"reader of words": study.reader.made_of}),
             **({} if study.recordings else {"system recorded": "left out"}),
             "number of sounds": str(study.sounds),
             "longest speech": f"{study.max_seconds:g} s",
             "number of sentences at once": str(study.group),
+            "version of wand": __version__,
         },
         versions={
             "wand": __version__,
@@ -138,6 +145,12 @@ def describe(study: Study, recognisers: Sequence[str], metrics: Sequence[str]) -
             "python": platform.python_version(),
         },
     )
+
+
+def _with_contents(name: str) -> str:
+    """The name of a recogniser or metric, with a digest of the file or folder that it names."""
+    digest = contents_of(Path(name.partition(":")[2] or name))
+    return name if digest is None else f"{name} ({digest})"
 
 
 def _shown(made: Mapping[str, str], what: str) -> str:

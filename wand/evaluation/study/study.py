@@ -7,13 +7,11 @@ shard that makes it nor on interruptions.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from zlib import crc32
 
 import torch
 from filelock import FileLock, Timeout
@@ -33,6 +31,7 @@ from wand.evaluation.study.systems import RECORDED, Speaker, Speakers
 from wand.evaluation.study.words import WordReader
 from wand.evaluation.takes import hear_takes, speak_examples, spread
 from wand.files.audio import write_audio
+from wand.files.names import file_name
 from wand.files.turns import Task
 from wand.recognition import Recogniser
 from wand.speech.speaking import sounds_of
@@ -235,7 +234,7 @@ class Study:
         first = 0 if key.system == RECORDED else self.seeds[0]
         if key.id not in self.kept or key.seed != first or not len(sound):
             return None
-        name = f"sounds/{_file_name(key.id)}-{_file_name(key.system)}-{key.seed}.flac"
+        name = f"sounds/{file_name(key.id)}-{file_name(key.system)}-{key.seed}.flac"
         write_audio(self.folder / name, sound, self.codec.sample_rate)
         return name
 
@@ -257,12 +256,6 @@ class Study:
 def _recording(sentence: Sentence) -> Generation:
     codes = sentence.example.codes
     return Generation(codes, codes.new_zeros(0, len(codes)), StopReason.STOP_TOKEN)
-
-
-def _file_name(name: str) -> str:
-    """A name that every file system takes: `name`, or a part of it with a checksum."""
-    safe = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:80]
-    return safe if safe == name else f"{safe}.{crc32(name.encode()):08x}"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from wand.attention import AttentionWindow, Windows
 from wand.codecs import Codec
 from wand.decoding.decoder import Decoder
 from wand.model.backbone import Backbone
-from wand.runs.checkpoints import find_checkpoint, is_export, load_original, run_folder
+from wand.runs.checkpoints import is_export, load_original
 from wand.speech.synthesizer import Synthesizer, load
 
 RECORDED: Final = "recorded"
@@ -86,14 +86,6 @@ class Speakers:
     def first(self) -> Backbone:
         """The model that stands for all where only conditioner, codec and frame rate matter."""
         return self.systems[0].model
-
-
-def folder_of(path: str | Path) -> Path:
-    """The folder of an export, or of the run of a checkpoint; a checkpoint elsewhere stands for itself."""
-    if is_export(path):
-        return Path(path)
-    file = find_checkpoint(path)
-    return run_folder(file) or file
 
 
 def open_speakers(

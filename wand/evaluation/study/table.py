@@ -217,10 +217,8 @@ def _lines(
             if (known := paired.any(1)).any():
                 sums = (takes * paired[..., None, None]).sum(1)[known]
                 shared.setdefault(tuple(known.tolist()), []).append((i, j, sums))
-    for mask, figures in shared.items():
+    for figures in shared.values():
         rates = resampled_rates(torch.cat([sums for _, _, sums in figures], dim=1))
-        if sum(mask) == 1:  # one sentence says nothing about others
-            rates[1:] = math.nan
         parts = rates.split([sums.shape[1] for _, _, sums in figures], dim=1)
         for (i, j, _), part in zip(figures, parts, strict=True):
             made[i].figures[columns[j].name] = _figure(part.unbind(1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from wand.console.tables import markdown, show_table
 from wand.evaluation.quality import BUCKETS
 from wand.evaluation.study.description import Description
-from wand.evaluation.study.table import Comparison, FigureColumn, Part, StudyTable, letters_of, thirds_of
+from wand.evaluation.study.table import UNSEEN, Comparison, FigureColumn, Part, StudyTable, letters_of, thirds_of
 from wand.files.writing import write_text
 from wand.metrics.paired import Figure
 
@@ -43,6 +43,11 @@ def legend(table: StudyTable, study: Description) -> list[str]:
         lines.append(
             "Won back: how much of the untrained window's difference from the teacher the student has made good, in "
             "percent; no figure where the interval of that difference includes 0."
+        )
+    if study.unseen:
+        lines.append(
+            f"The main table and the groups by length have the {table.parts[0].sentences} sentences in trained voices. "
+            f"{UNSEEN}: those in {', '.join(study.unseen)}, which were not trained on."
         )
     if len(table.parts) > 1:
         bounds = ", ".join(f"{bound:g}" for bound in BUCKETS)

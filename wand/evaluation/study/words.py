@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
@@ -60,5 +61,6 @@ class WordReader:
             voice = self._voice(sentence.reference, self.codec.sample_rate)
         if voice is None or not codes.shape[1]:
             return ()
+        voice = replace(voice, speaker=voice.speaker or sentence.example.speaker)
         words = word_times(model, self.speaker.window, sentence.example.text, voice, codes.cpu())
         return words_in_sound(words, model, codes.cpu())
