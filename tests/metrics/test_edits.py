@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.metrics.test_words import distance, words
-from wand.metrics.edits import edits, errors_by_part, parts_by_time
+from wand.metrics.edits import edits, parts_by_time
 from wand.metrics.words import errors
 
 SENTENCES = [
@@ -25,7 +25,7 @@ TEXT = " ".join(SENTENCES)
 
 @given(words, st.lists(words, min_size=1, max_size=4))
 def test_errors_of_the_parts_add_up_to_those_of_the_whole(heard, parts):
-    by_part = errors_by_part(heard, parts)
+    by_part = edits(heard, parts).by_part()
     wrong, letters, _, _ = errors(heard, " ".join(parts))
     assert sum(count for count, _ in by_part) == wrong
     assert sum(size for _, size in by_part) == letters
@@ -36,7 +36,7 @@ def test_the_parts_share_one_alignment(heard, parts):
     """The transcript can be cut so that every part has the errors of its piece, by the slow distance."""
     pieces = [part + " " * (i + 1 < len(parts)) for i, part in enumerate(parts)]
     cuts = {0}
-    for piece, (wrong, _) in zip(pieces, errors_by_part(heard, parts), strict=True):
+    for piece, (wrong, _) in zip(pieces, edits(heard, parts).by_part(), strict=True):
         cuts = {b for a in cuts for b in range(a, len(heard) + 1) if distance(piece, heard[a:b]) == wrong}
     assert len(heard) in cuts
 
@@ -45,26 +45,26 @@ def test_minutes_of_speech_are_aligned():
     """A text of 20 minutes, one letter of each part wrong: the slow path would hold 400 million numbers."""
     parts = [f"part {'abcdefghij'[i % 10]} of a long text is here" for i in range(600)]
     heard = " ".join(part.replace("long", "lonk") for part in parts)
-    assert [wrong for wrong, _ in errors_by_part(heard, parts)] == [1] * 600
+    assert [wrong for wrong, _ in edits(heard, parts).by_part()] == [1] * 600
 
 
 def test_errors_are_found_in_the_part_they_are_in():
     parts = ["red fox plays", "cool wind sky", "green trees"]
-    assert [count for count, _ in errors_by_part("red fox plays cool wint sky green trees", parts)] == [0, 1, 0]
-    assert [count for count, _ in errors_by_part("red fox plays", parts)] == [0 + 1, 14, 11]
-    assert [count for count, _ in errors_by_part("", parts)] == [14, 14, 11]
-    assert [count for count, _ in errors_by_part("red fox plays cool wind sky green trees nice", parts)] == [0, 0, 5]
+    assert [count for count, _ in edits("red fox plays cool wint sky green trees", parts).by_part()] == [0, 1, 0]
+    assert [count for count, _ in edits("red fox plays", parts).by_part()] == [0 + 1, 14, 11]
+    assert [count for count, _ in edits("", parts).by_part()] == [14, 14, 11]
+    assert [count for count, _ in edits("red fox plays cool wind sky green trees nice", parts).by_part()] == [0, 0, 5]
 
 
 def test_a_number_may_begin_where_another_ends():
     """Without the full stop, the transcript has one number where the text has two."""
     parts = ["he was fifty.", "three men left.", "it was 20."]
-    assert errors_by_part("he was fifty three men left it was twenty", parts) == [(0, 8), (0, 11), (0, 9)]
-    assert errors_by_part("he was fifty three men lefd it was twenty", parts) == [(0, 8), (1, 11), (0, 9)]
+    assert edits("he was fifty three men left it was twenty", parts).by_part() == [(0, 8), (0, 11), (0, 9)]
+    assert edits("he was fifty three men lefd it was twenty", parts).by_part() == [(0, 8), (1, 11), (0, 9)]
 
 
 def test_parts_without_words_have_no_letters():
-    assert errors_by_part("red fax cool", ["", "red fox", "...", "cool", "?"]) == [
+    assert edits("red fax cool", ["", "red fox", "...", "cool", "?"]).by_part() == [
         (0, 0),
         (1, 8),
         (0, 0),
@@ -72,7 +72,7 @@ def test_parts_without_words_have_no_letters():
         (0, 0),
     ]
     with pytest.raises(ValueError, match="no words"):
-        errors_by_part("heard", ["", "..."])
+        edits("heard", ["", "..."]).by_part()
 
 
 @given(words, words)
@@ -93,7 +93,7 @@ def test_words_are_grouped_by_their_time():
     assert parts_by_time(said, [0.1, 9.9, 10.0, 12.0, 9.0, 31.0, 39.0]) == ["We saw", "42 dogs ,", "", "and left"]
     assert parts_by_time([], []) == []
     parts = parts_by_time(said, [0.1, 9.9, 10.0, 12.0, 9.0, 31.0, 39.0])
-    assert errors_by_part("we saw forty two dogs and loft", parts) == [(0, 7), (0, 8), (0, 0), (1, 8)]
+    assert edits("we saw forty two dogs and loft", parts).by_part() == [(0, 7), (0, 8), (0, 0), (1, 8)]
 
 
 def test_nothing_is_missing_in_a_good_transcript():

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from wand.attention import AttentionWindow, Windows
 from wand.model.backbone import Backbone
+
+# Recordings that were encoded and decoded, beside the systems that speak.
+RECORDED: Final = "recorded"
 
 Weights = Callable[[], AbstractContextManager[Backbone]]
 """Gives the model of a system inside a ``with`` block, because a teacher may be the student without its adapters."""

@@ -22,7 +22,7 @@ from wand.evaluation.metric import TestMetric, check_metrics
 from wand.evaluation.prediction import PredictionTest
 from wand.evaluation.quality import Take, summarise, won_back
 from wand.evaluation.result import MetricColumn, Row, TestResult, WonBack
-from wand.evaluation.systems import ComparedSystem, Weights
+from wand.evaluation.systems import RECORDED, ComparedSystem, Weights
 from wand.evaluation.takes import share_of, speak_takes, speakable, spread
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
@@ -30,7 +30,6 @@ from wand.ranks import apart, is_first
 from wand.recognition import Recogniser
 from wand.speech.speaking import sounds_of
 
-RECORDED = "recorded"
 Takes = Mapping[str, Sequence[Take]]
 """Takes by the system's name."""
 OnPart = Callable[[TestResult, Takes], object]

@@ -140,11 +140,6 @@ def edits(heard: str, parts: Sequence[str], language: str = "en") -> Edits:
     return Edits(text, heard, path, torch.tensor(part_of), len(parts), language)
 
 
-def errors_by_part(heard: str, parts: Sequence[str], language: str = "en") -> list[tuple[int, int]]:
-    """Wrong letters and letters of each part of a long text that was transcribed as a whole: see `Edits.by_part`."""
-    return edits(heard, parts, language).by_part()
-
-
 def parts_by_time(words: Sequence[str], times: Sequence[float], seconds: float = 10.0) -> list[str]:
     """The text of every ten seconds of speech.
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from wand.evaluation.result_files import read_result, sound_file
-from wand.evaluation.test import RECORDED
+from wand.evaluation.study.description import STUDY
+from wand.evaluation.systems import RECORDED
 from wand.files.plain_values import read_json
 from wand.files.text import read_lines
 from wand.files.typed import reading
 from wand.report.events import event_files, read_texts
-from wand.report.source import STUDY, Source
+from wand.report.source import Source
 
 # Kinds of systems in the order in which they are heard. Systems of other kinds follow.
 ORDER = ("reference", "recorded", "teacher", "untrained", "student")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wand.evaluation.result_files import TABLE
+from wand.evaluation.study.description import STUDY
 from wand.runs.checkpoints import LAST, find_checkpoint, run_folder
 
 CONFIG = "config.yaml"
-STUDY = "study.json"
 COVERAGE = "coverage"
 EVENTS = "events.out.tfevents.*"
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from wand.evaluation.result_files import TABLE
 from wand.evaluation.result_table import percent
-from wand.evaluation.study.systems import RECORDED
+from wand.evaluation.study.description import STUDY
+from wand.evaluation.systems import RECORDED
 from wand.files.plain_values import read_json
 from wand.files.typed import reading
 from wand.report.charts import Bar, BarChart
 from wand.report.figures import Table
 from wand.report.markdown import read_tables
-from wand.report.source import STUDY
 
 LETTERS = "cer:"
 

@@ -14,7 +14,8 @@ import transformers
 
 from wand.evaluation.result import MetricColumn
 from wand.evaluation.study.study import Study
-from wand.evaluation.study.systems import RECORDED, StudySystem
+from wand.evaluation.study.systems import StudySystem
+from wand.evaluation.systems import RECORDED
 from wand.files.contents import contents_of
 from wand.files.plain_values import read_json
 from wand.files.typed import build

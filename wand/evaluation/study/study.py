@@ -27,8 +27,9 @@ from wand.evaluation.metric import SpokenSentence, TestMetric, measure_all
 from wand.evaluation.quality import Take
 from wand.evaluation.study.rows import ROWS, Errors, Key, StudyRow, append_rows, drop_broken_line, read_rows, write_rows
 from wand.evaluation.study.sentences import Sentence, Sentences
-from wand.evaluation.study.systems import RECORDED, Speaker, Speakers
+from wand.evaluation.study.systems import Speaker, Speakers
 from wand.evaluation.study.words import WordReader
+from wand.evaluation.systems import RECORDED
 from wand.evaluation.takes import hear_takes, speak_examples, spread
 from wand.files.audio import write_audio
 from wand.files.names import file_name

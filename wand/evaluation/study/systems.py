@@ -14,11 +14,11 @@ import torch
 from wand.attention import AttentionWindow, Windows
 from wand.codecs import Codec
 from wand.decoding.decoder import Decoder
+from wand.evaluation.systems import RECORDED
 from wand.model.backbone import Backbone
 from wand.runs.checkpoints import is_export, load_original
 from wand.speech.synthesizer import Synthesizer, load
 
-RECORDED: Final = "recorded"
 TEACHER: Final = "teacher"
 UNTRAINED: Final = "untrained"
 STUDENT: Final = "student"

@@ -14,7 +14,8 @@ from torch import Tensor
 from wand.evaluation.quality import length_buckets
 from wand.evaluation.study.description import Description
 from wand.evaluation.study.rows import StudyRow
-from wand.evaluation.study.systems import RECORDED, STUDENT, TEACHER, UNTRAINED
+from wand.evaluation.study.systems import STUDENT, TEACHER, UNTRAINED
+from wand.evaluation.systems import RECORDED
 from wand.metrics.edits import edits
 from wand.metrics.paired import Figure, compare, resampled_rates
 
