@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from wand.recognition import PretrainedRecogniser, open_recogniser
+from wand.recognition.piecewise import cut_at_pauses
 
 RATE = 16_000
 
@@ -122,6 +123,15 @@ def test_the_language_is_passed_on(whisper: Path, language: str, token: str) -> 
     recogniser.transcribe([torch.randn(RATE) * 0.1], RATE)
     assert recogniser.language == language
     assert recogniser._listen.tokenizer.convert_tokens_to_ids(token) in begun[0]
+
+
+def test_sounds_of_more_than_half_a_minute_are_heard_in_pieces(whisper: Path) -> None:
+    long, short = torch.randn(31 * RATE) * 0.1, torch.randn(2 * RATE) * 0.1
+    heard = open_recogniser(str(whisper)).transcribe([long, short], RATE)
+    model = PretrainedRecogniser(str(whisper))
+    pieces = model.transcribe(cut_at_pauses(long, RATE), RATE)
+    assert len(pieces) == 2
+    assert heard == [" ".join(text.strip() for text in pieces), model.transcribe([short], RATE)[0].strip()]
 
 
 def test_an_unknown_language_is_refused(whisper: Path) -> None:

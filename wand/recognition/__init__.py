@@ -32,7 +32,8 @@ def open_recogniser(name: str = EMBEDDED, device: str = "cpu", language: str = "
     if (named := class_and_weights(name)) is not None:
         return open_named(*named, device, language)
     if name != EMBEDDED:
-        return PretrainedRecogniser(name, device, language=language)
+        opened = PretrainedRecogniser(name, device, language=language)
+        return Piecewise(opened) if opened.writes else opened
     if base_language(language) != "en":
         raise ValueError(f"the embedded recogniser knows English only, and the language is {language}: give another")
     return EmbeddedRecogniser()

@@ -25,6 +25,9 @@ class PretrainedRecogniser:
         batch_size: Number of sounds in a batch.
         language: Language of the speech (``en``, ``zh``). A model of several languages transcribes in it.
 
+    Attributes:
+        writes: Whether the model is one of sequence to sequence. Those hear half a minute at most: see `Piecewise`.
+
     Raises:
         ValueError: If the model cannot be opened, or does not know the language. Nothing is downloaded.
     """
@@ -61,6 +64,7 @@ class PretrainedRecogniser:
         self.batch_size = batch_size
         self.name = name
         self.language = language
+        self.writes = writes
         self._options = _language_options(name, getattr(model, "generation_config", None), language) if writes else {}
         # The pipeline's type annotations do not say that it takes lists.
         self._listen: Any = pipeline(
