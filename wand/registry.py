@@ -80,3 +80,9 @@ def entry_points_of(group: str) -> list[EntryPoint]:
         for point in package.entry_points.select(group=group):
             found.setdefault(point.name, point)
     return list(found.values())
+
+
+def known_backbones() -> dict[str, str]:
+    """Names and modules of all adapters. Does not import them."""
+    others = {point.name: point.module for point in entry_points_of(ENTRY_POINT_GROUP)}
+    return {**BACKBONES, **others}

@@ -7,7 +7,8 @@ import torch
 
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
-from wand.model.adapters import build_backbone, find_backbone, known_backbones
+from wand.model.adapters import build_backbone, find_backbone
+from wand.registry import known_backbones
 
 
 def test_the_embedded_adapter_is_known():

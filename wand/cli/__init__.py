@@ -104,7 +104,7 @@ def _run(command: str, rest: list[str]) -> int:
     elif command in COMMANDS:
         importlib.import_module(f"wand.cli.{command}").main(rest)
     elif command == "backbones":
-        from wand.model.adapters import known_backbones
+        from wand.registry import known_backbones
 
         for name, module in sorted(known_backbones().items()):
             print(f"{name:20} {module}")

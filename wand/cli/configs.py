@@ -16,8 +16,9 @@ from omegaconf import OmegaConf
 from wand.callbacks import ComparisonTable, SpeechLogger, WindowCurriculum
 from wand.cli import FLAG
 from wand.data.datamodule import SpeechDataModule
-from wand.model.adapters import find_backbone, known_backbones
+from wand.model.adapters import find_backbone
 from wand.moved import MOVED_CONFIGS
+from wand.registry import known_backbones
 from wand.runs.checkpoints import RUNS, find_checkpoint, run_folder, select_setting
 from wand.runs.old_names import current_class, parse_config, read_config, read_config_bytes
 from wand.runs.settings import GROUPED

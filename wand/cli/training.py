@@ -44,9 +44,10 @@ from wand.console.interrupt import Interrupted
 from wand.console.progress import has_terminal
 from wand.data.datamodule import SpeechDataModule
 from wand.files.writing import remove_partial_files
-from wand.model.adapters import find_backbone, known_backbones
+from wand.model.adapters import find_backbone
 from wand.ranks import RankLost, first_decides, is_first, naming_lost_ranks
 from wand.recognition import open_recogniser
+from wand.registry import known_backbones
 from wand.runs.checkpoint_io import WholeCheckpoints
 from wand.runs.checkpoints import read_checkpoint, run_folder
 from wand.runs.finite_checkpoints import FiniteCheckpoints

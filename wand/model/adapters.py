@@ -10,13 +10,7 @@ from wand.model.alignment import read_heads
 from wand.model.backbone import Backbone
 from wand.model.tokenizers import Files
 from wand.moved import say_where
-from wand.registry import BACKBONES, ENTRY_POINT_GROUP, entry_points_of
-
-
-def known_backbones() -> dict[str, str]:
-    """Names and modules of all adapters. Does not import them."""
-    others = {point.name: point.module for point in entry_points_of(ENTRY_POINT_GROUP)}
-    return {**BACKBONES, **others}
+from wand.registry import known_backbones
 
 
 def find_backbone(name: str) -> type[Backbone]:

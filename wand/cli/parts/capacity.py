@@ -92,7 +92,8 @@ def _open_without_weights(options: argparse.Namespace) -> tuple[str, Backbone, i
         return shape.title, shape.build("meta"), shape.window
     # Imported here because --shape must work with only torch and transformers.
     from wand.cli.configs import build_section, section_of_config
-    from wand.model.adapters import find_backbone, known_backbones
+    from wand.model.adapters import find_backbone
+    from wand.registry import known_backbones
     from wand.runs.checkpoints import is_export, open_run
     from wand.speech.synthesizer import open_export
 
