@@ -72,6 +72,7 @@ ALONE = " --trainer.strategy auto --trainer.plugins null"
 class WandCLI(LightningCLI):
     """LightningCLI with a curriculum in every run, run folders, and options that override a checkpoint's settings."""
 
+    command = ""
     command_line: Sequence[str] = ()
     checkpoint_file: Path | None = None
     goes_on: Path | None = None
@@ -126,10 +127,13 @@ class WandCLI(LightningCLI):
             }
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Commands, and the arguments of the trainer's methods that are not options."""
-        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+    @classmethod
+    def subcommands(cls) -> dict[str, set[str]]:
+        """The command that runs, and the arguments of the trainer's method that are not options.
+
+        The other commands have parsers of the same size, which nobody would use.
+        """
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name == cls.command}
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: a checkpoint never overrides what the user typed. Its run's config is read before the options."""
@@ -357,8 +361,9 @@ def main(command: str, arguments: list[str], kind: type[WandCLI] = WandCLI) -> W
     for name in known_backbones():
         find_backbone(name)  # after the import, an adapter can be named without its module
 
-    bound = type(kind.__name__, (kind,), {"checkpoint_file": checkpoint, "goes_on": begun, "command_line": arguments})
-    subparsers = {name: {"exit_on_error": False, "description": DESCRIPTIONS[name]} for name in WandCLI.subcommands()}
+    facts = {"command": command, "checkpoint_file": checkpoint, "goes_on": begun, "command_line": arguments}
+    bound = type(kind.__name__, (kind,), facts)
+    described = {"description": DESCRIPTIONS[command]}
     try:
         return bound(
             WandModule,
@@ -376,7 +381,7 @@ def main(command: str, arguments: list[str], kind: type[WandCLI] = WandCLI) -> W
                 "version": f"wand {__version__}",
                 "exit_on_error": False,
                 "prog": "wand" if runs else "wand prepare",
-                **(subparsers if runs else {"description": DESCRIPTIONS["prepare"]}),
+                **({command: described | {"exit_on_error": False}} if runs else described),
             },
             trainer_defaults={
                 "max_epochs": 1,
