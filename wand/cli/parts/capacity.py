@@ -114,6 +114,8 @@ def _size_of_transformers(path: Path, dtype: torch.dtype, columns_per_second: fl
     """The size of a causal language model from its ``config.json``."""
     if columns_per_second is None:
         raise ValueError(f"{path} does not say how fast the model speaks: give --columns_per_second")
+    if not path.is_file():  # transformers would look for a model of this name on its hub
+        raise ValueError(f"{path} is not there: give the config.json of a causal language model")
     try:
         config = AutoConfig.from_pretrained(path)
         with torch.device("meta"):
