@@ -114,4 +114,4 @@ def test_missing_espeak_says_what_to_install(
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     monkeypatch.setenv("WAND_CACHE", str(workplace.folder / "empty"))
-    assert "wand-tts[demo]" in refused(["fit", "--config", "quickstart", *ESPEAK, *workplace.fit], capsys)
+    assert "wand-tts[demo]" in refused(["fit", "--config", "quickstart", *ESPEAK, *workplace.data], capsys)
