@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 
+from wand.cli import main
+
 # Seconds after which processes that wait for each other for ever are ended.
-LIMIT = 120.0
+LIMIT = 300.0
 # What every process needs, so that the fork server imports it once.
 PRELOAD = ["wand.cli.training", "wand.backbones.encodec_lm", "tests.training.accumulated", __name__]
 
@@ -59,6 +61,11 @@ def start(
     for process in processes:
         process.start()
     return processes
+
+
+def command(rank: int, arguments: Sequence[str]) -> int:
+    """The work of a process that runs a command of wand."""
+    return main(arguments)
 
 
 def end(processes: Sequence[BaseProcess]) -> list[int | None]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.processes import command, end, start
 from tests.workplace import DATA, Workplace
 from wand.cli import main
 from wand.runs.checkpoints import read_checkpoint
@@ -31,14 +29,11 @@ def curve(folder: Path, tag: str) -> dict[int, float]:
 
 
 def kill_after_first_checkpoint(arguments: list[str], checkpoint: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wand.cli", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    while not checkpoint.is_file() and process.poll() is None:
+    (process,) = start(command, (arguments,), [{}], Path("logs"))
+    while not checkpoint.is_file() and process.is_alive():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    process.kill()
+    assert end([process]) == [-signal.SIGKILL], "the run ended before it could be killed"
 
 
 def test_killed_and_resumed_equals_undisturbed(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
