@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.processes import end, start
 from tests.workplace import Workplace
+from wand.cli import main
+
+PROGRAM = Path(__file__).parents[2] / "wand" / "cli" / "__main__.py"
+
+
+def typed(rank: int, arguments: list[str]) -> int:
+    """A command that knows how it was called, so that Lightning can start it once more for each further device."""
+    sys.argv = [str(PROGRAM), *arguments]
+    return main(arguments)
 
 
 def fit(workplace: Workplace, name: str, *options: str) -> EventAccumulator:
     arguments = ["fit", "--config", "quickstart", *workplace.fit, "--name", name, "--trainer.max_steps=4"]
     # In full precision: bfloat16 would round the same batch differently in two halves.
     exact = ["--trainer.log_every_n_steps=1", "--trainer.precision=32-true"]
-    command = [sys.executable, "-m", "wand.cli", *arguments, *exact, *options]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    log = Path("logs") / name
+    statuses = end(start(typed, ([*arguments, *exact, *options],), [{"OMP_NUM_THREADS": "1"}], log))
+    assert statuses == [0], (log / "0.txt").read_text()
     events = EventAccumulator(str(workplace.folder / "runs" / name), size_guidance={"images": 100, "audio": 100})
     events.Reload()
     return events
