@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.kills import fit_options, leaves
 from tests import processes
-from tests.processes import as_nodes, as_torchrun, end, start
-from tests.workplace import Workplace
+from tests.processes import as_nodes, as_torchrun, command, end, start
+from tests.workplace import DATA, Workplace
 from wand import ranks
 from wand.callbacks import attention_pictures, comparison_table, speech
 from wand.cli import main
@@ -35,8 +35,9 @@ TIME_OUT, LATE = 20, 25
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-def options(name: str, pretrained: Path) -> list[str]:
-    return [*fit_options(name, pretrained), "--trainer.max_epochs=1", "--trainer.strategy=ddp"]
+def options(name: str, workplace: Workplace) -> list[str]:
+    short = f"{DATA}.folder={workplace.speech}"
+    return [*fit_options(name, workplace.pretrained), short, "--trainer.max_epochs=1", "--trainer.strategy=ddp"]
 
 
 def disturbed(rank: int, arguments: list[str], number: int, senders: tuple[int, ...], place: str, call: int) -> int:
@@ -53,10 +54,6 @@ def disturbed(rank: int, arguments: list[str], number: int, senders: tuple[int, 
         return whole(*given, **named)
 
     setattr(owner, place, counted)
-    return main(arguments)
-
-
-def undisturbed(rank: int, arguments: list[str]) -> int:
     return main(arguments)
 
 
@@ -100,8 +97,8 @@ def fits(tmp_path_factory: pytest.TempPathFactory, enter: Callable[..., Workplac
         taken = Path("runs/nodes/checkpoints")
         taken.mkdir(parents=True)
         (taken / "best.ckpt").write_text("of an older run")
-        arguments = [*options("nodes", workplace.pretrained), "--trainer.num_nodes=2"]
-        statuses, outputs = run(undisturbed, arguments, variables=as_nodes())
+        arguments = [*options("nodes", workplace), "--trainer.num_nodes=2"]
+        statuses, outputs = run(command, arguments, variables=as_nodes())
         assert statuses == [0, 0], outputs
     return workplace
 
@@ -130,19 +127,19 @@ def test_all_stop_at_one_step_and_one_machine_resumes_to_the_same_bits(
     fits: Workplace, senders: tuple[int, ...], place: str, call: int, step: int
 ) -> None:
     name = f"{place}-{len(senders)}-{senders[0]}"
-    statuses, outputs = run(disturbed, options(name, fits.pretrained), signal.SIGTERM, senders, place, call)
+    statuses, outputs = run(disturbed, options(name, fits), signal.SIGTERM, senders, place, call)
     assert statuses == [128 + signal.SIGTERM] * 2, outputs
-    command = re.search(r"stopped by SIGTERM: saved at step (\d+); go on with: wand (.*)", "".join(outputs))
-    assert command is not None, outputs
+    said = re.search(r"stopped by SIGTERM: saved at step (\d+); go on with: wand (.*)", "".join(outputs))
+    assert said is not None, outputs
     assert "stopped by SIGTERM" not in outputs[1]
-    assert int(command[1]) == checkpoint(name)["global_step"] == step
-    statuses, outputs = run(undisturbed, shlex.split(command[2]))
+    assert int(said[1]) == checkpoint(name)["global_step"] == step
+    statuses, outputs = run(command, shlex.split(said[2]))
     assert statuses == [0, 0], outputs
     assert_equal_runs(name)
 
 
 def test_a_lost_process_is_named_in_one_line(fits: Workplace) -> None:
-    arguments = options("lost", fits.pretrained)
+    arguments = options("lost", fits)
     statuses, outputs = run(disturbed, arguments, signal.SIGKILL, (1,), "training_step", 5)
     assert statuses == [2, -signal.SIGKILL], outputs
     assert "Traceback" not in outputs[0]
@@ -151,7 +148,7 @@ def test_a_lost_process_is_named_in_one_line(fits: Workplace) -> None:
 
 
 def test_a_machine_that_does_not_see_the_run_folder_stops_the_run(fits: Workplace) -> None:
-    arguments = [*options("apart", fits.pretrained), "--trainer.num_nodes=2"]
+    arguments = [*options("apart", fits), "--trainer.num_nodes=2"]
     statuses, outputs = run(blind, arguments, variables=as_nodes())
     assert statuses == [2, 2], outputs
     for output in outputs:
@@ -184,7 +181,7 @@ def test_what_one_process_does_may_take_longer_than_a_collective(
     fits: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "LIMIT", 600.0)
-    arguments = [one for one in options("slow", fits.pretrained) if "strategy" not in one]
+    arguments = [one for one in options("slow", fits) if "strategy" not in one]
     limited = ["--trainer.strategy=DDPStrategy", f"--trainer.strategy.timeout=0:00:{TIME_OUT:02}"]
     statuses, outputs = run(slow, [*arguments, *limited])
     assert statuses == [0, 0], outputs
@@ -193,7 +190,7 @@ def test_what_one_process_does_may_take_longer_than_a_collective(
 
 @pytest.mark.integration
 def test_torchrun_on_two_machines(fits: Workplace) -> None:
-    arguments = [*options("torchrun", fits.pretrained), "--trainer.num_nodes=2", "--trainer.devices=1"]
+    arguments = [*options("torchrun", fits), "--trainer.num_nodes=2", "--trainer.devices=1"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     meeting = ["--master-addr=127.0.0.1", f"--master-port={processes.free_port()}", "-m", "wand.cli"]
     nodes = [
