@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import yaml
 
 import wand
 from tests.cli.test_errors import refused
+from tests.processes import command, end, start
 from tests.workplace import Workplace
 from wand import WandModule
 from wand.cli import main
@@ -250,6 +252,7 @@ def own(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.delitem(sys.modules, "my_adapter", raising=False)
     Path("my_adapter.py").write_text(ADAPTER)
     quiet = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoint.mode=max"]
+    quiet.append("--trainer.logger=false")
     options = ["--config", "quickstart", *workplace.fit, *quiet, "--trainer.max_steps=2", "--table.closing.sentences=1"]
     return [*options, "--model.backbone.class_path=my_adapter.Mine", "--model.loss.divergence=my_adapter.half"]
 
@@ -309,7 +312,7 @@ def test_a_fit_that_is_killed_can_be_resumed(own: list[str]) -> None:
     kill += "        if trainer.global_step == 4:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
     Path("my_callback.py").write_text(kill)
     options = ["--trainer.max_steps=6", "--trainer.max_epochs=6", "--trainer.callbacks+=my_callback.Kill"]
-    assert subprocess.run([sys.executable, "-m", "wand.cli", "fit", *own, *options]).returncode == -9
+    assert end(start(command, (["fit", *own, *options],), [{}], Path("logs"))) == [-signal.SIGKILL]
     assert main(["validate", "--ckpt_path", "runs/quickstart"]) == 0
 
 
@@ -321,8 +324,8 @@ def test_a_record_that_cannot_be_written_is_said(
     with pytest.warns(UserWarning, match="cannot be recorded as your own"):
         assert main(["fit", *own]) == 0
     said = capsys.readouterr().out
-    for command in ("wand synthesize", "wand test"):
-        assert any("--trust" in line for line in said.splitlines() if command in line)
+    for shown in ("wand synthesize", "wand test"):
+        assert any("--trust" in line for line in said.splitlines() if shown in line)
 
 
 def test_trust_lasts_as_long_as_its_block() -> None:
