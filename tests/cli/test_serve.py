@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +12,7 @@ import httpx
 import pytest
 import soundfile
 
+from tests.processes import command, end, start
 from tests.workplace import Workplace
 from wand.cli import main
 
@@ -60,19 +57,19 @@ def test_a_folder_without_voices_is_refused(run: Workplace, capsys: pytest.Captu
 
 
 def test_a_run_is_served_until_a_signal(run: Workplace, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "wand.cli", "serve", "--ckpt_path", "runs/quickstart", "--voices", SAMPLES]
-    options = ["--port", "0", "--max_seconds", "0.5"]
-    log = tmp_path / "log"
-    with log.open("w") as out, subprocess.Popen([*command, *options], stderr=out, env=os.environ) as process:
-        try:
-            while not (found := re.search(r"listens on (\S+)", log.read_text())):
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.1)
-            wish = {"input": "so it is.", "voice": "0-reference", "response_format": "wav", "model": "quickstart"}
-            answer = httpx.post(f"{found[1]}/v1/audio/speech", json=wish, timeout=60, trust_env=False)
-        finally:
-            process.send_signal(signal.SIGTERM)
-    assert process.returncode == 0, log.read_text()
+    arguments = ["serve", "--ckpt_path", "runs/quickstart", "--voices", SAMPLES, "--port", "0", "--max_seconds", "0.5"]
+    (process,) = start(command, (arguments,), [{}], tmp_path)
+    log = tmp_path / "0.txt"
+    try:
+        while not (log.is_file() and (found := re.search(r"listens on (\S+)", log.read_text()))):
+            assert process.is_alive(), log.read_text()
+            time.sleep(0.1)
+        wish = {"input": "so it is.", "voice": "0-reference", "response_format": "wav", "model": "quickstart"}
+        answer = httpx.post(f"{found[1]}/v1/audio/speech", json=wish, timeout=60, trust_env=False)
+    finally:
+        process.terminate()
+        (status,) = end([process])
+    assert status == 0, log.read_text()
     (tmp_path / "out.wav").write_bytes(answer.content)
     assert soundfile.info(tmp_path / "out.wav").duration == 0.5
     assert re.search(rf"{answer.headers['x-request-id']} POST /v1/audio/speech 200", log.read_text())
