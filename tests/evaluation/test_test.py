@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tests.evaluation import tiny_test
 from tests.evaluation.extra_metrics import ExtraSeconds, TooFewValues
+from tests.processes import end, start
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.benchmark.cost import cache_bytes
@@ -101,7 +102,9 @@ def test_a_result_survives_json(tested) -> None:
 
 def test_several_processes_find_the_same(tested, tmp_path: Path) -> None:
     _, result, speeches = tested
-    torch.multiprocessing.spawn(tiny_test.run_share, (2, tmp_path), nprocs=2)
+    logs = tmp_path / "logs"
+    statuses = end(start(tiny_test.run_share, (2, tmp_path), [{}, {}], logs))
+    assert statuses == [0, 0], [log.read_text() for log in logs.iterdir()]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
     takes = {name: [[t.id, t.seed, t.metrics] for t in own] for name, own in speeches.takes.items()}
