@@ -30,6 +30,8 @@ def test_the_recipe_trains_from_random_weights_and_becomes_an_asset(workplace: W
         *workplace.data,
         "--trainer.val_check_interval=1.0",
         "--trainer.max_epochs=1",
+        "--speech.sentences=1",
+        "--table.closing.sentences=1",
     )
     module = WandModule.load_from_checkpoint("runs/teacher")
     assert module.final_window.is_full
