@@ -133,14 +133,13 @@ def test_other_tools_open_a_shard(shard):
 
 
 def test_the_same_utterances_give_the_same_bytes(tmp_path):
-    """In processes that shuffle their hashes each in their own way."""
-    code = (
-        "from pathlib import Path; from tests.data.test_shards import *; import sys;"
-        "write_shard(Path(sys.argv[1]), [example(i, 3, 4) for i in range(3)], [Refusal('a', 'b', 'c')])"
-    )
-    for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    """In a process that shuffles its hashes in its own way."""
+    write = "write_shard(Path(sys.argv[1]), [example(i, 3, 4) for i in range(3)], [Refusal('a', 'b', 'c')])"
+    code = f"from pathlib import Path; from tests.data.test_shards import *; import sys; {write}"
+    shuffled = {**os.environ, "PYTHONHASHSEED": "1"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True, env=shuffled)
+    write_shard(tmp_path / "here", [example(i, 3, 4) for i in range(3)], [Refusal("a", "b", "c")])
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
