@@ -66,6 +66,7 @@ def options(name: str, release: Path, manifest: Path) -> list[str]:
     chosen = [f"{model}.pretrained={release}", "--data.source=wand.data.sources.manifest.ManifestCorpus"]
     chosen += [f"--data.source.init_args.path={manifest}", "--data.codec=null", "--data.workers=0"]
     chosen += ["--data.batch_size=4", "--trainer.enable_progress_bar=false", "--trainer.val_check_interval=1.0"]
+    chosen.append("--trainer.logger=false")  # pictures take as long as such a fit
     if name == "orpheus":
         books, size = (0, 1, 2, 2, 1, 2, 2), test_causal_lm.CODES
         firsts = [10 + size * slot for slot in range(7)]
