@@ -13,12 +13,12 @@ VLLM ?= .venv-vllm
 quickstart: install
 	$(BIN)/wand fit --config quickstart
 
-# Tests of one file run in one process, because they share what is slow to make.
+# Tests of one file run in one process, because they share what is slow to make. The order is that of tests/conftest.py.
 test: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Reports are opened in the browser Chromium, if it is installed (Debian: apt-get install chromium).
 # resemblyzer comes without its dependencies: only its weights are read. pesq needs a C compiler.
