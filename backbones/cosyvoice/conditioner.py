@@ -15,6 +15,7 @@ from wand.codecs.reference import Reference
 from wand.model.batch import Conditioning, left_pad
 from wand.model.text_tokens import TextTokens, raw_tokens
 from wand.model.tokenizers import PromptTokenizer, TextTokenizer
+from wand.text.characters import check_not_empty
 
 QWEN = "CosyVoice-BlankEN"
 END_OF_PROMPT = "<|endofprompt|>"
@@ -114,7 +115,9 @@ class CosyVoiceConditioner:
     @cached_property
     def _reader(self) -> PromptTokenizer:
         if self.tokenizer is None:
-            raise ValueError(f"the files of CosyVoice's tokenizer ({QWEN}) are missing: set backbone.pretrained")
+            raise ValueError(
+                f"the files of CosyVoice's tokenizer ({QWEN}) are missing: set model.backbone.init_args.pretrained"
+            )
         return PromptTokenizer(self.tokenizer, self._tags)
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
@@ -123,8 +126,7 @@ class CosyVoiceConditioner:
 
     def tokens(self, text: str, joined: bool = False) -> TextTokens:
         """The tokens of a unit of text."""
-        if not text.strip():
-            raise ValueError("the text is empty: give at least one word")
+        check_not_empty(text)
         plain = self._reader.text(text)
         return raw_tokens(plain, *self._reader.read(plain))
 

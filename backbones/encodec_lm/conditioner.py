@@ -13,7 +13,7 @@ from wand.codecs.reference import Reference
 from wand.model.batch import Conditioning, left_pad
 from wand.model.columns import ColumnLayout
 from wand.model.text_tokens import TextTokens
-from wand.text.characters import RULES
+from wand.text.characters import EMPTY, RULES
 from wand.text.front_end import AMERICAN, FRONT_ENDS, FrontEnd, written_words
 
 
@@ -83,7 +83,7 @@ class SymbolConditioner:
     def _read(self, text: str) -> str:
         spoken = FRONT_ENDS[self.front_end](text, self.language)
         if not spoken:
-            raise ValueError("the text is empty: give at least one word")
+            raise ValueError(EMPTY)
         return spoken
 
     def _known(self, text: str, spoken: str) -> list[int]:

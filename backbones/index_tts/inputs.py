@@ -22,7 +22,7 @@ from wand.codecs.reference import Reference
 from wand.files.sound import check_audible
 from wand.model.batch import Conditioning, left_pad
 from wand.model.text_tokens import TextTokens
-from wand.text.characters import RULES, compose
+from wand.text.characters import EMPTY, RULES, compose
 from wand.text.words import place_words, split_words
 
 if TYPE_CHECKING:
@@ -195,9 +195,11 @@ class IndexTTSConditioner:
         """The tokens of a unit of text. The tokenizer reads a blank before every text, so all units begin alike."""
         cleaned = clean_text(text)
         if not cleaned:
-            raise ValueError("the text is empty: give at least one word")
+            raise ValueError(EMPTY)
         if self.tokenizer is None:
-            raise ValueError(f"the tokenizer file of IndexTTS ({PIECES}) is missing: set backbone.pretrained")
+            raise ValueError(
+                f"the tokenizer file of IndexTTS ({PIECES}) is missing: set model.backbone.init_args.pretrained"
+            )
         shape = self.shape
         if len(self.tokenizer) > shape.number_text_tokens:
             raise ValueError(

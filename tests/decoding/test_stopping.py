@@ -48,6 +48,20 @@ def test_rules(tokens, reason):
     assert rules.check(column(tokens)) == reason
 
 
+@pytest.mark.parametrize(
+    ("tokens", "reason"),
+    [
+        ([0, 12, 25, 7, 14, 29, 0, 11, 20], StopReason.SILENCE),  # slots of 10 tokens, the first one silent
+        ([12, 25, 7, 14, 29, 0, 11, 20, 7], StopReason.SILENCE),  # the columns may begin anywhere in a frame
+        ([0, 12, 25, 1, 14, 29, 0, 11, 20], None),
+        ([12, 25, 14, 29, 11, 20, 13, 24, 15], None),  # nothing is known
+    ],
+)
+def test_only_the_first_slot_of_a_frame_tells_silence(tokens, reason):
+    rules = StopRules(max_columns=10, silence_columns=9, silent_tokens=frozenset({0, 7}), first_tokens=10)
+    assert rules.check(column(tokens)) == reason
+
+
 def test_rules_of_zero_columns_never_act():
     rules = StopRules(max_columns=10, silent_tokens=frozenset({0}))
     assert rules.check(column([0] * 9)) is None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.backbones.test_causal_lm import make_model
 from tests.conftest import TINY
 from tests.passages.readers import pieces
 from tests.passages.test_follower import long_text
@@ -77,3 +79,17 @@ def test_wrong_pieces_are_refused() -> None:
     passage.close()
     with pytest.raises(ValueError, match="is closed"):
         passage.extend("more")
+
+
+@pytest.mark.parametrize("blanks", [1, 39, 60, 130])
+def test_many_blanks_before_a_word_do_not_hide_it(tmp_path: Path, blanks: int) -> None:
+    conditioner = make_model(tmp_path / "raw", "llasa").conditioner
+    text = f"so{' ' * blanks}it is."
+    passage = Passage(conditioner, Reference(torch.zeros(1, 4, dtype=torch.long)), text)
+    words = passage.words(0, passage.end)
+    assert [word.strip() for word, _ in words] == ["so", "it", "is."]
+    assert [token for _, token in words] == sorted(token for _, token in words)
+    # However the text is cut, every word is in exactly one part.
+    for cut in range(passage.end):
+        parts = passage.words(0, cut) + passage.words(cut, passage.end)
+        assert parts == words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,23 @@ def test_a_sound_needs_a_codec(exported: Path, tmp_path: Path) -> None:
     write_audio(tmp_path / "voice.wav", torch.rand(16_000), 16_000)
     with pytest.raises(ValueError, match=r"data\.codec"):
         wand.load(exported).generate("hello.", tmp_path / "voice.wav")
+
+
+def test_last_is_the_best_checkpoint_of_the_newest_run(
+    student: CausalSpeechLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = save_run(student, tmp_path / "runs" / "mine")
+    with torch.no_grad():
+        student.decoder.get_input_embeddings().weight.mul_(2)
+    save_run(student, tmp_path / "newer")
+    shutil.copy(tmp_path / "newer/checkpoints/best.ckpt", run / "checkpoints" / "last.ckpt")
+    export("last", tmp_path / "of-last")
+    export(run, tmp_path / "of-run")
+    export(run / "checkpoints" / "last.ckpt", tmp_path / "of-file")
+    weights = [wand.load(tmp_path / name).backbone.state_dict() for name in ("of-last", "of-run", "of-file")]
+    assert all(torch.equal(weights[0][name], own) for name, own in weights[1].items())
+    assert not all(torch.equal(weights[0][name], own) for name, own in weights[2].items())
 
 
 def test_a_finished_run_is_exported_by_command_and_speaks(run: Workplace, tmp_path: Path) -> None:

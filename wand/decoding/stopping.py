@@ -30,6 +30,8 @@ class StopRules:
         loop_columns: Stop when this many newest columns repeat with a period of at most half of them; 0 means never.
         silence_columns: Stop after this many silent columns in a row; 0 means never.
         silent_tokens: Tokens of the first codebook that stand for silence.
+        first_tokens: Number of tokens of the first codebook. Columns with larger ones, which hold the other slots of a
+            frame (`wand.model.columns.FlattenedLayout`), may be anything in silence. None: every column has it.
 
     Raises:
         ValueError: If `max_columns` is not positive.
@@ -39,6 +41,7 @@ class StopRules:
     loop_columns: int = 0
     silence_columns: int = 0
     silent_tokens: frozenset[int] = frozenset()
+    first_tokens: int | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("max_columns", self.max_columns, least=1)
@@ -53,7 +56,10 @@ class StopRules:
         return StopReason.LENGTH if spoken >= self.max_columns else None
 
     def _is_silent(self, columns: Tensor) -> bool:
-        return all(int(token) in self.silent_tokens for token in columns[:, 0])
+        tokens = columns[:, 0].tolist()
+        if self.first_tokens is not None:
+            tokens = [token for token in tokens if token < self.first_tokens]
+        return bool(tokens) and self.silent_tokens.issuperset(tokens)
 
 
 def repeats(columns: Tensor) -> bool:

@@ -19,6 +19,7 @@ from wand.model.columns import ColumnLayout, FlattenedLayout
 from wand.model.sampling import RepetitionAware, Sampling
 from wand.model.text_tokens import TextTokens, raw_tokens
 from wand.model.tokenizers import PromptTokenizer, TextTokenizer
+from wand.text.characters import check_not_empty
 from wand.text.front_end import AMERICAN, phones, written_words
 
 # Placeholders of a prompt, filled with text and with tokens.
@@ -215,30 +216,29 @@ class PromptConditioner:
             ValueError: If its files are missing.
         """
         if self.tokenizer is None:
-            raise ValueError("the tokenizer files of the model are missing: set backbone.pretrained")
+            raise ValueError("the tokenizer files of the model are missing: set model.backbone.init_args.pretrained")
         return self.tokenizer
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
         """``ids [L]``: ids of the prompt; ``text [2]``: begin and end of the text in them."""
-        _check_words(text)
         return self.fill(self._template(reference), text, reference)
 
     def fill(self, template: str, text: str, reference: Reference = NOBODY) -> Conditioning:
         """Fill a prompt template, whose texts are read together. Returns its ids and the place of the text.
 
         Raises:
-            ValueError: If the reference lacks something that the template needs.
+            ValueError: If the text has nothing that is read, or the reference lacks something that the template needs.
         """
-        return self._filled(template, {"text": self._written(text), **self._texts(template, reference)}, reference)
+        return self._filled(template, {"text": self._aloud(text), **self._texts(template, reference)}, reference)
 
     def tokens(self, text: str, joined: bool = False) -> TextTokens:
         """The tokens of a unit of text, read without the rest of the prompt."""
-        _check_words(text)
+        aloud = self._aloud(text)
         reader = self._reader
         if self.format.front_end == "raw":
-            plain = reader.text(text)
+            plain = reader.text(aloud)
             return raw_tokens(plain, *reader.read(plain))
-        spoken = " " * (joined or text[0].isspace()) + self._written(text)
+        spoken = " " * (joined or text[0].isspace()) + aloud
         return TextTokens.of(*reader.read(spoken), spoken, *written_words(text, spoken, "phones", self.format.language))
 
     def opening(self, reference: Reference) -> str:
@@ -286,6 +286,14 @@ class PromptConditioner:
                 raise ValueError(f"the prompt {template!r} names a speaker: the reference must say which speaker it is")
             texts["speaker"] = reference.speaker
         return texts
+
+    def _aloud(self, text: str) -> str:
+        """The text to speak, as `_written`, which must not be empty."""
+        check_not_empty(text)
+        written = self._written(text)
+        if not written.strip():
+            raise ValueError(f"the text {text!r} is empty when it is read aloud: give at least one word")
+        return written
 
     def _written(self, text: str) -> str:
         if self.format.front_end == "raw" or not text.strip():
@@ -337,11 +345,6 @@ class PromptConditioner:
     def collate(self, conditionings: Sequence[Conditioning], prefix_length: int) -> Conditioning:
         """``ids [B, P]``, left-padded."""
         return {"ids": left_pad([c["ids"] for c in conditionings], prefix_length)}
-
-
-def _check_words(text: str) -> None:
-    if not text.strip():
-        raise ValueError("the text is empty: give at least one word")
 
 
 @lru_cache(maxsize=64)  # a passage writes the transcript of its reference again and again

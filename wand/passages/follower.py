@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from wand.passages.passage import EMPTY, Passage
+from wand.passages.passage import Passage
 from wand.passages.rules import FOLLOW_EVERY, PassageRules
+from wand.text.characters import EMPTY
 
 # Looks of which the place is the median, and the columns by which it is late.
 LOOKS = 5

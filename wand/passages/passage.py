@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from wand.codecs.reference import Reference
 from wand.model.batch import Conditioner, Conditioning
 from wand.model.text_tokens import PassageConditioner
+from wand.text.characters import EMPTY
 from wand.text.units import TextUnits
 
 # Largest number of tokens in a word.
 LONGEST_WORD = 40
-EMPTY = "the text is empty: give at least one word"
 
 
 class Passage:
@@ -97,9 +97,11 @@ class Passage:
             for word, first, onset, after in zip(tokens.words, tokens.firsts, tokens.onsets, ends, strict=True):
                 # A window may begin and end also within a word that is too long.
                 pieces = range(self.end + first, self.end + after, LONGEST_WORD)
+                # The word begins in one of them: many blanks can stand before it.
+                own = (onset - first) // LONGEST_WORD
                 self._starts += pieces
-                self._onsets += [self.end + onset, *pieces[1:]]
-                self._words += [word, *[""] * (len(pieces) - 1)]
+                self._onsets += [self.end + onset if i == own else piece for i, piece in enumerate(pieces)]
+                self._words += [word if i == own else "" for i in range(len(pieces))]
             self._ids += tokens.ids
 
     @property

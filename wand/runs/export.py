@@ -12,7 +12,15 @@ from wand.files.writing import write_text
 from wand.lora import write_adapter
 from wand.model.backbone import Backbone
 from wand.model.causal_lm import CausalLM
-from wand.runs.checkpoints import ABOUT, load_backbone_and_settings, open_run, read_checkpoint, run_folder
+from wand.runs.checkpoints import (
+    ABOUT,
+    LAST,
+    find_checkpoint,
+    load_backbone_and_settings,
+    open_run,
+    read_checkpoint,
+    run_folder,
+)
 from wand.runs.named_code import named_by_checkpoint
 from wand.runs.settings import RunSettings, flat_settings
 from wand.runs.speech_facts import NAME as SPEECH_FACTS
@@ -98,7 +106,7 @@ def export(checkpoint: str | Path, out: Path, dtype: torch.dtype | None = None, 
         "digest": backbone.pretrained_digest(),
     }
     engines = "" if model is None else _ENGINES.format(facts=SPEECH_FACTS, model=model.folder)
-    write_text(out / CARD, _card(backbone, about, out, run_folder(Path(chosen)), engines))
+    write_text(out / CARD, _card(backbone, about, out, run_folder(chosen), engines))
     write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")  # last: a folder with it is complete
     return backbone
 
@@ -134,12 +142,14 @@ def export_adapter(checkpoint: str | Path, out: Path, dtype: torch.dtype | None 
     write_text(out / CARD, card)
 
 
-def _chosen(checkpoint: str | Path, out: Path) -> str | Path:
+def _chosen(checkpoint: str | Path, out: Path) -> Path:
     """The checkpoint to export to a new or empty folder."""
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty: give a new folder")
-    best = Path(checkpoint) / "checkpoints" / "best.ckpt"
-    return best if best.exists() else checkpoint
+    found = find_checkpoint(checkpoint)
+    run = Path(checkpoint) if str(checkpoint) != LAST else run_folder(found) or found
+    best = run / "checkpoints" / "best.ckpt"
+    return best if best.exists() else found
 
 
 def _engine_model(backbone: Backbone, separate: bool) -> CausalLM | None:

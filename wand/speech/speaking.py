@@ -24,12 +24,14 @@ from wand.decoding.requests import Generation, Request
 from wand.decoding.stopping import StopReason, StopRules
 from wand.model.backbone import Backbone
 from wand.model.batch import Conditioning, make_batch
+from wand.model.columns import FlattenedLayout
 from wand.model.sampling import Sampling
 from wand.passages.follower import Fault, SpokenWord
 from wand.passages.passage import Passage
 from wand.speech.long_text import LONG_TEXTS, LongText, parts_of_text
 from wand.speech.silence import SilenceCutter
 from wand.speech.voices import check_reference
+from wand.text.characters import check_not_empty
 
 # A decode that misses its stop token ends after this many seconds of repetition or of silence.
 LOOP_SECONDS = 2.0
@@ -115,8 +117,7 @@ def check_text(text: object) -> None:
     """
     if not isinstance(text, str):
         raise ValueError(f"the text {text!r} is not a string")
-    if not text.strip():
-        raise ValueError("the text is empty: give at least one word")
+    check_not_empty(text)
 
 
 def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> StopRules:
@@ -128,6 +129,7 @@ def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> S
         loop_columns=round(LOOP_SECONDS * rate),
         silence_columns=round(SILENCE_SECONDS * rate),
         silent_tokens=frozenset() if codec is None else _silent_tokens(codec),
+        first_tokens=layout.sizes[0] if isinstance(layout, FlattenedLayout) else None,
     )
 
 

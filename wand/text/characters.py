@@ -55,6 +55,7 @@ _SCRIPTS = {
     "th": ("Thai",),
 }
 _ALL_SCRIPTS = sorted({script for scripts in _SCRIPTS.values() for script in scripts})
+EMPTY = "the text is empty: give at least one word"
 # Better known by the language.
 _LANGUAGES = {"Han": "Chinese", "Hiragana": "Japanese", "Katakana": "Japanese", "Hangul": "Korean"}
 # A single Greek letter is a symbol in every language ("the angle α").
@@ -68,6 +69,16 @@ def compose(text: str) -> str:
     """
     text = _JOINERS.sub("", _INVISIBLE.sub("", unicodedata.normalize("NFC", text)))
     return _CONTROL.sub(" ", text)
+
+
+def check_not_empty(text: str) -> None:
+    """Check that a text has more than blanks and invisible characters.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if not compose(text).strip():
+        raise ValueError(EMPTY)
 
 
 def clean(text: str) -> str:

@@ -7,6 +7,7 @@ import unicodedata
 from itertools import pairwise
 
 from wand.checks import check_whole_number
+from wand.text.words import is_spoken
 
 # Largest number of letters in a part, about 13 s of English speech.
 LIMIT = 200
@@ -67,18 +68,14 @@ def _sentences(text: str) -> list[str]:
     ends: list[int] = []
     seen, spoken = 0, False
     for end in SENTENCE_END.finditer(text):
-        spoken = spoken or _is_spoken(text[seen : end.end()])
+        spoken = spoken or is_spoken(text[seen : end.end()])
         seen = end.end()
         if spoken and ends_sentence(text, end):
             ends.append(seen)
             spoken = False
-    if ends and not _is_spoken(text[ends[-1] :]):
+    if ends and not is_spoken(text[ends[-1] :]):
         ends.pop()
     return [text[a:b] for a, b in pairwise([0, *ends, len(text)]) if a < b]
-
-
-def _is_spoken(text: str) -> bool:
-    return any(letter.isalnum() for letter in text)
 
 
 def ends_sentence(text: str, end: re.Match[str]) -> bool:

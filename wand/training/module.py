@@ -145,8 +145,8 @@ class WandModule(LightningModule):
         if lora is not None:
             if pretrained is None:  # the checkpoints would lack the weights that the adapters belong to
                 raise ValueError(
-                    "model.lora is set, but the backbone has no pretrained weights to adapt: set backbone.pretrained, "
-                    "or set model.lora to null"
+                    "model.lora is set, but the backbone has no pretrained weights to adapt: set "
+                    "model.backbone.init_args.pretrained, or set model.lora to null"
                 )
             inject(self.backbone, self.backbone.decoder, lora)
             if teacher == SELF:

@@ -138,7 +138,7 @@ class TeacherSpeech:
 
     def __init__(self, source: TeacherSamples, backbone: Backbone, codec: Codec | None, max_seconds: float) -> None:
         if backbone.pretrained is None:
-            raise ValueError("TeacherSamples needs the original model: set backbone.pretrained")
+            raise ValueError("TeacherSamples needs the original model: set model.backbone.init_args.pretrained")
         self.source = source
         self.max_seconds = max_seconds
         self.codec = codec
