@@ -30,6 +30,7 @@ SOURCES = {
     "LhotseCorpus": "wand.data.sources.lhotse",
     "LibriTTS": "wand.data.sources.corpora",
     "ManifestCorpus": "wand.data.sources.manifest",
+    "ParquetCorpus": "wand.data.sources.parquet",
     "TeacherSamples": "wand.data.sources.teacher_samples",
 }
 
@@ -51,6 +52,23 @@ PARTS = {
     "ShardedStrategy": "wand.training.sharding",
     "ThroughputLogger": "wand.callbacks.throughput",
     "WindowSchedule": "wand.training.curriculum",
+}
+
+# Metrics of spoken sentences: class name and module. `wand.evaluation.metrics.KNOWN` has their short names.
+METRICS = {
+    "DnsmosOverall": "wand.evaluation.metrics.naturalness",
+    "Duration": "wand.evaluation.metrics.endings",
+    "Early": "wand.evaluation.metrics.endings",
+    "F0": "wand.evaluation.metrics.recorded",
+    "LevelDrift": "wand.evaluation.metrics.drift",
+    "Loop": "wand.evaluation.metrics.endings",
+    "Mcd": "wand.evaluation.metrics.recorded",
+    "NoStop": "wand.evaluation.metrics.endings",
+    "PitchDrift": "wand.evaluation.metrics.drift",
+    "RateDrift": "wand.evaluation.metrics.drift",
+    "Silence": "wand.evaluation.metrics.endings",
+    "Similarity": "wand.evaluation.metrics.similarity",
+    "Voicing": "wand.evaluation.metrics.recorded",
 }
 
 # Codecs that run in the released model's own environment: modules with ``CODEC``, a `wand.codecs.facts.CodecFacts`,

@@ -167,6 +167,14 @@ def test_what_cannot_be_used_is_refused_by_row(tmp_path: Path) -> None:
         floats.codes(floats.utterances("train")[0])
 
 
+@pytest.mark.parametrize(
+    "shares", [{"validation_share": 5.0}, {"test_share": -0.1}, {"validation_share": 0.6, "test_share": 0.5}]
+)
+def test_shares_that_leave_nothing_are_refused(tmp_path: Path, shares: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="share"):
+        ParquetCorpus(write(tmp_path / "a", [[row(0)]]), **shares)
+
+
 def test_lists_and_files_that_cannot_be_meant_are_named(tmp_path: Path) -> None:
     def refused(message: str, path: str) -> None:
         with pytest.raises(ValueError, match=message):

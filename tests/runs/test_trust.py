@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -21,9 +23,11 @@ from tests.processes import command, end, start
 from tests.workplace import Workplace
 from wand import WandModule
 from wand.cli import main
+from wand.data import sources as data_sources
+from wand.evaluation.metrics import KNOWN
 from wand.model.tokenizers import TextTokenizer
 from wand.recognition import PretrainedRecogniser
-from wand.registry import BACKBONES, CODEC_CLASSES, PARTS, SOURCES
+from wand.registry import BACKBONES, CODEC_CLASSES, METRICS, PARTS, SOURCES
 from wand.runs.checkpoints import load_backbone_and_settings, load_original
 from wand.runs.export import export
 from wand.runs.named_code import known_class
@@ -336,7 +340,9 @@ def test_trust_lasts_as_long_as_its_block() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [BACKBONES, SOURCES, CODEC_CLASSES, PARTS], ids=["adapters", "sources", "codecs", "parts"]
+    "table",
+    [BACKBONES, SOURCES, CODEC_CLASSES, METRICS, PARTS],
+    ids=["adapters", "sources", "codecs", "metrics", "parts"],
 )
 def test_what_an_artefact_may_name_is_there(table: dict[str, str]) -> None:
     for name, module in table.items():
@@ -344,6 +350,23 @@ def test_what_an_artefact_may_name_is_there(table: dict[str, str]) -> None:
         assert found is not None
         assert (found.__module__, found.__qualname__) == (module, name)
         assert known_class(name) is found
+
+
+def test_all_sources_and_metrics_of_wand_may_be_named() -> None:
+    """A run with one of them is no foreign code."""
+    sources = {
+        f"{module.__name__}.{name}"
+        for found in pkgutil.iter_modules(data_sources.__path__, f"{data_sources.__name__}.")
+        for module in [importlib.import_module(found.name)]
+        for name, kind in vars(module).items()
+        if isinstance(kind, type)
+        and kind.__module__ == module.__name__
+        and all(hasattr(kind, method) for method in ("utterances", "fingerprint"))
+        and not getattr(kind, "_is_protocol", False)
+        and not kind.__subclasses__()  # the base of those that read files
+    }
+    assert "wand.data.sources.parquet.ParquetCorpus" in sources
+    assert [path for path in sorted({*sources, *KNOWN.values()}) if known_class(path) is None] == []
 
 
 def test_the_public_names_of_codecs_may_be_used() -> None:

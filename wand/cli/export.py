@@ -8,11 +8,9 @@ import torch
 from rich.console import Console
 
 from wand.cli import FLAG, FLAG_HELP
-from wand.cli.options import OptionParser
+from wand.cli.options import DTYPES, OptionParser
 from wand.files.writing import check_folder
 from wand.runs.export import export, export_adapter
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(arguments: list[str]) -> None:
@@ -50,6 +48,6 @@ def main(arguments: list[str]) -> None:
         raise ValueError("--adapter writes no model: leave out --causal_lm")
     else:
         export_adapter(options.ckpt_path, options.out, dtype)
-    console = Console()
+    console = Console(markup=False)
     for path in sorted(file for file in options.out.rglob("*") if file.is_file()):
         console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", highlight=False)

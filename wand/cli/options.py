@@ -10,6 +10,9 @@ import torch
 
 from wand.attention import AttentionWindow
 
+# Dtypes of weights.
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 class OptionParser(argparse.ArgumentParser):
     """A parser whose errors are one line, as those of all commands.

@@ -56,5 +56,5 @@ def main(arguments: list[str]) -> ShardCache:
     else:
         cache = data.prepare_for(backbone, thorough=True, task=cli.task)
     if cache.is_finished(SPLITS):
-        Console().print(f"ready in {cache.folder}", highlight=False, soft_wrap=True)
+        Console(markup=False).print(f"ready in {cache.folder}", highlight=False, soft_wrap=True)
     return cache

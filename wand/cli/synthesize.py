@@ -16,7 +16,7 @@ from wand.alignment.times import check_words_file, write_words
 from wand.attention import Windows
 from wand.checks import check_device
 from wand.cli import FLAG, FLAG_HELP
-from wand.cli.options import OptionParser, parse_window
+from wand.cli.options import DTYPES, OptionParser, parse_window
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.console.interrupt import Interrupted
@@ -33,8 +33,6 @@ from wand.speech.long_text import LONG_TEXTS, parts_of_text
 from wand.speech.speaking import SpeakOptions, Speech, check_text, synthesize_each
 from wand.speech.voices import check_voice_file, open_voice, save_voice
 from wand.training.teacher import COPY, SELF
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -273,4 +271,4 @@ def _show(spoken: dict[int, Speech], count: int, out: Path) -> None:
         assert speech.audio is not None, "there is a codec"
         shown = str(_file_of(number, count, out)) if len(speech.audio) else "nothing was said"
         table.add_row(shown, f"{len(speech.audio) / speech.sample_rate:.2f}", str(speech.reason), speech.text)
-    Console().print(table)
+    Console(markup=False).print(table)

@@ -77,7 +77,7 @@ def mend_cache(cache: ShardCache, splits: Sequence[str] = SPLITS, task: Task = A
                 f"shard {file} is damaged and cannot be removed ({error.strerror}): set --data.cache_dir to another "
                 f"folder"
             ) from error
-        Console().print(f"shard {file} is damaged: it is made again", highlight=False, soft_wrap=True)
+        Console(markup=False).print(f"shard {file} is damaged: it is made again", highlight=False, soft_wrap=True)
 
 
 def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
@@ -100,7 +100,7 @@ def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
             f"which makes them again"
         )
     utterances = sum(len(Shard(file, cache.fingerprint)) for file in files)
-    Console().print(f"{len(files)} shards with {utterances} utterances are undamaged", highlight=False)
+    Console(markup=False).print(f"{len(files)} shards with {utterances} utterances are undamaged", highlight=False)
 
 
 def _damaged(cache: ShardCache, files: Sequence[Path]) -> list[tuple[Path, ValueError]]:

@@ -259,7 +259,7 @@ def _complete(
         todo += zip(cache.shards(split, len(utterances)), parts, strict=True)
     missing = [(path, part) for path, part in task.own(todo) if not cache.holds(path)]
     for path in (path for path, _ in missing if path.is_file()):
-        Console().print(f"shard {path} is damaged: it is made again", highlight=False, soft_wrap=True)
+        Console(markup=False).print(f"shard {path} is damaged: it is made again", highlight=False, soft_wrap=True)
     if missing:
         remove_partial_files(cache.folder)
         try:
@@ -288,7 +288,7 @@ def _finish(cache: ShardCache, shards: list[Path], counts: dict[str, int], frame
     )
     if task == ALL:
         raise ValueError(said)
-    Console().print(said, highlight=False, soft_wrap=True)
+    Console(markup=False).print(said, highlight=False, soft_wrap=True)
 
 
 class ShardMaker:

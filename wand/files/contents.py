@@ -32,7 +32,7 @@ def default_cache_dir() -> Path:
     """``$WAND_CACHE``, else ``wand`` in the user's cache folder."""
     if named := os.environ.get("WAND_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wand"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wand"
 
 
 def content_digests(files: Iterable[Path]) -> dict[Path, str | None]:

@@ -83,7 +83,7 @@ def take_turns(work: Mapping[Path, Callable[[], None]], waiting: str) -> None:
         busy = {lock: piece for lock, piece in left.items() if not _done(lock, piece)}
         if len(busy) == len(left):
             if not told:
-                Console().print(waiting, highlight=False, soft_wrap=True)
+                Console(markup=False).print(waiting, highlight=False, soft_wrap=True)
             told = True
             raise_if_stopped()
             time.sleep(PAUSE)

@@ -19,13 +19,22 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from wand.distillation.divergences import DIVERGENCES
 from wand.recognition.named import class_and_weights
-from wand.registry import BACKBONES, CODEC_CLASSES, CODECS, ENTRY_POINT_GROUPS, PARTS, SOURCES, entry_points_of
+from wand.registry import (
+    BACKBONES,
+    CODEC_CLASSES,
+    CODECS,
+    ENTRY_POINT_GROUPS,
+    METRICS,
+    PARTS,
+    SOURCES,
+    entry_points_of,
+)
 
 PLAIN = (str, bool, int, float, NoneType, PurePath, timedelta)
 CONTAINERS = (list, tuple, set, frozenset, dict)
 # A word that no import and no file can be meant by.
 WORD = re.compile(r"[\w-]*")
-OWN = {name: module for table in (BACKBONES, SOURCES, CODEC_CLASSES, PARTS) for name, module in table.items()}
+OWN = {name: module for table in (BACKBONES, SOURCES, CODEC_CLASSES, METRICS, PARTS) for name, module in table.items()}
 
 
 class NamedCode(NamedTuple):

@@ -70,7 +70,7 @@ def speak_book(
     if stopped is not None:
         stopped.report = f"the first {seconds:.0f} seconds are in {out}"
         raise stopped
-    Console().print(f"{out}: {seconds:.2f} seconds, ended by {reason}", highlight=False, soft_wrap=True)
+    Console(markup=False).print(f"{out}: {seconds:.2f} seconds, ended by {reason}", highlight=False, soft_wrap=True)
 
 
 def _from_stdin() -> Iterator[str]:

@@ -16,6 +16,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from wand.checks import check_shares
 from wand.codecs.base import Codec
 from wand.data.sources.source import SPLITS, SpeechCodes, Utterance, split_by_name
 from wand.files.audio import resample
@@ -68,6 +69,7 @@ class ParquetCorpus:
     ) -> None:
         if find_spec("pyarrow") is None:
             raise ValueError('ParquetCorpus needs pyarrow: pip install "wand-tts[parquet]"')
+        check_shares(validation_share, test_share)
         self.lists = {"train": train, "validation": validation, "test": test}
         self.tokenizer = tokenizer
         self.use_tokens = use_tokens
