@@ -43,14 +43,16 @@ def test_quickstart_leaves_table_sound_and_checkpoints(run: Workplace) -> None:
         assert soundfile.info(folder / "samples" / f"0-{system}.wav").samplerate == 16_000
 
 
-def test_a_run_records_its_longest_prefix(run: Workplace, cache: Path) -> None:
+def test_a_run_records_its_longest_prefix_and_text(run: Workplace, cache: Path) -> None:
     backbone, _ = load_backbone_and_settings(run.folder / "runs" / "quickstart")
     shards = list(cache.glob("*/train-*.safetensors"))
-    lengths = []
+    lengths, texts = [], []
     for folder in {path.parent for path in shards}:
         examples = ShardedExamples(sorted(folder.glob("train-*.safetensors")), folder.name)
         lengths.append(max(backbone.conditioner.length(example.conditioning) for example in examples))
-    assert backbone.longest_prefix in lengths
+        spans = [backbone.conditioner.text_span(example.conditioning) for example in examples]
+        texts.append(max(end - begin for begin, end in spans))
+    assert (backbone.longest_prefix, backbone.longest_text) in zip(lengths, texts, strict=True)
 
 
 def test_tensorboard_shows_the_method(run: Workplace) -> None:

@@ -12,7 +12,7 @@ from wand.codecs.reference import Reference
 from wand.decoding.stopping import StopReason
 from wand.demo.corpus import VOICES
 from wand.model.alignment import AlignmentHead
-from wand.speech.long_text import LongText, parts_of_text
+from wand.speech.long_text import LongText, parts_of_text, whole_or_split
 from wand.speech.speaking import SpeakOptions
 from wand.speech.synthesizer import Synthesizer
 from wand.text.espeak import synthesize
@@ -89,6 +89,16 @@ def test_how_a_text_is_spoken(
     assert is_passage == (expected == "passage")
     assert (len(parts) > 1) == (expected == "split")
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")
+
+
+@pytest.mark.parametrize(("longest", "expected"), [(None, "whole"), (10_000, "whole"), (60, "split")])
+def test_a_long_text_is_split_also_in_a_short_prefix(
+    model: Synthesizer, voice: Reference, longest: int | None, expected: str
+) -> None:
+    lm = EncodecLM(pretrained="embedded")
+    lm.longest_prefix, lm.longest_text = 10_000, longest
+    assert whole_or_split(" ".join([TEXT] * 4), lm, voice) == expected
+    assert whole_or_split("yes.", lm, voice) == "whole"
 
 
 def test_what_cannot_be_spoken_is_said(model: Synthesizer, voice: Reference) -> None:

@@ -6,6 +6,8 @@ from copy import copy
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
+import numpy.typing as npt
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -21,7 +23,11 @@ from wand.data.sources.teacher_samples import TeacherSamples
 from wand.files.contents import default_cache_dir
 from wand.files.turns import ALL, Task
 from wand.model.backbone import Backbone
+from wand.model.text_tokens import longest_text
 from wand.ranks import apart, first_decides, is_first
+
+# Utterances with the longest prefixes, whose texts are measured.
+LOOKED_AT = 256
 
 
 class ConditionedModule(Protocol):
@@ -162,8 +168,15 @@ class SpeechDataModule(LightningDataModule):
             self._train_loader = self._loader("train", shuffle=True)
             self._check_columns(self._train_loader)
             longest = longest_of(self._train_loader.lengths)
-            self._module.backbone.longest_prefix = longest.prefix
+            self._note_lengths(self._train_loader.lengths)
             self._warn_if_window_never_acts(longest.speech)
+
+    def _note_lengths(self, lengths: npt.NDArray[np.integer]) -> None:
+        """Note how long prefixes and texts are in the training, so that longer texts are split when they are spoken."""
+        backbone, examples = self._module.backbone, self.examples["train"]
+        backbone.longest_prefix = longest_of(lengths).prefix
+        longest = lengths[:, 0].argsort()[-LOOKED_AT:].tolist()
+        backbone.longest_text = longest_text(backbone.conditioner, (examples[i].conditioning for i in longest))
 
     def _finished_cache(self, backbone: Backbone) -> ShardCache:
         """The cache of this machine, with all shards. All processes must call this.

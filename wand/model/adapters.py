@@ -44,5 +44,6 @@ def build_backbone(spec: dict[str, Any], files: Files | None = None) -> Backbone
         made.use_files(files)
     if "alignment_heads" in spec:  # older specs do not have them
         made.alignment_heads = read_heads(spec["alignment_heads"], made.decoder.config, "alignment_heads")
-    made.longest_prefix = require(spec.get("longest_prefix"), int | None, "longest_prefix")
+    for fact in ("longest_prefix", "longest_text"):
+        setattr(made, fact, require(spec.get(fact), int | None, fact))
     return made

@@ -75,6 +75,8 @@ class Backbone(nn.Module, ABC):
         alignment_heads: Attention heads that look at the text token that is spoken; empty if none is known.
         tokens_per_second: Approximate number of text tokens that one second of speech says.
         longest_prefix: Number of prefix columns of the longest training utterance; None if it is not known.
+        longest_text: Number of text columns in the longest of the longest prefixes; None if it is not known, or the
+            adapter does not say where the text is (`wand.model.text_tokens.PassageConditioner`).
         language: Language that the front end reads, by its name in espeak-ng; None if the model reads plain text.
         silent_codes: Codes of silence in the first codebook. Before the codec decodes a speech of this model, a run of
             them is cut to `longest_silence` codes. Default: none.
@@ -104,6 +106,7 @@ class Backbone(nn.Module, ABC):
     alignment_heads: tuple[AlignmentHead, ...] = ()
     tokens_per_second: float = 4.0
     longest_prefix: int | None = None
+    longest_text: int | None = None
     language: str | None = None
     silent_codes: tuple[int, ...] = ()
     longest_silence: int = 5
@@ -391,6 +394,7 @@ class Backbone(nn.Module, ABC):
             "architecture": self.architecture(),
             "alignment_heads": [[*head] for head in self.alignment_heads],
             "longest_prefix": self.longest_prefix,
+            "longest_text": self.longest_text,
         }
 
 

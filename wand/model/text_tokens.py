@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Protocol, Self, runtime_checkable
@@ -114,3 +114,11 @@ class PassageConditioner(Conditioner, Protocol):
     def text_span(self, conditioning: Conditioning) -> tuple[int, int]:
         """The columns ``[begin, end)`` that hold the ids of the text, counted from the first column of the prefix."""
         ...
+
+
+def longest_text(conditioner: Conditioner, conditionings: Iterable[Conditioning]) -> int | None:
+    """Number of columns of the longest text in some prefixes; None if the conditioner does not say where it is."""
+    if not isinstance(conditioner, PassageConditioner):
+        return None
+    spans = map(conditioner.text_span, conditionings)
+    return max((end - begin for begin, end in spans), default=None)

@@ -8,6 +8,7 @@ from wand.attention import Windows
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
 from wand.model.backbone import Backbone
+from wand.model.text_tokens import longest_text
 from wand.passages.rules import check_passages, reason_against_passages
 from wand.text.sentences import split_sentences
 
@@ -43,7 +44,7 @@ def parts_of_text(
 
 
 def whole_or_split(text: str, backbone: Backbone, reference: Reference) -> LongText:
-    """``split`` if the prefix of a text is longer than all prefixes of the training and that is known, else ``whole``.
+    """``split`` if a text or its prefix is longer than in the training and that is known, else ``whole``.
 
     Args:
         text: The text, which is not spoken as a passage.
@@ -52,5 +53,10 @@ def whole_or_split(text: str, backbone: Backbone, reference: Reference) -> LongT
     """
     if backbone.longest_prefix is None:
         return "whole"
-    length = backbone.conditioner.length(backbone.conditioner(text, reference))
-    return "split" if length > backbone.longest_prefix else "whole"
+    conditioner = backbone.conditioner
+    conditioning = conditioner(text, reference)
+    if conditioner.length(conditioning) > backbone.longest_prefix:
+        return "split"
+    # A prefix may be short although its text is long: without the transcript of a voice, some have no codes of it.
+    known, own = backbone.longest_text, longest_text(conditioner, [conditioning])
+    return "split" if known is not None and own is not None and own > known else "whole"
