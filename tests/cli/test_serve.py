@@ -6,17 +6,44 @@ import importlib.util
 import re
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import soundfile
+import torch
 
+from tests.backbones.test_causal_lm import make_model
 from tests.processes import command, end, start
+from tests.runs.test_export import save_run
+from tests.serving.vllm_stand_in import StandIn, listening
 from tests.workplace import Workplace
 from wand.cli import main
+from wand.files.audio import write_audio
+from wand.runs.export import export
+from wand.speech.synthesizer import load
 
 SAMPLES = "runs/quickstart/samples"
+# A codec of the user, without weights: a frame is 20 ms of a constant level, which is its code.
+CODEC = """
+from wand.codecs import Codec
+
+class Steps(Codec):
+    sample_rate, frame_rate, num_codebooks, codebook_size, causal = 16_000, 50.0, 1, 12, True
+    fingerprint = "steps"
+
+    def encode(self, audio, sample_rate):
+        return (audio[:, :, ::320].abs() * 12).long().clamp(0, 11)
+
+    def decode(self, codes, reference=None):
+        return (codes.float().mean(1, keepdim=True) / 12).repeat_interleave(320, dim=-1)
+
+    def to(self, device):
+        return self
+"""
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -56,20 +83,69 @@ def test_a_folder_without_voices_is_refused(run: Workplace, capsys: pytest.Captu
     assert "has no voice that can be used" in refused(capsys, *arguments)
 
 
-def test_a_run_is_served_until_a_signal(run: Workplace, tmp_path: Path) -> None:
-    arguments = ["serve", "--ckpt_path", "runs/quickstart", "--voices", SAMPLES, "--port", "0", "--max_seconds", "0.5"]
-    (process,) = start(command, (arguments,), [{}], tmp_path)
-    log = tmp_path / "0.txt"
+@contextmanager
+def started(log: Path, *options: str) -> Iterator[str]:
+    """The address of a server in a process of its own, which a signal ends. `log` is named ``0.txt``."""
+    arguments = ["serve", "--port", "0", "--max_seconds", "0.5", *options]
+    (process,) = start(command, (arguments,), [{}], log.parent)
     try:
         while not (log.is_file() and (found := re.search(r"listens on (\S+)", log.read_text()))):
             assert process.is_alive(), log.read_text()
             time.sleep(0.1)
-        wish = {"input": "so it is.", "voice": "0-reference", "response_format": "wav", "model": "quickstart"}
-        answer = httpx.post(f"{found[1]}/v1/audio/speech", json=wish, timeout=60, trust_env=False)
+        yield found[1]
     finally:
         process.terminate()
         (status,) = end([process])
     assert status == 0, log.read_text()
+
+
+def speak(address: str, **wish: str) -> httpx.Response:
+    body = {"input": "so it is.", "response_format": "wav", **wish}
+    return httpx.post(f"{address}/v1/audio/speech", json=body, timeout=60, trust_env=False)
+
+
+def test_a_run_is_served_until_a_signal(run: Workplace, tmp_path: Path) -> None:
+    log = tmp_path / "0.txt"
+    with started(log, "--ckpt_path", "runs/quickstart", "--voices", SAMPLES) as address:
+        answer = speak(address, voice="0-reference", model="quickstart")
     (tmp_path / "out.wav").write_bytes(answer.content)
     assert soundfile.info(tmp_path / "out.wav").duration == 0.5
     assert re.search(rf"{answer.headers['x-request-id']} POST /v1/audio/speech 200", log.read_text())
+
+
+@pytest.fixture
+def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The export of a tiny Llasa, whose codec only a config names, and a voice for it."""
+    monkeypatch.chdir(tmp_path)
+    export(save_run(make_model(tmp_path / "original", "llasa"), tmp_path / "run"), tmp_path / "tiny")
+    Path("own_codec.py").write_text(CODEC)
+    Path("own.yaml").write_text("data: {codec: {class_path: own_codec.Steps}}")
+    Path("none.yaml").write_text("data: {batch_size: 1}")
+    noise = 0.1 * torch.randn(16_000, generator=torch.Generator().manual_seed(0))
+    write_audio(tmp_path / "voices" / "anna.wav", noise, 16_000)
+    return tmp_path / "tiny"
+
+
+def test_a_model_without_a_codec_is_refused(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--ckpt_path", "tiny", "--voices", "voices", "--port", "0")
+    assert "tiny names no codec for CausalSpeechLM: give --config" in refused(capsys, *arguments)
+    assert "none.yaml has no section 'data.codec'" in refused(capsys, *arguments, "--config", "none.yaml")
+    Path("none.yaml").write_text("data: {codec: {class_path: wand.LossTerms}}")
+    assert "none.yaml: data.codec cannot be built" in refused(capsys, *arguments, "--config", "none.yaml")
+
+
+@pytest.mark.parametrize("engine", ["own", "other"])
+def test_a_config_names_the_codec_of_an_export(exported: Path, engine: str, tmp_path: Path) -> None:
+    log, arguments = tmp_path / "0.txt", ["--ckpt_path", "tiny", "--voices", "voices", "--config", "own.yaml"]
+    with ExitStack() as stack:
+        if engine == "other":
+            stand_in = stack.enter_context(listening(StandIn(load(exported))))
+            arguments += ["--engine", stand_in.url]
+        address = stack.enter_context(started(log, *arguments))
+        answer = speak(address, voice="anna", response_format="pcm")
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-sample-rate"] == "16000"
+        levels = np.frombuffer(answer.content, "<i2").reshape(-1, 320)
+        assert len(levels)
+        assert (levels == levels[:, :1]).all()  # frames of this codec
+        assert engine == "own" or [body["stream"] for body in stand_in.asked if body.get("stream")]

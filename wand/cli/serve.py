@@ -13,7 +13,7 @@ from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
 from wand.console.interrupt import raise_if_stopped
 from wand.runs.checkpoints import LAST
-from wand.speech.synthesizer import load
+from wand.speech.synthesizer import Synthesizer, load
 
 # What the extra `serve` installs, by the names that are imported.
 NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client", "httpx")
@@ -35,6 +35,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--ckpt_path",
         default=LAST,
         help="run folder, checkpoint file, folder of `wand export`, or `last` (newest run; default: last)",
+    )
+    parser.add_argument(
+        "--config",
+        help="config whose codec (data.codec) is used (default: that of the run); needed for exports, which name none, "
+        "of models without a codec of their own, such as CosyVoice, Spark-TTS, Llasa, NeuTTS and Orpheus",
     )
     parser.add_argument(
         "--voices",
@@ -116,7 +121,7 @@ def main(arguments: list[str]) -> None:
     if not options.voices.is_dir():
         raise ValueError(f"--voices {options.voices} is not a folder: give one with sound files or saved voices")
     _leave_a_core()
-    synthesizer = load(options.ckpt_path, device=options.device, int8=options.int8)
+    synthesizer = _load(options)
     voices = Voices(synthesizer, options.voices)
     if not voices and not options.allow_upload:
         raise ValueError(f"--voices {options.voices} has no voice that can be used: add a sound file or a saved voice")
@@ -130,6 +135,26 @@ def main(arguments: list[str]) -> None:
     raise_if_stopped()
     app = make_app(Speaker(synthesizer, voices, settings, metrics, engine), settings, metrics)
     Server(app, settings, place, metrics).run()
+
+
+def _load(options: argparse.Namespace) -> Synthesizer:
+    """The model, with a codec.
+
+    Raises:
+        ValueError: If it cannot be loaded, or has no codec.
+    """
+    codec = None
+    if options.config is not None:
+        from wand.cli.parts.opening import open_codec
+
+        codec = open_codec(options.config)
+    synthesizer = load(options.ckpt_path, codec, options.device, options.int8)
+    if synthesizer.codec is None:
+        raise ValueError(
+            f"{options.ckpt_path} names no codec for {type(synthesizer.backbone).__name__}: give --config with a "
+            f"config that has data.codec, such as the config.yaml of the run"
+        )
+    return synthesizer
 
 
 def _leave_a_core() -> None:

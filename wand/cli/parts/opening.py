@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jsonargparse import ArgumentError, ArgumentParser
+
 from wand.cli.configs import build_section, section_of_config
+from wand.codecs import Codec
 from wand.data.datamodule import SpeechDataModule
 from wand.data.shards import ShardedExamples
 from wand.model.backbone import Backbone
@@ -62,6 +65,22 @@ def open_data(path: str, config: str | None) -> SpeechDataModule:
             raise ValueError(f"{path} names no data: give --config with the config whose data to read")
     data: SpeechDataModule = build_section("data", values)
     return data
+
+
+def open_codec(config: str) -> Codec:
+    """The codec that a config names (``data.codec``). The rest of the config is not read.
+
+    Raises:
+        ValueError: If it names none, or the codec cannot be built.
+    """
+    values = section_of_config(config, "data.codec")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--codec", type=Codec)
+    try:
+        codec: Codec = parser.instantiate_classes(parser.parse_object({"codec": values})).codec
+    except ArgumentError as error:
+        raise ValueError(f"the config {config}: data.codec cannot be built: {error}") from error
+    return codec
 
 
 def open_pretrained(config: str | None) -> tuple[Synthesizer, SpeechDataModule]:
