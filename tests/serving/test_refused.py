@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.serving.conftest import SECONDS, Running, serving
-from wand.files.audio import read_audio
 from wand.serving import gate
 from wand.serving.errors import ApiError
 from wand.serving.settings import ServerSettings, hosts_at
@@ -265,29 +264,3 @@ def test_a_server_for_other_machines_knows_no_host_by_itself() -> None:
     assert hosts_at("0.0.0.0", []) is None
     with pytest.raises(ValueError, match="give names or addresses"):
         ServerSettings(allowed_hosts=("http://speech.example",))
-
-
-def test_uploaded_voices_speak_like_their_sounds(model: Synthesizer, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "bob.wav").write_bytes((folder / "bob.wav").read_bytes())
-    limits = ServerSettings(rows=1, queue=0, max_seconds=0.2, allow_upload=True)
-    sound = (folder / "anna.wav").read_bytes()
-    with serving(model, tmp_path, limits) as server, server.client as client:
-
-        def upload(name: str, content: bytes = sound, file: str = "a.wav") -> httpx.Response:
-            return client.post("/v1/voices", data={"name": name}, files={"file": (file, content)})
-
-        assert upload("carl").json()["id"] == "carl"
-        assert (tmp_path / "carl.safetensors").is_file()
-        assert_refused(upload("carl"), 409, "name")
-        assert_refused(upload("../carl"), 400, "file")
-        assert_refused(upload("d" * 65), 400, "file")
-        assert_refused(upload("eve", b"no sound"), 400, "file")
-        assert_refused(upload("eve", file="a.exe"), 400, "file")
-        assert_refused(upload("eve", b"RIFF" * 4_000_000), 413, None)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["bob.wav", "carl.safetensors"]
-        heard = server.speak(voice="carl").content
-        assert server.becomes_idle()
-        assert heard != server.speak(voice="bob").content
-    assert len(read_audio(folder / "anna.wav", 16_000)) == 16_000
-    with serving(model, tmp_path, limits) as again:
-        assert again.speak(voice="carl").content == heard

@@ -20,6 +20,7 @@ from wand.serving.responses import SSE, ClientLeft, SoundResponse, audio_body, e
 from wand.serving.settings import ServerSettings
 from wand.serving.speaker import Speaker, Usage
 from wand.serving.text_stream import TextStream
+from wand.serving.voices import VoiceExists
 from wand.version import __version__
 
 PAGE = Path(__file__).parent / "page.html"
@@ -123,10 +124,10 @@ def _add_upload(app: FastAPI, speaker: Speaker) -> None:
         file: UploadFile, name: Annotated[str, Form()], text: Annotated[str | None, Form()] = None
     ) -> dict[str, Any]:
         """Add a voice from a sound file."""
-        if name in speaker.voices:
-            raise ApiError(409, f"there is a voice {name!r} already: choose another name", "name", "voice_exists")
         try:
             await speaker.add_voice(name, await file.read(), Path(file.filename or "").suffix, text)
+        except VoiceExists as error:
+            raise ApiError(409, str(error), "name", "voice_exists") from error
         except ValueError as error:
             raise ApiError(400, str(error), "file", "invalid_value") from error
         return {"id": name, "object": "voice", "name": name}

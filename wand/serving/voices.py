@@ -20,6 +20,10 @@ log = logging.getLogger("wand.serving")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
+class VoiceExists(ValueError):
+    """Raised for a new voice whose name is that of another one."""
+
+
 class Voices(Mapping[str, Reference]):
     """Voices by name. They are read when the server starts. One that cannot be used is left out with a warning.
 
@@ -33,8 +37,7 @@ class Voices(Mapping[str, Reference]):
         self._synthesizer, self.folder = synthesizer, folder
         self._known: dict[str, Reference] = {}
         # A saved voice comes before the sound file that it was made of.
-        files = [path for path in folder.iterdir() if path.suffix.lower() in (SAVED, *WRITTEN)]
-        for path in sorted(files, key=lambda path: (path.stem, path.suffix != SAVED)):
+        for path in sorted(self._files(), key=lambda path: (path.stem, path.suffix != SAVED)):
             if path.stem in self._known:
                 continue
             try:
@@ -51,8 +54,11 @@ class Voices(Mapping[str, Reference]):
     def __len__(self) -> int:
         return len(self._known)
 
+    def _files(self) -> list[Path]:
+        return [path for path in self.folder.iterdir() if path.suffix.lower() in (SAVED, *WRITTEN)]
+
     def add(self, name: str, sound: bytes, suffix: str, text: str | None = None) -> None:
-        """Add a voice, and save it in the folder.
+        """Add a voice, and save it in the folder. Must not be called by two threads at the same time.
 
         Args:
             name: Its name: letters, digits, ``_`` and ``-``.
@@ -61,21 +67,26 @@ class Voices(Mapping[str, Reference]):
             text: Transcript of the sound, if known.
 
         Raises:
+            VoiceExists: If there is a voice, or a file of a voice that was left out, with this name.
             ValueError: If the name or the sound cannot be used.
         """
         if not NAME.fullmatch(name):
             raise ValueError(f"name {name[:80]!r}: a voice is named with up to 64 letters A-Z, digits, _ and -")
+        file = self.folder / f"{name}{SAVED}"
+        # On some systems, names that differ in case only are one file.
+        if name in self._known or file.exists() or name in {path.stem for path in self._files()}:
+            raise VoiceExists(f"there is a voice {name!r} already: choose another name")
         if suffix.lower() not in WRITTEN:
             raise ValueError(f"the file of a voice is one of {', '.join(WRITTEN)}, not {suffix[:20]!r}")
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / f"voice{suffix.lower()}"
-            write_bytes(file, sound)
+            given = Path(scratch) / f"voice{suffix.lower()}"
+            write_bytes(given, sound)
             try:
-                reference = self._synthesizer.read_voice(file, text)
+                reference = self._synthesizer.read_voice(given, text)
             except ValueError as error:
-                raise ValueError(str(error).replace(str(file), "the sound")) from error
-        self._synthesizer.save_voice(self.folder / f"{name}{SAVED}", reference)
-        self._known[name] = reference
+                raise ValueError(str(error).replace(str(given), "the sound")) from error
+        self._synthesizer.save_voice(file, reference)
+        self._known = {**self._known, name: reference}  # other threads read the voices
 
 
 def _transcript(path: Path) -> str | None:

@@ -1,0 +1,73 @@
+"""Voices that clients add: none is replaced, and each is of use."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+
+from tests.serving.conftest import Running, serving
+from tests.serving.test_refused import assert_refused
+from wand.codecs.reference import Reference
+from wand.files.audio import read_audio
+from wand.serving.settings import ServerSettings
+from wand.speech.synthesizer import Synthesizer
+from wand.speech.voices import save_voice
+
+LIMITS = ServerSettings(rows=1, queue=0, max_seconds=0.2, allow_upload=True)
+
+
+@pytest.fixture
+def sound(folder: Path) -> bytes:
+    return (folder / "anna.wav").read_bytes()
+
+
+def upload(server: Running, name: str, content: bytes, file: str = "a.wav", **fields: str) -> httpx.Response:
+    with server.client as client:
+        return client.post("/v1/voices", data={"name": name, **fields}, files={"file": (file, content)})
+
+
+def test_uploaded_voices_speak_like_their_sounds(
+    model: Synthesizer, folder: Path, sound: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "bob.wav").write_bytes((folder / "bob.wav").read_bytes())
+    with serving(model, tmp_path, LIMITS) as server:
+        assert upload(server, "carl", sound).json()["id"] == "carl"
+        assert (tmp_path / "carl.safetensors").is_file()
+        assert_refused(upload(server, "carl", sound), 409, "name", "voice_exists")
+        assert_refused(upload(server, "../carl", sound), 400, "file")
+        assert_refused(upload(server, "d" * 65, sound), 400, "file")
+        assert_refused(upload(server, "eve", b"no sound"), 400, "file")
+        assert_refused(upload(server, "eve", sound, "a.exe"), 400, "file")
+        assert_refused(upload(server, "eve", b"RIFF" * 4_000_000), 413, None)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bob.wav", "carl.safetensors"]
+        heard = server.speak(voice="carl").content
+        assert server.becomes_idle()
+        assert heard != server.speak(voice="bob").content
+    assert len(read_audio(folder / "anna.wav", 16_000)) == 16_000
+    with serving(model, tmp_path, LIMITS) as again:
+        assert again.speak(voice="carl").content == heard
+
+
+def test_files_of_voices_that_were_left_out_stay(model: Synthesizer, sound: bytes, tmp_path: Path) -> None:
+    (tmp_path / "anna.wav").write_bytes(sound)
+    (tmp_path / "bob.wav").write_bytes(b"RIFF")
+    save_voice(Reference(torch.zeros(3, 9, dtype=torch.long)), tmp_path / "carl.safetensors", None)  # of another model
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with serving(model, tmp_path, LIMITS) as server:
+        assert list(server.speaker.voices) == ["anna"]
+        for name in ("anna", "bob", "carl"):
+            assert_refused(upload(server, name, sound), 409, "name", "voice_exists")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_one_of_several_uploads_of_a_name_is_kept(model: Synthesizer, folder: Path, tmp_path: Path) -> None:
+    sounds = [(folder / f"{name}.wav").read_bytes() for name in ("anna", "bob")] * 2
+    with serving(model, tmp_path, LIMITS) as server, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda content: upload(server, "dora", content), sounds))
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+        kept = model.read_voice(tmp_path / "dora.safetensors")
+        assert torch.equal(kept.codes, server.speaker.voices["dora"].codes)
