@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from wand.files.audio import read_audio, read_reference, write_audio
+from wand.files.audio import check_duration, read_audio, read_reference, write_audio
 
 RATE = 16_000
 
@@ -33,6 +33,13 @@ def test_mono_at_the_right_rate_is_read_as_it_is(save):
     audio = read_audio(save(samples), RATE)
     assert audio.dtype == torch.float32
     assert torch.equal(audio, torch.from_numpy(samples))
+
+
+def test_sound_that_lasts_too_long_is_refused(save):
+    file = save(tone(1.0, 8_000), 8_000)
+    check_duration(file, 1.0)
+    with pytest.raises(ValueError, match=r"lasts more than 0\.999 s, the most that is taken: cut it"):
+        check_duration(file, 0.999)
 
 
 def test_channels_are_averaged(save):

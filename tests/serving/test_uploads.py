@@ -12,7 +12,7 @@ import torch
 from tests.serving.conftest import Running, serving
 from tests.serving.test_refused import assert_refused
 from wand.codecs.reference import Reference
-from wand.files.audio import read_audio
+from wand.files.audio import read_audio, write_audio
 from wand.serving.settings import ServerSettings
 from wand.speech.synthesizer import Synthesizer
 from wand.speech.voices import save_voice
@@ -71,3 +71,28 @@ def test_one_of_several_uploads_of_a_name_is_kept(model: Synthesizer, folder: Pa
         assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
         kept = model.read_voice(tmp_path / "dora.safetensors")
         assert torch.equal(kept.codes, server.speaker.voices["dora"].codes)
+
+
+def test_long_sounds_are_refused_before_the_codec_hears_them(
+    model: Synthesizer, sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small files, also with a header that knows no length."""
+    noise = 0.1 * torch.randn(31 * 16_000, generator=torch.Generator().manual_seed(0))
+    (files := tmp_path / "files").mkdir()
+    for suffix in ("mp3", "ogg", "flac", "wav"):
+        write_audio(files / f"long.{suffix}", noise, 16_000)
+    wav = bytearray((files / "long.wav").read_bytes())
+    wav[4:8] = wav[40:44] = b"\xff\xff\xff\xff"  # a program that writes to a pipe does not know the length
+    (files / "unknown.wav").write_bytes(wav)
+    (voices := tmp_path / "voices").mkdir()
+    heard: list[int] = []
+    encode = model.codec.encode
+    with serving(model, voices, LIMITS) as server:
+        monkeypatch.setattr(model.codec, "encode", lambda *given: heard.append(1) or encode(*given))
+        for file in files.iterdir():
+            message = assert_refused(upload(server, "eve", file.read_bytes(), file.name), 400, "file")
+            assert message == "the sound lasts more than 30 s, the most that is taken: cut it"
+        assert_refused(upload(server, "eve", sound, text="a" * 4097), 400, "text", "text_too_long")
+        assert not heard
+        assert upload(server, "eve", sound, text="a" * 4096).status_code == 201
+        assert heard

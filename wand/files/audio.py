@@ -116,6 +116,22 @@ def read_header(path: str | Path) -> Header:
         return _header(file, path)
 
 
+def check_duration(path: str | Path, seconds: float) -> None:
+    """Check that a sound file is no longer than a number of seconds.
+
+    Its samples are counted, because a header may lie. Reading ends soon after that time, and no sample is kept.
+
+    Raises:
+        ValueError: If it is longer, or cannot be read.
+    """
+    with _opened(path) as file:
+        rate, size, read = _header(file, path).rate, max(1, BLOCK // file.channels), 0
+        while count := len(_next_block(file, path, size)):
+            read += count
+            if read > seconds * rate:
+                raise Unusable("too long", f"{path} lasts more than {seconds:g} s, the most that is taken: cut it")
+
+
 def _opened(path: str | Path) -> soundfile.SoundFile:
     if not Path(path).is_file():
         raise ValueError(f"no sound file at {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,7 +50,7 @@ def make_app(speaker: Speaker, settings: ServerSettings, metrics: Metrics) -> Ga
     _add_speech(app, speaker, settings)
     _add_lists(app, speaker, settings, metrics)
     if settings.allow_upload:
-        _add_upload(app, speaker)
+        _add_upload(app, speaker, settings)
     return Gate(app, settings, metrics)
 
 
@@ -118,14 +119,20 @@ def _add_lists(app: FastAPI, speaker: Speaker, settings: ServerSettings, metrics
         return FileResponse(PAGE, media_type="text/html", headers={"content-security-policy": PAGE_POLICY})
 
 
-def _add_upload(app: FastAPI, speaker: Speaker) -> None:
+def _add_upload(app: FastAPI, speaker: Speaker, settings: ServerSettings) -> None:
+    turn = asyncio.Lock()  # the sounds of uploads that wait stay in their files
+
     @app.post(UPLOADS, status_code=201)
     async def add_voice(
         file: UploadFile, name: Annotated[str, Form()], text: Annotated[str | None, Form()] = None
     ) -> dict[str, Any]:
         """Add a voice from a sound file."""
+        most = settings.max_letters
+        if text is not None and len(text) > most:
+            raise ApiError(400, f"text: a transcript has at most {most} letters", "text", "text_too_long")
         try:
-            await speaker.add_voice(name, await file.read(), Path(file.filename or "").suffix, text)
+            async with turn:
+                await speaker.add_voice(name, await file.read(), Path(file.filename or "").suffix, text)
         except VoiceExists as error:
             raise ApiError(409, str(error), "name", "voice_exists") from error
         except ValueError as error:

@@ -31,6 +31,8 @@ class ServerSettings:
         idle_seconds: A WebSocket whose client sends no text for this time is closed.
         send_seconds: A client that takes no data for this time is disconnected.
         allow_upload: Whether clients may add voices.
+        voice_seconds: Longest sound of a voice that is uploaded. The codec takes memory for each second of it, and the
+            speech of other requests waits meanwhile.
         key: What clients must send as bearer token; None if they need not.
         model: Name of the model.
         allowed_hosts: Names and addresses that requests may have in their header `host`; None allows all.
@@ -46,6 +48,7 @@ class ServerSettings:
     idle_seconds: float = 60.0
     send_seconds: float = 60.0
     allow_upload: bool = False
+    voice_seconds: float = 30.0
     key: str | None = None
     model: str = "wand"
     allowed_hosts: tuple[str, ...] | None = LOCAL_HOSTS
@@ -58,6 +61,7 @@ class ServerSettings:
         check_number("idle_seconds", self.idle_seconds, "(0, 86400]")
         check_number("send_seconds", self.send_seconds, "(0, 86400]")
         check_switch("allow_upload", self.allow_upload)
+        check_number("voice_seconds", self.voice_seconds, "(0, 3600]")
         if self.key is not None and not self.key.strip():
             raise ValueError("the key of the server is empty: set the environment variable to the key, or unset it")
         for name in self.allowed_hosts or ():

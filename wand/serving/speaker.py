@@ -137,7 +137,8 @@ class Speaker:
 
     async def add_voice(self, name: str, sound: bytes, suffix: str, text: str | None) -> None:
         """Add a voice; see `Voices.add`."""
-        await self._in(self._sounds, lambda: self.voices.add(name, sound, suffix, text))
+        seconds = self.settings.voice_seconds
+        await self._in(self._sounds, lambda: self.voices.add(name, sound, suffix, text, seconds))
 
     def passage(self, reference: Reference) -> tuple[Passage, PassageTexts]:
         """A passage whose text comes later, and what takes its text.

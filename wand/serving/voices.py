@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from wand.codecs.reference import Reference
-from wand.files.audio import WRITTEN
+from wand.files.audio import WRITTEN, check_duration
 from wand.files.text import read_text
 from wand.files.writing import write_bytes
 from wand.speech.synthesizer import Synthesizer
@@ -57,7 +57,7 @@ class Voices(Mapping[str, Reference]):
     def _files(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if path.suffix.lower() in (SAVED, *WRITTEN)]
 
-    def add(self, name: str, sound: bytes, suffix: str, text: str | None = None) -> None:
+    def add(self, name: str, sound: bytes, suffix: str, text: str | None, seconds: float) -> None:
         """Add a voice, and save it in the folder. Must not be called by two threads at the same time.
 
         Args:
@@ -65,6 +65,7 @@ class Voices(Mapping[str, Reference]):
             sound: Content of a sound file.
             suffix: Suffix of the sound file.
             text: Transcript of the sound, if known.
+            seconds: Longest sound that is taken.
 
         Raises:
             VoiceExists: If there is a voice, or a file of a voice that was left out, with this name.
@@ -82,6 +83,7 @@ class Voices(Mapping[str, Reference]):
             given = Path(scratch) / f"voice{suffix.lower()}"
             write_bytes(given, sound)
             try:
+                check_duration(given, seconds)
                 reference = self._synthesizer.read_voice(given, text)
             except ValueError as error:
                 raise ValueError(str(error).replace(str(given), "the sound")) from error
