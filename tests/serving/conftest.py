@@ -73,9 +73,9 @@ def until(true: Callable[[], bool], patience: float = PATIENCE) -> bool:
     return true()
 
 
-def make_model(*, passages: bool = False) -> Synthesizer:
+def make_model(*, passages: bool = False, reference_seconds: float = 0.2) -> Synthesizer:
     torch.manual_seed(0)
-    lm = EncodecLM(architecture=EncodecLMArchitecture(**SHAPE, reference_seconds=0.2)).eval()
+    lm = EncodecLM(architecture=EncodecLMArchitecture(**SHAPE, reference_seconds=reference_seconds)).eval()
     if passages:
         lm.alignment_heads = (AlignmentHead(0, 0),)
     return Synthesizer(lm, AttentionWindow(8), lm.load_codec())

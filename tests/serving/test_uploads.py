@@ -9,7 +9,7 @@ import httpx
 import pytest
 import torch
 
-from tests.serving.conftest import Running, serving
+from tests.serving.conftest import Running, make_model, serving
 from tests.serving.test_refused import assert_refused
 from wand.codecs.reference import Reference
 from wand.files.audio import read_audio, write_audio
@@ -96,3 +96,29 @@ def test_long_sounds_are_refused_before_the_codec_hears_them(
         assert not heard
         assert upload(server, "eve", sound, text="a" * 4096).status_code == 201
         assert heard
+
+
+def test_voices_of_any_length_can_be_used_or_are_refused(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The whole reference is in the prefix, and the model speaks no passages."""
+    model = make_model(reference_seconds=30.0)
+    noise = 0.1 * torch.randn(12 * 16_000, generator=torch.Generator().manual_seed(0))
+    write_audio(tmp_path / "long.wav", noise, 16_000)
+    content = (tmp_path / "long.wav").read_bytes()
+    (voices := tmp_path / "voices").mkdir()
+    (voices / "anna.wav").write_bytes((folder / "anna.wav").read_bytes())
+    save_voice(Reference(torch.zeros(8, 0, dtype=torch.long)), voices / "empty.safetensors", None)
+    with serving(model, voices, LIMITS) as server:
+        assert list(server.speaker.voices) == ["anna"]
+        assert "empty.safetensors is left out: the reference is empty" in caplog.text
+        message = assert_refused(upload(server, "long", content), 400, "file")
+        assert message.endswith("cut the sound, or save it in the folder of voices and start the server again")
+        assert list(server.speaker.voices) == ["anna"]
+        message = assert_refused(server.speak("so it is. " * 100), 400, "input")
+        assert message.endswith("shorten the text, or speak it in several requests")
+    (voices / "long.wav").write_bytes(content)
+    with serving(model, voices, LIMITS) as server:
+        assert server.speak("so it is. " * 12, voice="long").status_code == 200
+        assert upload(server, "as-long", content).status_code == 201
+        assert server.speak("so it is. " * 12, voice="as-long").status_code == 200

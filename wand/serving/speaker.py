@@ -25,7 +25,7 @@ from wand.serving.engines.own import EngineThread
 from wand.serving.errors import ApiError
 from wand.serving.metrics import Metrics
 from wand.serving.settings import ServerSettings
-from wand.serving.voices import Voices
+from wand.serving.voices import Voices, voice_columns
 from wand.speech.long_text import whole_or_split
 from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions, stop_rules
 from wand.speech.streaming import SoundChunk, SoundStream, stream_requests
@@ -36,30 +36,46 @@ Result = TypeVar("Result")
 
 # Prefix columns of the engine: this many times those of the longest training utterance, and at least LEAST_PREFIX.
 PREFIX_ROOM, LEAST_PREFIX = 2, 512
+# Columns of text that fit beside each voice, if texts are no passages: those of a sentence.
+TEXT_ROOM = 128
 # What clients are told to wait, in seconds, when the queue is full.
 RETRY_AFTER = "2"
 
 
 def make_engine(
-    synthesizer: Synthesizer, voices: Voices, settings: ServerSettings, sampling: Sampling | None = None
+    synthesizer: Synthesizer, prefix_length: int, settings: ServerSettings, sampling: Sampling | None = None
 ) -> Engine:
     """An engine for the texts of clients.
 
     Args:
         synthesizer: The model.
-        voices: The voices that it may speak with.
+        prefix_length: P, the most prefix columns of a request.
         settings: Limits of the server.
         sampling: Sampling settings; those of the model by default.
     """
-    backbone, decoder = synthesizer.backbone, synthesizer.decoder
-    length = max(LEAST_PREFIX, PREFIX_ROOM * (backbone.longest_prefix or 0))
-    passages = None
-    if reason_against_passages(backbone, decoder.window, synthesizer.codec) is None:
-        passages = PassageRules.of(backbone, decoder.window)
-        texts = [Passage(backbone.conditioner, voice) for voice in voices.values()]
-        length = max([length, *(passages.prefix_length(text) for text in texts)])
-    rules = server_rules(synthesizer, settings)
-    return Engine(decoder, rows=settings.rows, prefix_length=length, rules=rules, sampling=sampling, passages=passages)
+    rules, passages = server_rules(synthesizer, settings), _passage_rules(synthesizer)
+    return Engine(
+        synthesizer.decoder,
+        rows=settings.rows,
+        prefix_length=prefix_length,
+        rules=rules,
+        sampling=sampling,
+        passages=passages,
+    )
+
+
+def _passage_rules(synthesizer: Synthesizer) -> PassageRules | None:
+    """Rules for passages; None if the model cannot speak them."""
+    backbone, window = synthesizer.backbone, synthesizer.window
+    if reason_against_passages(backbone, window, synthesizer.codec) is not None:
+        return None
+    return PassageRules.of(backbone, window)
+
+
+def text_room(synthesizer: Synthesizer) -> int:
+    """Number of prefix columns that an engine needs for the text beside any voice."""
+    passages = _passage_rules(synthesizer)
+    return TEXT_ROOM if passages is None else passages.size
 
 
 def server_rules(synthesizer: Synthesizer, settings: ServerSettings) -> StopRules:
@@ -111,7 +127,16 @@ class Speaker:
             )
         self.backbone, self.window, self.codec = synthesizer.backbone, synthesizer.window, codec
         self.voices, self.settings, self.metrics = voices, settings, metrics
-        self.engine = engine or EngineThread(partial(make_engine, synthesizer, voices, settings))
+        # Most prefix columns of a request, and of a voice; None if the engine is another one, which knows its own.
+        self._prefix_length = self._voice_columns = None
+        if engine is None:
+            room = text_room(synthesizer)
+            least = max(LEAST_PREFIX, PREFIX_ROOM * (self.backbone.longest_prefix or 0))
+            longest = max((voice_columns(self.backbone, voice) for voice in voices.values()), default=0)
+            self._prefix_length = max(least, longest + room)
+            self._voice_columns = self._prefix_length - room
+            engine = EngineThread(partial(make_engine, synthesizer, self._prefix_length, settings))
+        self.engine = engine
         metrics.in_engine.set_function(lambda: self.engine.open)
         self._texts = ThreadPoolExecutor(1, "wand-text")
         self._sounds = ThreadPoolExecutor(1, "wand-codec")
@@ -137,8 +162,8 @@ class Speaker:
 
     async def add_voice(self, name: str, sound: bytes, suffix: str, text: str | None) -> None:
         """Add a voice; see `Voices.add`."""
-        seconds = self.settings.voice_seconds
-        await self._in(self._sounds, lambda: self.voices.add(name, sound, suffix, text, seconds))
+        seconds, columns = self.settings.voice_seconds, self._voice_columns
+        await self._in(self._sounds, lambda: self.voices.add(name, sound, suffix, text, seconds, columns))
 
     def passage(self, reference: Reference) -> tuple[Passage, PassageTexts]:
         """A passage whose text comes later, and what takes its text.
@@ -194,8 +219,12 @@ class Speaker:
         def prepare() -> list[Request]:
             if self.engine.passages is None and not isinstance(text, Passage):
                 how = replace(options, long_text=whole_or_split(text, self.backbone, reference))
-                return stream_requests(self.backbone, self.codec, self.window, text, reference, how)
-            return stream_requests(self.backbone, self.codec, self.window, text, reference, options)
+            else:
+                how = options
+            requests = stream_requests(self.backbone, self.codec, self.window, text, reference, how)
+            for request in requests:
+                self._check_length(request)
+            return requests
 
         try:
             requests = await self._in(self._texts, prepare)
@@ -236,6 +265,21 @@ class Speaker:
             raise ApiError(500, "the model could not speak this text; the log of the server says why") from error
         except ValueError as error:
             raise ApiError(400, f"input: {error}", "input", "invalid_value") from error
+
+    def _check_length(self, request: Request) -> None:
+        """Check that a request fits the engine. A passage does, because its voice does.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        if self._prefix_length is None or isinstance(request.conditioning, Passage):
+            return
+        length, most = self.backbone.conditioner.length(request.conditioning), self._prefix_length
+        if length > most:
+            raise ValueError(
+                f"the text and its voice take {length} columns of the prefix, and this server has {most}: "
+                f"shorten the text, or speak it in several requests"
+            )
 
     def _limited(self, request: Request) -> Request:
         """The request with the limit of the server. That of other requests than passages is shorter."""

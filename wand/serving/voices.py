@@ -6,12 +6,15 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from wand.codecs.reference import Reference
 from wand.files.audio import WRITTEN, check_duration
 from wand.files.text import read_text
 from wand.files.writing import write_bytes
+from wand.model.backbone import Backbone
+from wand.model.text_tokens import PassageConditioner
 from wand.speech.synthesizer import Synthesizer
 from wand.speech.voices import SAVED
 
@@ -41,9 +44,12 @@ class Voices(Mapping[str, Reference]):
             if path.stem in self._known:
                 continue
             try:
-                self._known[path.stem] = synthesizer.read_voice(path, _transcript(path))
+                voice = synthesizer.read_voice(path, _transcript(path))
+                voice_columns(synthesizer.backbone, voice)
             except ValueError as error:
-                log.warning("a voice is left out: %s", error)
+                log.warning("the voice %s is left out: %s", path, error)
+            else:
+                self._known[path.stem] = voice
 
     def __getitem__(self, name: str) -> Reference:
         return self._known[name]
@@ -57,7 +63,9 @@ class Voices(Mapping[str, Reference]):
     def _files(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if path.suffix.lower() in (SAVED, *WRITTEN)]
 
-    def add(self, name: str, sound: bytes, suffix: str, text: str | None, seconds: float) -> None:
+    def add(
+        self, name: str, sound: bytes, suffix: str, text: str | None, seconds: float, columns: int | None = None
+    ) -> None:
         """Add a voice, and save it in the folder. Must not be called by two threads at the same time.
 
         Args:
@@ -66,6 +74,7 @@ class Voices(Mapping[str, Reference]):
             suffix: Suffix of the sound file.
             text: Transcript of the sound, if known.
             seconds: Longest sound that is taken.
+            columns: Most prefix columns that the voice may take; None is no limit.
 
         Raises:
             VoiceExists: If there is a voice, or a file of a voice that was left out, with this name.
@@ -85,10 +94,29 @@ class Voices(Mapping[str, Reference]):
             try:
                 check_duration(given, seconds)
                 reference = self._synthesizer.read_voice(given, text)
+                needed = voice_columns(self._synthesizer.backbone, reference)
             except ValueError as error:
                 raise ValueError(str(error).replace(str(given), "the sound")) from error
+        if columns is not None and needed > columns:
+            raise ValueError(
+                f"the voice takes {needed} columns of the prefix, and this server has {columns} for a voice: cut the "
+                f"sound, or save it in the folder of voices and start the server again"
+            )
         self._synthesizer.save_voice(file, reference)
         self._known = {**self._known, name: reference}  # other threads read the voices
+
+
+def voice_columns(backbone: Backbone, voice: Reference) -> int:
+    """Number of prefix columns that a voice takes, without the text.
+
+    Raises:
+        ValueError: If the model cannot speak with it.
+    """
+    conditioner = backbone.conditioner
+    if isinstance(conditioner, PassageConditioner):
+        with suppress(ValueError):  # a prompt that names the text more than once
+            return conditioner.length(conditioner.with_tokens([0], voice)) - 1
+    return conditioner.length(conditioner("a", voice)) - 1
 
 
 def _transcript(path: Path) -> str | None:
