@@ -216,10 +216,29 @@ def test_a_key_is_asked_for(model: Synthesizer, folder: Path) -> None:
     with serving(model, folder, limits) as server, server.client as client:
         assert client.get("/health").status_code == 200
         assert client.get("/").status_code == 200
-        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "open sesame"}):
+        for wrong in ("Bearer wrong", "open sesame", "Basic open sesame", "Bearer", "Bearer open sesame 2"):
+            assert_refused(client.get("/v1/voices", headers={"authorization": wrong}), 401, None, "invalid_api_key")
+        for headers in ({}, {"authorization": "Bearer wrong"}):
             assert_refused(client.get("/v1/voices", headers=headers), 401, None, "invalid_api_key")
             assert_refused(client.get("/metrics", headers=headers), 401, None)
-        assert client.get("/v1/voices", headers={"authorization": "Bearer open sesame"}).status_code == 200
+        for right in ("Bearer open sesame", "bearer open sesame", "BEARER  open sesame"):
+            assert client.get("/v1/voices", headers={"authorization": right}).status_code == 200
+
+
+def test_a_key_may_have_any_letters(model: Synthesizer, folder: Path) -> None:
+    """Programs send UTF-8; browsers send the letters of latin-1 in latin-1."""
+    with serving(model, folder, ServerSettings(rows=1, key="schlüssel")) as server, server.client as client:
+        for encoding in ("utf-8", "latin-1"):
+            sent = {"authorization": "Bearer schlüssel".encode(encoding)}
+            assert client.get("/v1/voices", headers=sent).status_code == 200
+            other = {"authorization": "Bearer schlüssal".encode(encoding)}
+            assert_refused(client.get("/v1/voices", headers=other), 401, None, "invalid_api_key")
+
+
+@pytest.mark.parametrize("key", ["", " ", "abc\n", "\tabc", "a\r\nb", "a\0b", "a\udcfcb"])
+def test_keys_that_no_client_can_send_are_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=r"the key of the server (is empty|cannot be sent in a header)"):
+        ServerSettings(key=key)
 
 
 def test_pages_of_other_sites_are_refused(server: Running) -> None:

@@ -111,7 +111,7 @@ def test_voices_of_any_length_can_be_used_or_are_refused(
     save_voice(Reference(torch.zeros(8, 0, dtype=torch.long)), voices / "empty.safetensors", None)
     with serving(model, voices, LIMITS) as server:
         assert list(server.speaker.voices) == ["anna"]
-        assert "empty.safetensors is left out: the reference is empty" in caplog.text
+        assert "the voice empty is left out: the reference is empty" in caplog.text
         message = assert_refused(upload(server, "long", content), 400, "file")
         assert message.endswith("cut the sound, or save it in the folder of voices and start the server again")
         assert list(server.speaker.voices) == ["anna"]

@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
     from wand.serving.engines.remote import RemoteEngine
     from wand.serving.metrics import Metrics
     from wand.serving.server import Server, bound_socket
-    from wand.serving.settings import ServerSettings, hosts_at, is_local
+    from wand.serving.settings import ServerSettings, check_key, hosts_at, is_local
     from wand.serving.speaker import Speaker, server_rules
     from wand.serving.voices import Voices
 
@@ -107,6 +107,8 @@ def main(arguments: list[str]) -> None:
     log.setLevel(logging.INFO)
     place = bound_socket(options.host, options.port)
     address = place.getsockname()[0]
+    if engine_key := os.environ.get(ENGINE_KEY):
+        check_key(engine_key, "engine")
     settings = ServerSettings(
         rows=options.rows,
         queue=options.queue,
@@ -130,8 +132,8 @@ def main(arguments: list[str]) -> None:
     metrics = Metrics()
     engine = None
     if options.engine is not None:
-        rules, key = server_rules(synthesizer, settings), os.environ.get(ENGINE_KEY)
-        engine = RemoteEngine.connect(options.engine, synthesizer.backbone, rules, settings.model, key)
+        rules = server_rules(synthesizer, settings)
+        engine = RemoteEngine.connect(options.engine, synthesizer.backbone, rules, settings.model, engine_key)
     raise_if_stopped()
     app = make_app(Speaker(synthesizer, voices, settings, metrics, engine), settings, metrics)
     Server(app, settings, place, metrics).run()

@@ -116,7 +116,11 @@ class Gate:
     def _has_key(self, given: str) -> bool:
         if self._settings.key is None:
             return True
-        return hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {self._settings.key}".encode())
+        scheme, _, key = given.partition(" ")
+        key, own = key.strip(" \t"), self._settings.key.encode()
+        # Headers are read as latin-1. Programs send a key in UTF-8, pages of browsers in latin-1.
+        same = [hmac.compare_digest(sent, own) for sent in (key.encode("latin-1"), key.encode())]
+        return any(same) and scheme.lower() == "bearer"
 
     def _largest(self, path: str) -> int:
         upload = path == UPLOADS and self._settings.allow_upload

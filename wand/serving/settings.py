@@ -62,8 +62,8 @@ class ServerSettings:
         check_number("send_seconds", self.send_seconds, "(0, 86400]")
         check_switch("allow_upload", self.allow_upload)
         check_number("voice_seconds", self.voice_seconds, "(0, 3600]")
-        if self.key is not None and not self.key.strip():
-            raise ValueError("the key of the server is empty: set the environment variable to the key, or unset it")
+        if self.key is not None:
+            check_key(self.key, "server")
         for name in self.allowed_hosts or ():
             if host_name(name) != name:
                 raise ValueError(f"--allowed_hosts {name!r} is no host: give names or addresses, such as {LOCAL_HOSTS}")
@@ -72,6 +72,25 @@ class ServerSettings:
     def largest_body(self) -> int:
         """Largest body of a request, in bytes."""
         return BYTES_PER_LETTER * self.max_letters + OTHER_BYTES
+
+
+def check_key(key: str, whose: str) -> None:
+    """Check that a key can be sent in a header.
+
+    Args:
+        key: The key.
+        whose: What it is the key of, for errors.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if not key.strip():
+        raise ValueError(f"the key of the {whose} is empty: set the environment variable to the key, or unset it")
+    if key != key.strip() or not key.isprintable():
+        raise ValueError(
+            f"the key of the {whose} cannot be sent in a header: it begins or ends with a blank or a newline, or holds "
+            f"a character that cannot be printed; set the environment variable without them"
+        )
 
 
 def host_name(header: str) -> str | None:

@@ -47,7 +47,7 @@ class Voices(Mapping[str, Reference]):
                 voice = synthesizer.read_voice(path, _transcript(path))
                 voice_columns(synthesizer.backbone, voice)
             except ValueError as error:
-                log.warning("the voice %s is left out: %s", path, error)
+                log.warning("the voice %s is left out: %s", path.stem, error)
             else:
                 self._known[path.stem] = voice
 
