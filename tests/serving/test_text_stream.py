@@ -88,8 +88,29 @@ def test_wrong_messages_are_named(speaking: Running, messages: list[object], par
     assert speaking.becomes_idle()
 
 
+def test_binary_messages_are_refused_before_the_end_and_ignored_after_it(speaking: Running) -> None:
+    for messages in ([], [{"voice": "anna"}, {"text": TEXT}]):
+        with opened(speaking, *messages) as socket:
+            socket.send(b"binary")
+            _, others, code = rest(socket)
+        assert code == 1008
+        assert others[-1]["error"]["code"] == "invalid_json"
+    with opened(speaking, {"voice": "anna", "seed": 4}, {"text": TEXT, "end": True}) as socket:
+        socket.send(b"binary")
+        socket.send("no JSON")
+        sound, others, code = rest(socket)
+    assert code == 1000
+    assert others[-1]["type"] == "speech.done"
+    assert sound == speaking.speak(TEXT, seed=4).content
+    assert speaking.becomes_idle()
+
+
 def test_a_client_that_leaves_frees_its_row(speaking: Running) -> None:
-    for messages in ([{"voice": "anna"}], [{"voice": "anna"}, {"text": TEXT}]):
+    for messages in (
+        [{"voice": "anna"}],
+        [{"voice": "anna"}, {"text": TEXT}],
+        [{"voice": "anna"}, {"text": TEXT, "end": True}],
+    ):
         with opened(speaking, *messages) as socket:
             socket.recv(timeout=60)
         assert speaking.becomes_idle()

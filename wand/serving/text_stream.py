@@ -91,8 +91,8 @@ class TextStream:
                     await texts.end_text(passage)
             except ValueError as error:
                 raise ApiError(400, f"text: {error}", "text", "invalid_value") from error
-        while True:
-            await self._socket.receive_text()  # raises when the client leaves
+        while True:  # what comes after the end is not read
+            await self._next()
 
     async def _receive(self, kind: type[Message]) -> Message:
         """The next message.
@@ -103,17 +103,29 @@ class TextStream:
         """
         try:
             async with asyncio.timeout(self._settings.idle_seconds):
-                text = await self._socket.receive_text()
+                text = await self._next()
         except TimeoutError as error:
             raise ApiError(408, f"no message came for {self._settings.idle_seconds:g} s", code="idle") from error
-        except KeyError as error:
-            raise ApiError(400, "a message is binary: send JSON as text", code="invalid_json") from error
+        if text is None:
+            raise ApiError(400, "a message is binary: send JSON as text", code="invalid_json")
         try:
             return kind.model_validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             param = next((str(part) for part in first["loc"]), None)
             raise ApiError(400, f"{param or 'the message'}: {first['msg']}", param, "invalid_value") from error
+
+    async def _next(self) -> str | None:
+        """The next message; None if it is binary.
+
+        Raises:
+            WebSocketDisconnect: If the client leaves.
+        """
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"], message.get("reason"))
+        text: str | None = message.get("text")
+        return text
 
     async def _close(self, code: int, last: dict[str, Any]) -> None:
         with suppress(WebSocketDisconnect, RuntimeError):  # the client has left
