@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.processes import command, end, start
@@ -16,10 +17,18 @@ from wand.cli import main
 from wand.runs.checkpoints import read_checkpoint
 from wand.training.module import WandModule
 
+# Without the sound and the table of a fit, which take longer than its steps.
+SILENT = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoint.mode=max", "--speech.sounds=0"]
+
 
 def options(workplace: Workplace, name: str) -> list[str]:
     small = [f"{DATA}.hours=0.03", "--data.batch_size=2", "--trainer.max_epochs=2"]
     return ["fit", "--config", "quickstart", *workplace.fit, *small, "--name", name]
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """The content of every file of a run that is not a log."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and "tfevents" not in file.name}
 
 
 def curve(folder: Path, tag: str) -> dict[int, float]:
@@ -66,15 +75,32 @@ def test_killed_and_resumed_equals_undisturbed(workplace: Workplace, monkeypatch
 
 def test_another_number_of_steps_is_refused_unless_accepted(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     resume = ["fit", "--ckpt_path", "runs/quickstart/checkpoints/best.ckpt", "--trainer.max_epochs=2"]
+    before = files(Path("runs/quickstart"))
     assert main(resume) == 2
     error = capsys.readouterr().err
     assert "total_steps" in error
     assert "--curriculum.accept_change" in error
+    assert files(Path("runs/quickstart")) == before, "a refused resume changes nothing"
 
 
 def test_another_order_of_data_is_refused(run: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Path("runs/quickstart/config.yaml").read_bytes()
     assert main(["fit", "--ckpt_path", "last", "--data.seed=1", "--trainer.max_epochs=2"]) == 2
     assert "batches differ from those of the saved run" in capsys.readouterr().err
+    assert Path("runs/quickstart/config.yaml").read_bytes() == config
+
+
+def test_the_config_of_a_resumed_run_is_that_of_a_run(workplace: Workplace) -> None:
+    """It has what the resume changed, and does not make a new fit with it a resume."""
+    workplace.run(*options(workplace, "one"), "--trainer.max_steps=2", *SILENT)
+    accepted = ["--trainer.max_steps=3", "--curriculum.accept_change=true"]
+    workplace.run("fit", "--ckpt_path", "runs/one", *accepted)
+    config = yaml.safe_load(Path("runs/one/config.yaml").read_text())
+    assert config["trainer"]["max_steps"] == 3
+    assert not {"ckpt_path", "weights_only"} & set(config)
+    workplace.run("fit", "--ckpt_path", "runs/one")  # it is finished, and is opened without --trust
+    workplace.run("fit", "--config", "runs/one/config.yaml", "--name", "two")
+    assert read_checkpoint("runs/two")["global_step"] == 3
 
 
 def test_last_without_any_run_fails(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

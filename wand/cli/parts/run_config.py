@@ -12,29 +12,47 @@ from wand.files.writing import write_text
 from wand.runs.trust import record_run
 
 
+# What belongs to one command, not to the run: a new fit with the config of a resumed run would resume it, too.
+OF_A_COMMAND = ("ckpt_path", "weights_only")
+
+
 class RunConfig(SaveConfigCallback):
     """Writes the ``config.yaml`` of a run as a whole, before the first step.
 
     It is recorded first that this user's own fit writes it: the run is then usable without ``--trust`` at any moment.
+    The config of a run that is resumed is replaced only after all checks, so a refused resume changes nothing.
     """
 
     log_dir: str | None = None
 
+    @property
+    def _file(self) -> Path:
+        assert self.log_dir is not None
+        return Path(self.log_dir) / self.config_filename
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder in every process, because `Trainer.log_dir` waits for all of them, and save in the first."""
+        """Find the folder in every process, because `Trainer.log_dir` waits for all of them; save a new run's config."""
         self.log_dir = trainer.log_dir
-        super().setup(trainer, pl_module, stage)
+        if trainer.is_global_zero and not self._file.exists():
+            self.save_config(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the config of a resumed run. The callbacks before this one have accepted it; the curriculum is one."""
+        if trainer.is_global_zero and not self.already_saved:
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Record it and write it into the folder of the logs, as `SaveConfigCallback` does."""
-        assert self.log_dir is not None
-        file = Path(self.log_dir) / self.config_filename
-        text = self.parser.dump(self.config, skip_none=False)
+        """Record it and write it into the folder of the logs."""
+        config = self.config.clone()
+        for name in OF_A_COMMAND:
+            config.pop(name, None)
+        text = self.parser.dump(config, skip_none=False)
         try:
-            record_run(file.parent, text, dict(pl_module.hparams))
+            record_run(self._file.parent, text, dict(pl_module.hparams))
         except (OSError, ValueError) as error:
             rank_zero_warn(
                 f"this run cannot be recorded as your own ({error}): if it uses code of your own, or a codec worker, "
                 f"its commands need --trust; WAND_STATE names another folder for the record"
             )
-        write_text(file, text)
+        write_text(self._file, text)
+        self.already_saved = True
