@@ -289,6 +289,25 @@ def test_going_on_from_anywhere(taken, columns):
     assert seen == expected
 
 
+@given(st.integers(0, 10), st.integers(1, 5), st.booleans())
+def test_going_on_from_anywhere_in_epochs_that_are_cut(given, taken, older):
+    """A checkpoint of an older version has the end of a cut epoch as its place, not the next epoch."""
+    undisturbed, before, after = loader(), loader(), loader()
+    undisturbed.taken = before.taken = after.taken = taken
+    expected = [*chain(*(epoch(undisturbed) for _ in range(12)))]
+    assert len(expected) == 12 * taken
+    seen: list[list[int]] = []
+    while len(seen) < given:
+        seen += [learned(batch) for batch in islice(before, min(taken, given - len(seen)))]
+    place = before.progress()
+    if older and place["epoch"] > 0 and place["given"] == 0:
+        place |= {"epoch": place["epoch"] - 1, "given": taken}
+    after.resume(place)
+    while len(seen) < len(expected):
+        seen += epoch(after)
+    assert seen == expected
+
+
 def test_the_place_is_that_of_the_batches_that_were_given():
     """Whatever has been made beyond them."""
     batches = loader()

@@ -71,10 +71,18 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "UTTERANCES_PER_SHARD", 5)
 
 
-def fit(module: Listener, data: SpeechDataModule, *callbacks: Callback, ckpt_path: Path | None = None) -> None:
+def fit(
+    module: Listener, data: SpeechDataModule, *callbacks: Callback, ckpt_path: Path | None = None, **settings: Any
+) -> None:
     quiet = {f"enable_{name}": False for name in ("checkpointing", "progress_bar", "model_summary")}
-    trainer = Trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=[*callbacks], **quiet)
+    settings = {"max_epochs": 2, **quiet, **settings}
+    trainer = Trainer(accelerator="cpu", logger=False, callbacks=[*callbacks], **settings)
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+
+
+def assert_same(given: list[Tensor], expected: list[Tensor]) -> None:
+    assert len(given) == len(expected) > 0
+    assert all(torch.equal(one, other) for one, other in zip(given, expected, strict=True))
 
 
 def test_the_lists_of_a_corpus_are_freed_after_the_preparation(tiny_lm: EncodecLM, tmp_path: Path) -> None:
@@ -112,9 +120,28 @@ def test_a_run_goes_on_exactly_where_it_stood(make, tmp_path, step):
     fit(undisturbed, data, SaveAt(step, tmp_path / "middle.ckpt"))
     resumed, again = make()
     fit(resumed, again, ckpt_path=tmp_path / "middle.ckpt")
-    expected = undisturbed.given[step:]
-    assert len(resumed.given) == len(expected) > 0
-    assert all(torch.equal(one, other) for one, other in zip(resumed.given, expected, strict=True))
+    assert_same(resumed.given, undisturbed.given[step:])
+
+
+class SaveAtEpoch(SaveAt):
+    """Saves at the end of an epoch, as `ModelCheckpoint` does."""
+
+    def on_train_batch_end(self, *rest: Any) -> None:
+        pass
+
+    def on_train_epoch_end(self, trainer: Trainer, *rest: Any) -> None:
+        SaveAt.on_train_batch_end(self, trainer)
+
+
+@pytest.mark.parametrize("settings", [{"limit_train_batches": 4}, {"limit_train_batches": 0.7}], ids=str)
+@pytest.mark.parametrize(("step", "saving"), [(3, SaveAt), (8, SaveAt), (8, SaveAtEpoch), (9, SaveAt)])
+def test_a_run_with_a_limit_of_batches_goes_on_exactly_where_it_stood(make, tmp_path, settings, step, saving):
+    undisturbed, data = make()
+    fit(undisturbed, data, saving(step, tmp_path / "middle.ckpt"), max_epochs=4, **settings)
+    assert len(undisturbed.given) == 4 * 4, "4 of 6 batches in each epoch"
+    resumed, again = make()
+    fit(resumed, again, ckpt_path=tmp_path / "middle.ckpt", max_epochs=4, **settings)
+    assert_same(resumed.given, undisturbed.given[step:])
 
 
 def test_a_shard_that_is_damaged_while_training_stops_the_run_and_is_named(make, tmp_path):

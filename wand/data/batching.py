@@ -182,6 +182,9 @@ class BatchLoader:
         rank: Rank of this process.
         world: Number of processes.
         device: Device to which the batches will be copied. For a GPU, they are made in pinned memory.
+
+    Attributes:
+        taken: Number of batches that the caller takes from an epoch; all, unless it is set. The rest is left out.
     """
 
     def __init__(
@@ -209,6 +212,7 @@ class BatchLoader:
         self.world = world
         self.device = torch.device("cpu") if device is None else device
         self.buckets = make_buckets(lengths, bounds, world)
+        self.taken = len(self)
         self.epoch = 0
         self.given = 0
         self._restored = False
@@ -217,11 +221,11 @@ class BatchLoader:
         return sum(bucket.batches for bucket in self.buckets)
 
     def __iter__(self) -> Iterator[ConditionedBatch]:
-        if self.given > 0 and not self._restored:
-            # The caller left the last epoch early.
+        if self.given > 0 and (not self._restored or self.given >= self.taken):
+            # The caller left the last epoch early, or its checkpoint is older than `taken`.
             self.epoch, self.given = self.epoch + 1, 0
         self._restored = False
-        plan = self._plan(self.epoch)
+        plan = self._plan(self.epoch)[: self.taken]
         start = self.given
         for index, batch in enumerate(prefetch(self._make, plan[start:], AHEAD), start):
             # The caller may stop after the last batch, so the next epoch begins with it.

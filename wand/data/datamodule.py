@@ -165,7 +165,10 @@ class SpeechDataModule(LightningDataModule):
             if split not in self.examples:
                 self.examples[split] = ShardedExamples(cache.files(split), cache.fingerprint)
         if stage == "fit":
+            assert self.trainer is not None
             self._train_loader = self._loader("train", shuffle=True)
+            limit = self.trainer.limit_train_batches
+            self._train_loader.taken = limit if isinstance(limit, int) else int(len(self._train_loader) * limit)
             self._check_columns(self._train_loader)
             longest = longest_of(self._train_loader.lengths)
             self._note_lengths(self._train_loader.lengths)

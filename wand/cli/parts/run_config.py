@@ -11,7 +11,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from wand.files.writing import write_text
 from wand.runs.trust import record_run
 
-
 # What belongs to one command, not to the run: a new fit with the config of a resumed run would resume it, too.
 OF_A_COMMAND = ("ckpt_path", "weights_only")
 
@@ -31,7 +30,7 @@ class RunConfig(SaveConfigCallback):
         return Path(self.log_dir) / self.config_filename
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder in every process, because `Trainer.log_dir` waits for all of them; save a new run's config."""
+        """Find the folder in every process, because `Trainer.log_dir` waits for all of them; save if the run is new."""
         self.log_dir = trainer.log_dir
         if trainer.is_global_zero and not self._file.exists():
             self.save_config(trainer, pl_module, stage)
