@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from wand.attention import WindowPolicy, Windows
 from wand.console.interrupt import SIGNALS, stop_requested
@@ -36,15 +37,9 @@ from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
 from wand.runs.trust import trusting
 from wand.training.accumulation import Accumulation, MicroBatch
 from wand.training.fit import check_fit
-from wand.training.optimizer import make_optimizer
+from wand.training.optimizer import make_optimizer, use_settings
 from wand.training.random_state import random_state, restore_random_state
-from wand.training.skipping import (
-    REMEDY,
-    SkippedSteps,
-    blame,
-    gradients_and_losses_finite,
-    non_finite_parts,
-)
+from wand.training.skipping import REMEDY, SkippedSteps, blame, gradients_and_losses_finite, non_finite_parts
 from wand.training.teacher import COPY, SELF, NoTeacher, SelfTeacher, Teacher, build_teacher, weights_of
 
 DEFAULT_LOSS = LossTerms()
@@ -104,6 +99,7 @@ class WandModule(LightningModule):
         self.teacher: Teacher = SelfTeacher(backbone) if teacher == SELF and lora is None else NoTeacher(backbone)
         self._is_set_up = False
         self._accumulation = Accumulation()
+        self._schedule: LambdaLR | None = None
         self.skipped_steps = SkippedSteps()
         # The signal that some rank had received before the last step of the optimizer; 0 if none. `StopAtSignal` acts.
         self.stop_signal = 0
@@ -277,9 +273,11 @@ class WandModule(LightningModule):
         return valid if weights is None else valid * torch.tensor(weights, device=labels.device)
 
     def on_train_start(self) -> None:
-        """Refuse a clipping norm of NaN, which would make every gradient NaN."""
+        """Refuse a clipping norm of NaN, which would make every gradient NaN; use the optimizer's own settings."""
         if (norm := self.trainer.gradient_clip_val) is not None and math.isnan(norm):
             raise ValueError(f"trainer.gradient_clip_val {norm} is not a number: give a norm, or null for no clipping")
+        if self._schedule is not None:
+            use_settings(self._schedule, self.settings.optimizer)
 
     def on_train_end(self) -> None:
         """Refuse weights that the last step has made NaN or infinite."""
@@ -359,8 +357,8 @@ class WandModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer and its learning rate schedule, which advances at every step."""
         total = int(self.trainer.estimated_stepping_batches)
-        optimizer, schedule = make_optimizer(self.backbone.parameters(), self.settings.optimizer, total)
-        scheduler = LRSchedulerConfigType(scheduler=schedule, interval="step")
+        optimizer, self._schedule = make_optimizer(self.backbone.parameters(), self.settings.optimizer, total)
+        scheduler = LRSchedulerConfigType(scheduler=self._schedule, interval="step")
         return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:

@@ -23,13 +23,28 @@ def make_optimizer(
         total_steps: Steps of the whole training.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = AdamW([group for group in groups if group["params"]], lr=settings.learning_rate)
+    groups = [[p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]]
+    optimizer = AdamW([{"params": group} for group in groups if group], lr=settings.learning_rate)
     warmup = max(1, round(settings.warmup * total_steps))
-    return optimizer, LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, total_steps))
+    schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, total_steps))
+    use_settings(schedule, settings)
+    return optimizer, schedule
+
+
+def use_settings(schedule: LambdaLR, settings: OptimizerSettings) -> None:
+    """Set learning rate and weight decay of an optimizer, also if a checkpoint has restored others.
+
+    Args:
+        schedule: The optimizer's schedule from `make_optimizer`. It stays at its step, and keeps its warm-up.
+        settings: The settings.
+    """
+    groups = schedule.optimizer.param_groups
+    schedule.base_lrs = [settings.learning_rate for _ in groups]
+    for group, factor in zip(groups, schedule.lr_lambdas, strict=True):
+        group["initial_lr"] = settings.learning_rate
+        group["lr"] = settings.learning_rate * factor(schedule.last_epoch)
+        group["weight_decay"] = settings.weight_decay if group["params"][0].ndim > 1 else 0.0
+    schedule._last_lr = [group["lr"] for group in groups]
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
