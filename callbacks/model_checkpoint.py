@@ -1,6 +1,9 @@
-"""Lightning's ModelCheckpoint, for which a metric that is not finite is never the best."""
+"""Lightning's ModelCheckpoint, for runs that move and for metrics that are not finite."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, callbacks
@@ -10,10 +13,26 @@ from torch import Tensor
 class ModelCheckpoint(callbacks.ModelCheckpoint):
     """Saves checkpoints as Lightning's own class does, but none whose monitored metric is NaN or infinite.
 
-    Lightning itself keeps the first checkpoint whatever its metric. The name is the same, because checkpoints store the
-    state of a callback under it.
+    Lightning itself keeps the first checkpoint whatever its metric, and forgets the best one if a run is resumed under
+    another path. The name is the same, because checkpoints store the state of a callback under it.
     """
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether the monitored metric is among the best."""
         return current is not None and bool(torch.isfinite(current)) and super().check_monitor_top_k(trainer, current)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best checkpoint and its score, also if the folder with it has moved."""
+        state = _moved(state_dict, str(state_dict.get("dirpath")), str(self.dirpath))
+        best = state["best_model_path"]
+        # A new run that begins from another one's checkpoint has no such file, and looks for a best one of its own.
+        super().load_state_dict(state if not best or Path(best).exists() else state_dict)
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """The state of a `ModelCheckpoint`, with another folder in place of the old one in all paths."""
+    if isinstance(value, dict):
+        return {_moved(key, old, new): _moved(part, old, new) for key, part in value.items()}
+    if not isinstance(value, str):
+        return value
+    return new + value.removeprefix(old) if value == old or value.startswith(f"{old}/") else value
