@@ -68,7 +68,9 @@ class WindowCurriculum(Callback):
         self._apply(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The schedule and the number of steps."""
+        """The schedule and the number of steps; those of the checkpoint if no step followed it."""
+        if self._total_steps is None and self._stored is not None:
+            return self._stored
         schedule = None if self.schedule is None else asdict(self.schedule)
         return {"version": 1, "total_steps": self._total_steps, "schedule": schedule}
 

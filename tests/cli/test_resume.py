@@ -90,15 +90,24 @@ def test_another_order_of_data_is_refused(run: Workplace, capsys: pytest.Capture
     assert Path("runs/quickstart/config.yaml").read_bytes() == config
 
 
-def test_the_config_of_a_resumed_run_is_that_of_a_run(workplace: Workplace) -> None:
+@pytest.mark.parametrize("accept", ["true", "false"])
+def test_a_trial_changes_nothing(run: Workplace, accept: str) -> None:
+    before = files(Path("runs"))
+    main(["fit", "--ckpt_path", "last", "--trainer.fast_dev_run=1", f"--curriculum.accept_change={accept}"])
+    assert files(Path("runs")) == before
+
+
+def test_the_config_of_a_resumed_run_is_that_of_a_run(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     """It has what the resume changed, and does not make a new fit with it a resume."""
-    workplace.run(*options(workplace, "one"), "--trainer.max_steps=2", *SILENT)
+    workplace.run(*options(workplace, "one"), "--trainer.max_steps=2", "--trainer.max_epochs=9", *SILENT)
     accepted = ["--trainer.max_steps=3", "--curriculum.accept_change=true"]
     workplace.run("fit", "--ckpt_path", "runs/one", *accepted)
     config = yaml.safe_load(Path("runs/one/config.yaml").read_text())
     assert config["trainer"]["max_steps"] == 3
     assert not {"ckpt_path", "weights_only"} & set(config)
     workplace.run("fit", "--ckpt_path", "runs/one")  # it is finished, and is opened without --trust
+    assert main(["fit", "--ckpt_path", "runs/one", "--trainer.max_steps=4", "--curriculum.accept_change=false"]) == 2
+    assert "total_steps 3 is now 4" in capsys.readouterr().err, "the finished fit has kept the number of steps"
     workplace.run("fit", "--config", "runs/one/config.yaml", "--name", "two")
     assert read_checkpoint("runs/two")["global_step"] == 3
 

@@ -243,9 +243,11 @@ class WandCLI(LightningCLI):
             )
 
     def _choose_folder(self) -> Path | None:
-        """The folder of the checkpoint's run, or a new folder for a fit. A trial run (fast_dev_run) gets none."""
+        """The folder of the checkpoint's run, or a new folder for a fit. A trial fit (fast_dev_run) gets none."""
+        if self.subcommand == "fit" and self._get(self.config_init, "trainer")["fast_dev_run"]:
+            return None
         folder = None if self.checkpoint_file is None else run_folder(self.checkpoint_file)
-        if self.subcommand != "fit" or self._get(self.config_init, "trainer")["fast_dev_run"]:
+        if self.subcommand != "fit":
             return folder
         return folder or self.goes_on or new_run_folder(self._get(self.config, "name"))
 
