@@ -105,6 +105,22 @@ def test_roman_numerals(numeral: str, value: int) -> None:
     assert roman(numeral) == value
 
 
+@pytest.mark.parametrize("length", [16, 400, 5000])
+def test_long_numbers_are_read_by_digits(length: int) -> None:
+    ones = " ".join(["one"] * length)
+    assert spell("1" * length) == ones
+    assert spell("1" * length + "th") == ones[:-3] + "first"
+    assert spell("1" * length + " 1/2") == f"{ones} and a half"
+    assert spell("1" * length + " 24/7") == f"{ones} twenty four seven"
+    assert spell("1" * length + "½ km") == f"{ones} and a half km"
+    assert spell("$" + "1" * length) == f"{ones} dollars"
+
+
+@given(st.text("0123456789.,:;/-–%$€°½ '#thkmapMayVX", max_size=40))
+def test_any_run_of_numbers_and_signs_can_be_read(text: str) -> None:
+    assert spell(text) == " ".join(spell(text).split())
+
+
 @given(st.text(max_size=80))
 def test_any_text_can_be_read(text: str) -> None:
     assert spell(text) == " ".join(spell(text).split())

@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from num2words import CONVERTER_CLASSES
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from wand.metrics.words import errors
@@ -85,6 +86,32 @@ def test_any_text_has_plain_words(text: str, language: str) -> None:
     plain = plain_words(text, language)
     assert plain == " ".join(plain.split())
     assert all(any(letter.isalnum() for letter in word) for word in plain.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("በ1999 ዓመት", "am"),  # num2words raises a TypeError
+        ("999999999", "am"),  # never returns
+        ("10000000000", "kn"),  # OverflowError
+        ("1.404686", "hu"),  # KeyError
+        ("0.0000001", "cs"),  # ValueError
+        ("0.0000001", "cy"),  # IndexError
+        ("0.0000001", "ar"),  # no words
+    ],
+)
+def test_a_number_that_cannot_be_said_stays_as_it_is_written(text: str, language: str) -> None:
+    digits = [letter for letter in text if letter.isdigit()]
+    assert [letter for letter in plain_words(text, language) if letter.isdigit()] == digits
+
+
+@given(
+    st.sampled_from(sorted(CONVERTER_CLASSES)),
+    st.integers(0, 10**15),
+    st.one_of(st.none(), st.from_regex(r"[0-9]{1,9}", fullmatch=True)),
+)
+def test_every_number_has_plain_words_in_every_language(language: str, whole: int, decimals: str | None) -> None:
+    assert plain_words(f"{whole}" if decimals is None else f"{whole}.{decimals}", language)
 
 
 def test_numbers_of_any_length() -> None:

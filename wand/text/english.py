@@ -9,7 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from wand.text.english_numbers import cardinal, decade, digits, fraction, number, ordinal, roman, two_digits, year
+from wand.text.english_numbers import (
+    cardinal,
+    decade,
+    digits,
+    fraction,
+    number,
+    ordinal,
+    roman,
+    two_digits,
+    written_ordinal,
+    year,
+)
 from wand.text.english_tables import (
     AFTER_YEARS,
     BEFORE_NUMBERS,
@@ -271,12 +282,12 @@ def _fraction_letter(found: re.Match[str]) -> str:
 @_rule(r"(?<![\w.,/])(?:(\d+)\s)?(\d{1,3})/(\d{1,3})(?![\w/])")
 def _slashed(found: re.Match[str]) -> str:
     """``3/4`` as a fraction, ``24/7`` as two numbers."""
-    whole, upper, lower = int(found[1] or 0), int(found[2]), int(found[3])
+    upper, lower = int(found[2]), int(found[3])
     words = f"{cardinal(upper)} {cardinal(lower)}"
     if 0 < upper < lower and lower in (2, 3, 4, 5, 6, 8, 10, 16, 32, 100):
         words = fraction(upper, lower)
-        return f"{cardinal(whole)} and {words.replace('one ', 'a ', 1)}" if whole else words
-    return f"{cardinal(whole)} {words}" if found[1] else words
+        return f"{number(found[1])} and {words.replace('one ', 'a ', 1)}" if found[1] else words
+    return f"{number(found[1])} {words}" if found[1] else words
 
 
 @_rule(rf"(?<![\w.])({_NUMBER})\s?[-–]\s?(?=(?:{_NUMBER})(?!\s?-\d))")
@@ -296,7 +307,7 @@ def _unit(found: re.Match[str]) -> str:
 
 @_rule(r"\b(\d{1,3}(?:,\d{3})*|\d+)(?:st|nd|rd|th)\b", re.IGNORECASE)
 def _ordinal(found: re.Match[str]) -> str:
-    return ordinal(int(found[1].replace(",", "")))
+    return written_ordinal(found[1])
 
 
 # -- symbols -------------------------------------------------------------------------------------------------------

@@ -20,6 +20,14 @@ def ordinal(value: int) -> str:
     return _plain(num2words(value, to="ordinal"))
 
 
+def written_ordinal(text: str) -> str:
+    """An ordinal as it is written, without its ending: ``1,000`` as `one thousandth`, very long ones by digits."""
+    whole = text.replace(",", "")
+    if len(whole) > LONGEST:
+        return f"{digits(whole[:-1])} {ordinal(int(whole[-1]))}"
+    return ordinal(int(whole))
+
+
 def digits(text: str) -> str:
     """The digits of a text one by one; other characters are left out."""
     return " ".join(cardinal(int(digit)) for digit in text if digit.isdigit())

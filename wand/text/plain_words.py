@@ -20,6 +20,8 @@ _DECIMAL_POINT = {
     "ta", "te", "th", "tl", "ur", "yi", "yue", "zh",
 }  # fmt: skip
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+# Amharic numbers of num2words are right up to 1,000. Some longer ones never return.
+_LONGEST_OF = {"am": 3}
 _LONG_NUMBER = re.compile(rf"\d{{{LONGEST}}}(?=\d)")
 
 
@@ -75,12 +77,13 @@ def _join_thousands(text: str, language: str) -> str:
 
 
 def _spell(number: str, language: str) -> str:
-    """A number in words, or its digits if num2words does not know the language."""
+    """A number in words, or as it is written if num2words cannot say it."""
     whole, _, decimals = number.replace(",", ".").partition(".")
-    if language not in CONVERTER_CLASSES or len(whole) > LONGEST:
+    if language not in CONVERTER_CLASSES or len(whole) > _LONGEST_OF.get(language, LONGEST):
         return number
     value = int(whole) if not decimals else float(f"{whole}.{decimals}")
     try:
-        return str(num2words(value, lang=language))
-    except (NotImplementedError, OverflowError):
+        return str(num2words(value, lang=language)) or number
+    except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError):
+        # Each language fails in its own way: Kannada overflows at 10 digits, Hungarian has no word for 6 decimals.
         return number
