@@ -100,13 +100,21 @@ def test_sampling_and_seed_are_those_of_the_request(server: Running) -> None:
     assert_sounds_like(answers[0], alone(server, "so it is.", options=replace(OPTIONS, seed=5, sampling=sampling)))
 
 
-def test_a_long_text_is_split_like_by_generate(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.speaker.backbone, "longest_prefix", 20)
-    monkeypatch.setattr(server.speaker, "settings", replace(server.speaker.settings, max_seconds=10 * SECONDS))
+def test_a_long_text_is_split_like_by_generate(
+    model: Synthesizer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part has the limit of `generate`, which is made shorter here; a whole text has that of the server."""
+    wish = replace(OPTIONS, seed=3)
+    monkeypatch.setattr("wand.serving.bodies.Wishes.options", lambda *_: wish)
     text = " ".join(["every word is heard, and then another one is heard as well. why not speak again?"] * 3)
-    speech = alone(server, text, options=replace(OPTIONS, seed=3))
-    assert speech.codes.shape[1] > 50 * SECONDS
-    assert_sounds_like(server.speak(text, seed=3).content, speech)
+    with serving(model, folder, ServerSettings(rows=2, max_seconds=10 * SECONDS)) as server:
+        whole = alone(server, "so it is.", options=replace(wish, max_seconds=10 * SECONDS))
+        assert whole.codes.shape[1] > 50 * SECONDS
+        assert_sounds_like(server.speak().content, whole)
+        monkeypatch.setattr(model.backbone, "longest_prefix", 20)
+        speech = alone(server, text, options=wish)
+        assert speech.codes.shape[1] > 50 * SECONDS
+        assert_sounds_like(server.speak(text).content, speech)
 
 
 @pytest.mark.parametrize("name", ["wav", "flac", "mp3", "opus"])

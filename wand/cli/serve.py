@@ -69,7 +69,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--max_letters", type=int, default=4096, help="longest text (default: 4096)")
     parser.add_argument(
-        "--max_seconds", type=float, default=600.0, help="longest speech in seconds; it ends there (default: 600)"
+        "--max_seconds",
+        type=float,
+        default=600.0,
+        help="longest speech in seconds; it ends there; a part of a text that is split has 30 at most (default: 600)",
     )
     parser.add_argument(
         "--send_seconds",

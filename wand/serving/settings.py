@@ -27,7 +27,7 @@ class ServerSettings:
         rows: Number of requests that are spoken at the same time.
         queue: Number of further requests that wait; more are refused with status 429.
         max_letters: Longest text of a request.
-        max_seconds: Longest speech of a request; it ends there.
+        max_seconds: Longest speech of a request; it ends there. A part of a text that is split has 30 s at most.
         idle_seconds: A WebSocket whose client sends no text for this time is closed.
         send_seconds: A client that takes no data for this time is disconnected.
         allow_upload: Whether clients may add voices.

@@ -27,7 +27,7 @@ from wand.serving.metrics import Metrics
 from wand.serving.settings import ServerSettings
 from wand.serving.voices import Voices, voice_columns
 from wand.speech.long_text import whole_or_split
-from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions, stop_rules
+from wand.speech.speaking import SpeakOptions, stop_rules
 from wand.speech.streaming import SoundChunk, SoundStream, stream_requests
 from wand.speech.synthesizer import Synthesizer
 
@@ -79,9 +79,8 @@ def text_room(synthesizer: Synthesizer) -> int:
 
 
 def server_rules(synthesizer: Synthesizer, settings: ServerSettings) -> StopRules:
-    """When a speech ends that is no passage and has no stop token."""
-    longest = min(settings.max_seconds, DEFAULT_OPTIONS.max_seconds)
-    return stop_rules(synthesizer.backbone, synthesizer.codec, longest)
+    """When a speech ends that has no stop token."""
+    return stop_rules(synthesizer.backbone, synthesizer.codec, settings.max_seconds)
 
 
 @dataclass(slots=True)
@@ -203,7 +202,7 @@ class Speaker:
                             self.metrics.first_sound.observe(time.monotonic() - begun)
                         seconds += len(chunk.audio) / self.codec.sample_rate
                         yield chunk
-                        if seconds > self.settings.max_seconds:  # of a text that is split
+                        if seconds > self.settings.max_seconds:  # all parts of a text that is split
                             break
                 end = "spoken"
             except ApiError as error:
@@ -238,9 +237,14 @@ class Speaker:
         def heard(chunk: Chunk) -> SoundChunk:
             return sound()(chunk)
 
+        longest = self.settings.max_seconds
+        if len(requests) > 1:  # of a part, as in `Synthesizer.stream`
+            longest = min(longest, options.max_seconds)
+        columns = self.backbone.layout.columns_of(round(longest * self.backbone.frame_rate))
         for request in requests:
             usage.input_tokens += self._tokens(request)
-            async with aclosing(self._codes(request, options.sampling)) as chunks:
+            limited = replace(request, max_columns=columns)
+            async with aclosing(self._codes(limited, options.sampling)) as chunks:
                 async for chunk in chunks:
                     usage.output_tokens += chunk.codes.numel()
                     yield await self._in(self._sounds, partial(heard, chunk))
@@ -252,7 +256,7 @@ class Speaker:
             ApiError: If it cannot be spoken.
         """
         try:
-            async with aclosing(self.engine.speak(self._limited(request), sampling)) as chunks:
+            async with aclosing(self.engine.speak(request, sampling)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except EngineAway as error:
@@ -280,13 +284,6 @@ class Speaker:
                 f"the text and its voice take {length} columns of the prefix, and this server has {most}: "
                 f"shorten the text, or speak it in several requests"
             )
-
-    def _limited(self, request: Request) -> Request:
-        """The request with the limit of the server. That of other requests than passages is shorter."""
-        if not isinstance(request.conditioning, Passage):
-            return request
-        frames = round(self.settings.max_seconds * self.backbone.frame_rate)
-        return replace(request, max_columns=self.backbone.layout.columns_of(frames))
 
     def _tokens(self, request: Request) -> int:
         if isinstance(request.conditioning, Passage):
