@@ -153,6 +153,7 @@ def test_events_carry_the_same_sound(server: Running) -> None:
     assert len(events) > 2
     assert b"".join(base64.b64decode(event["audio"]) for event in events[:-1]) == server.speak().content
     usage = events[-1]["usage"]
+    assert usage["input_tokens"] == len("so it is.")  # symbols, without the voice
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
     assert usage["output_tokens"] == alone(server, "so it is.").codes.numel()
 

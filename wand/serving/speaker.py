@@ -18,6 +18,7 @@ from wand.decoding.generate import Chunk
 from wand.decoding.requests import Request, RequestError
 from wand.decoding.stopping import StopRules
 from wand.model.sampling import Sampling
+from wand.model.text_tokens import PassageConditioner
 from wand.passages.passage import Passage
 from wand.passages.rules import PassageRules, reason_against_passages
 from wand.serving.engines.base import EngineAway, EngineFailed, PassageTexts, SpeechEngine
@@ -88,7 +89,8 @@ class Usage:
     """What a request has used so far.
 
     Args:
-        input_tokens: Tokens that the model read: the text, and the voice where it is read together with the text.
+        input_tokens: Tokens of the text as the model reads it; columns of the whole prefix where the place of the text
+            in it is not known.
         output_tokens: Codes that the model spoke.
     """
 
@@ -288,7 +290,11 @@ class Speaker:
     def _tokens(self, request: Request) -> int:
         if isinstance(request.conditioning, Passage):
             return request.conditioning.end
-        return self.backbone.conditioner.length(request.conditioning)
+        conditioner = self.backbone.conditioner
+        if not isinstance(conditioner, PassageConditioner):
+            return conditioner.length(request.conditioning)
+        begin, end = conditioner.text_span(request.conditioning)
+        return end - begin
 
     @contextmanager
     def _room(self) -> Iterator[None]:
