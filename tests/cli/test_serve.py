@@ -22,6 +22,7 @@ from tests.runs.test_export import save_run
 from tests.serving.vllm_stand_in import StandIn, listening
 from tests.workplace import Workplace
 from wand.cli import main
+from wand.cli.serve import _name_of
 from wand.files.audio import write_audio
 from wand.runs.export import export
 from wand.speech.synthesizer import load
@@ -106,7 +107,7 @@ def speak(address: str, **wish: str) -> httpx.Response:
 
 def test_a_run_is_served_until_a_signal(run: Workplace, tmp_path: Path) -> None:
     log = tmp_path / "0.txt"
-    with started(log, "--ckpt_path", "runs/quickstart", "--voices", SAMPLES) as address:
+    with started(log, "--voices", SAMPLES) as address:  # the newest run
         answer = speak(address, voice="0-reference", model="quickstart")
     (tmp_path / "out.wav").write_bytes(answer.content)
     assert soundfile.info(tmp_path / "out.wav").duration == 0.5
@@ -132,6 +133,17 @@ def test_a_model_without_a_codec_is_refused(exported: Path, capsys: pytest.Captu
     assert "none.yaml has no section 'data.codec'" in refused(capsys, *arguments, "--config", "none.yaml")
     Path("none.yaml").write_text("data: {codec: {class_path: wand.LossTerms}}")
     assert "none.yaml: data.codec cannot be built" in refused(capsys, *arguments, "--config", "none.yaml")
+
+
+def test_the_model_is_named_as_its_folder(exported: Path, tmp_path: Path) -> None:
+    checkpoint = "run/checkpoints/best.ckpt"
+    (tmp_path / "runs").mkdir()
+    for path, name in (("tiny", "tiny"), (str(exported), "tiny"), ("run", "run"), (checkpoint, "run")):
+        assert _name_of(path) == name
+    (tmp_path / "alone.ckpt").write_bytes(Path(checkpoint).read_bytes())
+    assert _name_of("alone.ckpt") == "alone.ckpt"
+    (tmp_path / "run").rename(tmp_path / "runs" / "newest")
+    assert _name_of("last") == "newest"
 
 
 @pytest.mark.parametrize("engine", ["own", "other"])

@@ -6,13 +6,14 @@ import argparse
 import importlib.util
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from wand.checks import check_device, check_whole_number
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import OptionParser
 from wand.console.interrupt import raise_if_stopped
-from wand.runs.checkpoints import LAST
+from wand.runs.checkpoints import LAST, find_checkpoint, is_export, run_folder
 from wand.speech.synthesizer import Synthesizer, load
 
 # What the extra `serve` installs, by the names that are imported.
@@ -80,7 +81,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=60.0,
         help="a client that takes no data for this time, in seconds, is disconnected (default: 60)",
     )
-    parser.add_argument("--model_name", help="name of the model for clients (default: that of its folder)")
+    parser.add_argument(
+        "--model_name", help="name of the model for clients (default: that of the folder of the run or export)"
+    )
     parser.add_argument("--allow_upload", action="store_true", help="let clients add voices to the folder")
     parser.add_argument(
         "--int8", action="store_true", help="use int8 weights (CPU only): faster, with slightly different results"
@@ -112,7 +115,7 @@ def main(arguments: list[str]) -> None:
     address = place.getsockname()[0]
     if engine_key := os.environ.get(ENGINE_KEY):
         check_key(engine_key, "engine")
-    settings = ServerSettings(
+    limits = ServerSettings(
         rows=options.rows,
         queue=options.queue,
         max_letters=options.max_letters,
@@ -120,12 +123,14 @@ def main(arguments: list[str]) -> None:
         send_seconds=options.send_seconds,
         allow_upload=options.allow_upload,
         key=os.environ.get(KEY),
-        model=options.model_name or _name_of(options.ckpt_path),
         allowed_hosts=hosts_at(address, options.allowed_hosts),
     )
     if not options.voices.is_dir():
         raise ValueError(f"--voices {options.voices} is not a folder: give one with sound files or saved voices")
     _leave_a_core()
+    if options.ckpt_path == LAST:  # a newer run may begin meanwhile
+        options.ckpt_path = str(find_checkpoint(LAST))
+    settings = replace(limits, model=options.model_name or _name_of(options.ckpt_path))
     synthesizer = _load(options)
     voices = Voices(synthesizer, options.voices)
     if not voices and not options.allow_upload:
@@ -182,4 +187,8 @@ def _check_packages() -> None:
 
 
 def _name_of(path: str) -> str:
-    return "wand" if path == LAST else Path(path).resolve().name
+    """The name of the folder of an export or a run; that of the file for a checkpoint in no run folder."""
+    if is_export(path):
+        return Path(path).resolve().name
+    checkpoint = find_checkpoint(path).resolve()
+    return (run_folder(checkpoint) or checkpoint).name
