@@ -9,7 +9,7 @@ import regex
 
 # Number of the rules of this room. It is part of every conditioner's fingerprint, so that data that were prepared with
 # other rules are prepared again.
-RULES = 2
+RULES = 3
 
 # Characters that exist only as another form of a letter: ligatures, full-width letters, half-width kana.
 _FORMS = re.compile("[\ufb00-\ufb4f\uff00-\uffef]+")

@@ -7,13 +7,16 @@ espeak-ng reads them too, but not all as a native does: it says `dollar five poi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from wand.text.english_numbers import (
     cardinal,
+    counted,
     decade,
     digits,
     fraction,
+    money,
+    money_range,
     number,
     ordinal,
     roman,
@@ -21,22 +24,22 @@ from wand.text.english_numbers import (
     written_ordinal,
     year,
 )
+from wand.text.english_patterns import ALONE, AMOUNT, CLOCK, END, MONTH, NUMBER, SIGN, SIZE, UNIT, YEAR, any_of
 from wand.text.english_tables import (
     AFTER_YEARS,
     BEFORE_NUMBERS,
     BEFORE_YEARS,
     DAYS,
     FRACTIONS,
-    MONEY,
     MONTHS,
     NUMBERED,
     RULERS,
     SHORT_MONTHS,
-    SIZES,
     SYMBOLS,
     TITLES,
     UNITS,
     WORDS,
+    WORDS_LIKE_DAYS,
 )
 
 Rule = Callable[[re.Match[str]], str]
@@ -64,30 +67,19 @@ def _rule(pattern: str, flags: int = 0) -> Callable[[Rule], Rule]:
     return add
 
 
-def _any_of(names: Iterable[str]) -> str:
-    return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-
-
 def _ends_sentence(found: re.Match[str]) -> bool:
     """Whether a match is followed by a capital letter or by nothing."""
     following = found.string[found.end() :].lstrip("\"') ")
     return not following or following[0].isupper()
 
 
-def _counted(amount: str, one: str, many: str) -> str:
-    return f"{number(amount)} {one if amount == '1' else many}"
-
-
-# A number is not the end of another, of a word, or of something like 1/2.
-_ALONE = r"(?<![\w.,/:-])"
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-_YEAR = r"(?:1[1-9]|20)\d\d"
-_MONTH = _any_of((*MONTHS, *SHORT_MONTHS))
-_SIZE = "thousand|million|billion|trillion"
-_SIGN = f"[{''.join(MONEY)}]"
-
-
 # -- abbreviations -------------------------------------------------------------------------------------------------
+
+
+@_rule("[\u2010-\u2012]")
+def _dash_of_numbers(found: re.Match[str]) -> str:
+    """The hyphen, the hyphen that does not break, and the dash of telephone numbers."""
+    return "-"
 
 
 @_rule(r"https?://", re.IGNORECASE)
@@ -118,27 +110,36 @@ def _street(found: re.Match[str]) -> str:
     return word + ("." if not found.string[found.end() :].strip() else "")
 
 
-@_rule(rf"\b((?i:{_any_of(TITLES)}))\.(?=\s+[A-Z])|\b(Mr|Mrs|Ms|Dr|Prof)(?=\s+[A-Z])")
+@_rule(rf"(?<!\d)(?<!\d )\b((?i:{any_of(TITLES)}))\.(?=\s+[A-Z])|\b(Mr|Mrs|Ms|Dr|Prof)(?=\s+[A-Z])")
 def _title(found: re.Match[str]) -> str:
     return TITLES[(found[1] or found[2]).lower()]
 
 
-@_rule(rf"\b({_any_of(BEFORE_NUMBERS)})\.\s?(?=\d)", re.IGNORECASE)
+@_rule(rf"\b({any_of(BEFORE_NUMBERS)})\.\s?(?=\d)", re.IGNORECASE)
 def _before_number(found: re.Match[str]) -> str:
     return BEFORE_NUMBERS[found[1].lower()] + " "
 
 
-@_rule(rf"\b({_any_of(SHORT_MONTHS)})\.(?=\s*\d)", re.IGNORECASE)
+@_rule(rf"\b({any_of(SHORT_MONTHS)})\.(?=\s*\d)", re.IGNORECASE)
 def _short_month(found: re.Match[str]) -> str:
     return MONTHS[SHORT_MONTHS[found[1].lower()]]
 
 
-@_rule(rf"\b({_any_of(DAYS)})\.(?=,|\s+\w)")
+@_rule(rf"\b({any_of(DAYS)})\.?[-–]({any_of(DAYS)})\b(\.)?")
+def _days(found: re.Match[str]) -> str:
+    """The days of ``Mon.-Fri.``."""
+    return f"{DAYS[found[1]]} to {DAYS[found[2]]}" + ("." if found[3] and _ends_sentence(found) else "")
+
+
+@_rule(rf"\b({any_of(WORDS_LIKE_DAYS)})\.(?=,|\s+(?:[a-z\d]|{MONTH}\b))")
+@_rule(rf"\b({any_of(set(DAYS) - set(WORDS_LIKE_DAYS))})\.(?!\w)")
 def _short_day(found: re.Match[str]) -> str:
-    return DAYS[found[1]]
+    """``Fri.``, and also ``Sun.`` if no sentence begins after it."""
+    date_follows = re.match(rf"\s+{MONTH}\b", found.string[found.end() :])
+    return DAYS[found[1]] + ("." if _ends_sentence(found) and not date_follows else "")
 
 
-@_rule(rf"\b({_any_of(WORDS)})\.(?=\W|$)", re.IGNORECASE)
+@_rule(rf"\b({any_of(WORDS)})\.(?=\W|$)", re.IGNORECASE)
 def _abbreviation(found: re.Match[str]) -> str:
     return WORDS[found[1].lower()] + ("." if _ends_sentence(found) else "")
 
@@ -162,12 +163,12 @@ def _month(name: str) -> int:
     return SHORT_MONTHS.get(name.lower(), -1) + 1 or MONTHS.index(name.capitalize()) + 1
 
 
-@_rule(rf"{_ALONE}(\d{{4}})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b(?!-)")
+@_rule(rf"{ALONE}(\d{{4}})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b(?!-)")
 def _iso_date(found: re.Match[str]) -> str:
     return _date(int(found[2]), int(found[3]), found[1])
 
 
-@_rule(rf"{_ALONE}(\d{{1,2}})/(\d{{1,2}})/({_YEAR})\b")
+@_rule(rf"{ALONE}(\d{{1,2}})/(\d{{1,2}})/({YEAR})\b")
 def _numeric_date(found: re.Match[str]) -> str:
     """Month first, as Americans write. A first number above 12 is the day."""
     month, day = int(found[1]), int(found[2])
@@ -176,18 +177,32 @@ def _numeric_date(found: re.Match[str]) -> str:
     return _date(month, day, found[3]) if 1 <= month <= 12 and 1 <= day <= 31 else found[0]
 
 
-@_rule(rf"\b({_MONTH})\s+([12]?\d|3[01])(?:st|nd|rd|th)?(?:,?\s+({_YEAR}))?\b(?![:.,]\d)", re.IGNORECASE)
+@_rule(rf"\b({MONTH})\s+([12]?\d|3[01])(?:st|nd|rd|th)?[-–]([12]?\d|3[01])(?:st|nd|rd|th)?\b(?!\s?{UNIT}){END}")
+def _days_of_month(found: re.Match[str]) -> str:
+    return f"{_date(_month(found[1]), int(found[2]), None)} to {ordinal(int(found[3]))}"
+
+
+@_rule(
+    rf"\b({MONTH})\s+([12]?\d|3[01])(?:st|nd|rd|th)?(?:,?\s+({YEAR}))?\b"
+    rf"(?![:.,]\d|[-–]\d|\s?{UNIT}(?!\.)|\s(?:{SIZE})\b)"
+)
 def _month_first(found: re.Match[str]) -> str:
     return _date(_month(found[1]), int(found[2]), found[3])
 
 
-@_rule(rf"{_ALONE}([12]?\d|3[01])(?:st|nd|rd|th)?\s+({_any_of(MONTHS)})(?:,?\s+({_YEAR}))?\b")
+@_rule(rf"{ALONE}([12]?\d|3[01])(?:st|nd|rd|th)?\s+({any_of(MONTHS)})(?:,?\s+({YEAR}))?\b")
 def _day_first(found: re.Match[str]) -> str:
     article = "" if re.search(r"\bthe\s+$", found.string[: found.start()]) else "the "
     return f"{article}{ordinal(int(found[1]))} of {found[2]}" + (f", {year(int(found[3]))}" if found[3] else "")
 
 
-@_rule(rf"{_ALONE}([01]?\d|2[0-4]):([0-5]\d)(?![\d:])(?:\s?([AP] M)\b)?")
+@_rule(rf"{ALONE}(?:({CLOCK})(?:[-–]|\s[-–]\s(?={CLOCK}))(?=\d{{1,2}}\b)|(\d{{1,2}})[-–](?={CLOCK}))")
+def _times(found: re.Match[str]) -> str:
+    """``2:30-3:00``, ``9 A M-5 P M``, ``9-10:30``."""
+    return f"{found[1] or found[2]} to "
+
+
+@_rule(rf"{ALONE}([01]?\d|2[0-4]):([0-5]\d)(?![\d:])(?:\s?([AP] M)\b)?")
 def _time(found: re.Match[str]) -> str:
     hour, minute, half = int(found[1]), int(found[2]), found[3]
     words = cardinal(hour)
@@ -206,31 +221,29 @@ def _ratio(found: re.Match[str]) -> str:
 # -- money, telephone numbers --------------------------------------------------------------------------------------
 
 
-def _amount(sign: str, amount: str, size: str | None) -> str:
-    one, many, small, smalls = MONEY[sign]
-    if size:
-        return f"{number(amount)} {SIZES.get(size.lower(), size.lower())} {many}"
-    whole, _, rest = amount.partition(".")
-    if len(rest) != 2 or not small:
-        return _counted(amount, one, many)
-    cents = _counted(str(int(rest)), small, smalls) if int(rest) else ""
-    if whole == "0" and cents:
-        return cents
-    return _counted(whole, one, many) + (f" and {cents}" if cents else "")
+@_rule(rf"({SIGN})\s?{AMOUNT}(?:\s?[-–]\s?\1\s?|[-–]){AMOUNT}{END}", re.IGNORECASE)
+def _money_range(found: re.Match[str]) -> str:
+    return money_range(found[1], found[2], found[3] or found[4], found[5], found[6] or found[7])
 
 
-@_rule(rf"({_SIGN})\s?({_NUMBER})(?:\s?({_SIZE})\b|({_any_of(SIZES)})\b)?", re.IGNORECASE)
+@_rule(rf"((?<![\w.)%])[-−])?({SIGN})\s?{AMOUNT}", re.IGNORECASE)
 def _money(found: re.Match[str]) -> str:
-    return _amount(found[1], found[2], found[3] or found[4])
+    return ("minus " if found[1] else "") + money(found[2], found[3], found[4] or found[5])
 
 
-@_rule(rf"{_ALONE}({_NUMBER})\s?({_SIZE})?\s?({_SIGN})", re.IGNORECASE)
+@_rule(rf"{ALONE}({NUMBER})\s?({SIZE})?(?:\s?({SIGN}))?\s?[-–]\s?({NUMBER})\s?({SIZE})?\s?({SIGN})", re.IGNORECASE)
+def _money_range_sign_last(found: re.Match[str]) -> str:
+    return money_range(found[6], found[1], found[2], found[4], found[5])
+
+
+@_rule(rf"(?:((?<![\w.)%])[-−])|{ALONE})({NUMBER})\s?({SIZE})?\s?({SIGN})", re.IGNORECASE)
 def _money_sign_last(found: re.Match[str]) -> str:
-    return _amount(found[3], found[1], found[2])
+    return ("minus " if found[1] else "") + money(found[4], found[2], found[3])
 
 
 @_rule(
     r"(?<![\w.,-])(?:\+\d{1,3}[ -])?(?:\(\d{3}\) ?|\d{3}[ -])?\d{3}-\d{4}\b(?!-)"
+    rf"(?!\s?{UNIT}|\s(?:{SIZE})\b)"
     r"|(?<![\w.,])\+\d{1,3}(?:[ -]\d{2,4}){2,5}\b"
 )
 def _telephone(found: re.Match[str]) -> str:
@@ -240,9 +253,17 @@ def _telephone(found: re.Match[str]) -> str:
 # -- years ---------------------------------------------------------------------------------------------------------
 
 
-@_rule(rf"{_ALONE}({_YEAR})\s?[-–]\s?({_YEAR})\b")
+@_rule(rf"{ALONE}({YEAR})\s?[-–]\s?({YEAR})\b")
 def _years(found: re.Match[str]) -> str:
     return f"{year(int(found[1]))} to {year(int(found[2]))}"
+
+
+@_rule(rf"{ALONE}({YEAR})[-–](\d\d)\b(?!\s?{UNIT}){END}")
+def _years_of_century(found: re.Match[str]) -> str:
+    """``1914-18``, but not ``2026-11``, which may be a month."""
+    if int(found[2]) <= max(12, int(found[1]) % 100):
+        return found[0]
+    return f"{year(int(found[1]))} to {two_digits(int(found[2]))}"
 
 
 @_rule(r"(?<![\w.,/:])((?:1[1-9]|20)\d0)'?s\b|'(\d0)s\b")
@@ -250,12 +271,12 @@ def _decade(found: re.Match[str]) -> str:
     return decade(int(found[1] or found[2]))
 
 
-@_rule(rf"\b({_any_of(BEFORE_YEARS)})([\s-]+)({_YEAR})\b(?![,.]?\d|\s*[%°]|\s+(?:{_any_of(UNITS)})\b)", re.IGNORECASE)
+@_rule(rf"\b((?i:{any_of(BEFORE_YEARS)})|{MONTH})([\s-]+)({YEAR})\b(?![,.]?\d|\s?{UNIT})")
 def _year_after(found: re.Match[str]) -> str:
     return f"{found[1]}{found[2]}{year(int(found[3]))}"
 
 
-@_rule(rf"{_ALONE}((?:19|20)\d\d)(?=\s+(?:{_any_of(AFTER_YEARS)})\b|\)|[.,;?!]?$|[.,;?!]\s)")
+@_rule(rf"{ALONE}((?:19|20)\d\d)(?=\s+(?:{any_of(AFTER_YEARS)})\b|\)|[.,;?!]?$|[.,;?!]\s)")
 def _year_alone(found: re.Match[str]) -> str:
     return year(int(found[1]))
 
@@ -263,14 +284,20 @@ def _year_alone(found: re.Match[str]) -> str:
 # -- numbers -------------------------------------------------------------------------------------------------------
 
 
-@_rule(rf"\b({_any_of(RULERS)})\s+([IVX]{{2,}}|[VX])\b")
+@_rule(rf"\b({any_of(RULERS)})\s+([IVX]{{2,}}|[VX])\b")
 def _ruler(found: re.Match[str]) -> str:
     return f"{found[1]} the {ordinal(roman(found[2]))}"
 
 
-@_rule(rf"\b((?i:{_any_of(NUMBERED)}))\s+([IVX]+)\b")
+@_rule(rf"\b({any_of(NUMBERED)}|(?i:{any_of(NUMBERED)})(?!\s+I\b))\s+([IVX]+)\b")
 def _numbered(found: re.Match[str]) -> str:
+    """``Part I``, but not `the part I like`."""
     return f"{found[1]} {cardinal(roman(found[2]))}"
+
+
+@_rule(rf"(?<=[{''.join(FRACTIONS)}])[-–](?=[\d{''.join(FRACTIONS)}])|(?<=\b\d/\d)[-–](?=\d)")
+def _fractions(found: re.Match[str]) -> str:
+    return " to "
 
 
 @_rule(rf"(\d+)?\s?([{''.join(FRACTIONS)}])")
@@ -290,19 +317,20 @@ def _slashed(found: re.Match[str]) -> str:
     return f"{number(found[1])} {words}" if found[1] else words
 
 
-@_rule(rf"(?<![\w.])({_NUMBER})\s?[-–]\s?(?=(?:{_NUMBER})(?!\s?-\d))")
+@_rule(rf"(?<![\w.])((?:{NUMBER})(?:\s?{UNIT}|st|nd|rd|th))(?:[-–]|\s[-–]\s(?=(?:{NUMBER})\s?{UNIT}))(?=\d)")
+@_rule(rf"(?<![\w.])({NUMBER})\s?[-–]\s?(?=(?:{NUMBER})(?!\s?-\d))")
 def _range(found: re.Match[str]) -> str:
     return f"{found[1]} to "
 
 
-@_rule(r"(?<![\w.)])[-−–](?=\d)")
+@_rule(r"(?<![\w.)%°])[-−–](?=\d)")
 def _minus(found: re.Match[str]) -> str:
     return "minus "
 
 
-@_rule(rf"(?<![\w.])({_NUMBER})\s?({_any_of(UNITS)})(?![\w/²³])(\.(?=\s+[a-z]))?")
+@_rule(rf"(?<![\w.])({NUMBER})\s?({any_of(UNITS)})(?![\w/²³])(\.(?=\s+[a-z]))?")
 def _unit(found: re.Match[str]) -> str:
-    return _counted(found[1], *UNITS[found[2]])
+    return counted(found[1], *UNITS[found[2]])
 
 
 @_rule(r"\b(\d{1,3}(?:,\d{3})*|\d+)(?:st|nd|rd|th)\b", re.IGNORECASE)
@@ -340,7 +368,7 @@ def _version(found: re.Match[str]) -> str:
     return " point ".join(number(part) for part in found[0].split("."))
 
 
-@_rule(rf"{_NUMBER}")
+@_rule(rf"{NUMBER}")
 def _number(found: re.Match[str]) -> str:
     return f" {number(found[0])} "
 

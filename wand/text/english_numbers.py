@@ -6,6 +6,8 @@ import re
 
 from num2words import num2words
 
+from wand.text.english_tables import MONEY, SIZES
+
 # Longer numbers are read digit by digit.
 LONGEST = 15
 
@@ -39,6 +41,31 @@ def number(text: str) -> str:
     by_digits = len(whole) > LONGEST or (len(whole) > 1 and whole[0] == "0")
     words = digits(whole) if by_digits else cardinal(int(whole))
     return f"{words} point {digits(decimals)}" if decimals else words
+
+
+def counted(amount: str, one: str, many: str) -> str:
+    """An amount and the name of what is counted, in the singular or plural."""
+    return f"{number(amount)} {one if amount == '1' else many}"
+
+
+def money(sign: str, amount: str, size: str | None) -> str:
+    """Money: ``$``, ``5.50`` and no size, for example `million`, as `five dollars and fifty cents`."""
+    one, many, small, smalls = MONEY[sign]
+    if size:
+        return f"{number(amount)} {SIZES.get(size.lower(), size.lower())} {many}"
+    whole, _, rest = amount.partition(".")
+    if len(rest) != 2 or not small:
+        return counted(amount, one, many)
+    cents = counted(str(int(rest)), small, smalls) if int(rest) else ""
+    if whole == "0" and cents:
+        return cents
+    return counted(whole, one, many) + (f" and {cents}" if cents else "")
+
+
+def money_range(sign: str, amount: str, size: str | None, to_amount: str, to_size: str | None) -> str:
+    """A range of money. The sign is read once if the first amount is a plain number."""
+    plain = not size and (to_size or not re.search(r"\.\d\d$", amount))
+    return f"{number(amount) if plain else money(sign, amount, size)} to {money(sign, to_amount, to_size)}"
 
 
 def year(value: int) -> str:

@@ -33,6 +33,10 @@ DAYS = {
     "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Thurs": "Thursday",
     "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday",
 }
+# Also words, which may end a sentence.
+WORDS_LIKE_DAYS = ("Wed", "Sat", "Sun")
+# Also words in small letters: they march, they may, they mar.
+WORDS_LIKE_MONTHS = ("march", "may", "mar")
 MONEY = {
     "$": ("dollar", "dollars", "cent", "cents"), "£": ("pound", "pounds", "penny", "pence"),
     "€": ("euro", "euros", "cent", "cents"), "¥": ("yen", "yen", "", ""), "₹": ("rupee", "rupees", "paisa", "paise"),
@@ -76,6 +80,6 @@ NUMBERED = ("Chapter", "Part", "Volume", "Act", "Scene", "Book", "War", "Section
              "Appendix", "Title", "Article", "Bowl")
 # Words before a year, and words after a year that is the subject of its sentence.
 BEFORE_YEARS = ("in", "since", "from", "until", "till", "by", "of", "year", "before", "after", "around", "circa",
-                 "during", "to", "early", "late", "mid", "spring", "summer", "autumn", "fall", "winter", *MONTHS)
+                 "during", "to", "early", "late", "mid", "spring", "summer", "autumn", "fall", "winter")
 AFTER_YEARS = ("was", "is", "had", "has", "saw", "and", "to", "brought", "will", "marked", "began", "ended")
 # fmt: on
