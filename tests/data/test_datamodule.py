@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 from pathlib import Path
@@ -142,6 +143,51 @@ def test_a_run_with_a_limit_of_batches_goes_on_exactly_where_it_stood(make, tmp_
     resumed, again = make()
     fit(resumed, again, ckpt_path=tmp_path / "middle.ckpt", max_epochs=4, **settings)
     assert_same(resumed.given, undisturbed.given[step:])
+
+
+def test_a_resumed_run_that_reloads_its_data_goes_on(make, tmp_path):
+    settings = {"reload_dataloaders_every_n_epochs": 1, "max_epochs": 4}
+    undisturbed, data = make()
+    fit(undisturbed, data, SaveAt(8, tmp_path / "middle.ckpt"), **settings)
+    resumed, again = make()
+    fit(resumed, again, ckpt_path=tmp_path / "middle.ckpt", **settings)
+    assert_same(resumed.given, undisturbed.given[8:])
+
+
+def test_the_data_of_a_resumed_fit_start_anew_in_the_next(make, tmp_path):
+    undisturbed, data = make()
+    fit(undisturbed, data, SaveAt(8, tmp_path / "middle.ckpt"))
+    resumed, again = make()
+    fit(resumed, again, ckpt_path=tmp_path / "middle.ckpt")
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.validate(resumed, datamodule=again, ckpt_path=tmp_path / "middle.ckpt", weights_only=True)
+    fresh, _ = make()
+    fit(fresh, again)
+    assert_same(fresh.given, undisturbed.given)
+
+
+def test_a_validation_from_a_checkpoint_leaves_a_later_fit_alone(make, tmp_path):
+    undisturbed, data = make()
+    fit(undisturbed, data, SaveAt(8, tmp_path / "middle.ckpt"))
+    fresh, again = make()
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.validate(fresh, datamodule=again, ckpt_path=tmp_path / "middle.ckpt", weights_only=True)
+    fit(fresh, again)
+    assert_same(fresh.given, undisturbed.given)
+
+
+def test_another_backbone_gets_its_own_shards(make, tiny_lm, tmp_path):
+    module, data = make()
+    fit(module, data)
+    first = {split: examples.fingerprint for split, examples in data.examples.items()}
+    torch.manual_seed(0)
+    other = Listener(EncodecLM(architecture=dataclasses.replace(tiny_lm.shape, codebook_size=32)))
+    fit(other, data)
+    alone = SpeechDataModule(Coded(), cache_dir=tmp_path, workers=0, batch_size=4)
+    fit(Listener(other.backbone), alone)
+    second = {split: examples.fingerprint for split, examples in data.examples.items()}
+    assert second == {split: examples.fingerprint for split, examples in alone.examples.items()}
+    assert all(second[split] != first[split] for split in first)
 
 
 def test_a_shard_that_is_damaged_while_training_stops_the_run_and_is_named(make, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from wand.attention import Windows
@@ -97,7 +98,6 @@ class SpeechDataModule(LightningDataModule):
         self.copy_from = copy_from
         self.examples: dict[str, ShardedExamples] = {}
         self._train_loader: BatchLoader | None = None
-        self._progress: dict[str, int] | None = None
 
     @property
     def speech(self) -> str:
@@ -162,7 +162,7 @@ class SpeechDataModule(LightningDataModule):
         cache = self._finished_cache(self._module.backbone)
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         for split in needed.get(stage, ()):
-            if split not in self.examples:
+            if split not in self.examples or self.examples[split].fingerprint != cache.fingerprint:
                 self.examples[split] = ShardedExamples(cache.files(split), cache.fingerprint)
         if stage == "fit":
             assert self.trainer is not None
@@ -232,8 +232,6 @@ class SpeechDataModule(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Training batches in a new order every epoch; a resumed run continues where its checkpoint stopped."""
-        if self._progress is not None:
-            self.train_loader.resume(self._progress)
         return self.train_loader
 
     def val_dataloader(self) -> BatchLoader:
@@ -253,10 +251,10 @@ class SpeechDataModule(LightningDataModule):
         return {} if self._train_loader is None else self._train_loader.progress()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a stored position, now or when the loader is made."""
-        self._progress = state_dict
-        if self._train_loader is not None:
-            self._train_loader.resume(state_dict)
+        """Continue a fit from a stored position; `setup` has made its loader. A validation or test has no position."""
+        assert self.trainer is not None
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.train_loader.resume(state_dict)
 
     def _loader(self, split: str, shuffle: bool) -> BatchLoader:
         assert self.trainer is not None
