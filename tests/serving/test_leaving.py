@@ -36,7 +36,6 @@ def forever(model: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> Synthesizer:
     forbidden = forbidden.clone()
     forbidden[0, list(model.backbone.stop_ids)] = True
     monkeypatch.setattr(model.backbone, "forbidden_tokens", lambda: forbidden)
-    monkeypatch.setattr("wand.serving.speaker.DEFAULT_OPTIONS", SpeakOptions(max_seconds=3000.0))
     return model
 
 
