@@ -1,7 +1,8 @@
 """Inputs of IndexTTS 1.5: the shape, the text tokenizer and the conditioner.
 
-Facts read in index-tts/index-tts, ``indextts/utils/front.py``. Upstream first writes numbers, dates and units as words,
-with WeTextProcessing. This module does not: write texts as they should be spoken.
+Facts read in index-tts/index-tts, ``indextts/utils/front.py``, at tag v1.5.0 (commit 9098497). Upstream also runs
+WeTextProcessing, which writes numbers, dates and units as words and, in Chinese texts, traditional letters as
+simplified ones. This module does not: write texts as they should be spoken.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
 PIECES = "bpe.model"
 # Longer references are cut: they cost much memory and do not improve the voice.
 REFERENCE_SECONDS = 15
+# Number of the rules of `clean_text`. It is part of the fingerprint.
+TEXT_RULES = 2
 # Maps punctuation of many scripts to the few marks that the model knows. Longer marks come first.
 PUNCTUATION = {
-    **dict.fromkeys(("...", ",,,", "……"), "…"),
+    **dict.fromkeys(("...", ",,,", "，，，", "……"), "…"),
     **dict.fromkeys("，、；：;:", ","),
     **dict.fromkeys("·—～~", "-"),
     **dict.fromkeys('“”‘’"（）()《》【】[]「」', "'"),
@@ -42,6 +45,12 @@ PUNCTUATION = {
     "？": "?",
     "\n": " ",
 }
+# Rare letters of interjections, and more frequent ones that sound alike.
+_HOMOPHONES = str.maketrans({"嗯": "恩", "呣": "母"})
+# The closed list of words whose 's is read as "is". After other words it may be a genitive.
+_IS = re.compile(r"\b(what|where|who|which|how|there|here|it|she|he|that|this)['’]s\b", re.IGNORECASE)
+# After j, q and x, pinyin writes u for the vowel ü. The model knows this vowel as v.
+_UMLAUT = re.compile(r"(?<![a-z])([jqx])[uü](?=(?:e|n|an)?[1-5])", re.IGNORECASE)
 _MARK = re.compile("|".join(map(re.escape, PUNCTUATION)))
 # Hangul, radicals and kana to Yi, Hangul syllables, and the compatibility and supplementary planes.
 _CJK = re.compile(
@@ -50,12 +59,17 @@ _CJK = re.compile(
 
 
 def clean_text(text: str) -> str:
-    """Normalise a text: map punctuation to known marks, split CJK characters with spaces, and convert to upper case.
+    """Normalise a text as upstream does, apart from WeTextProcessing.
+
+    It writes ``it's`` and its like as ``it is`` and the pinyin ``ju4`` as ``JV4``, maps punctuation to known marks,
+    splits CJK characters with spaces, and converts to upper case. Unlike upstream, it also knows the apostrophe ``’``,
+    leaves words that only end like those of the list (``spirit's``), and does not read ``$`` as a full stop.
 
     Args:
-        text: The text, with numbers written as words.
+        text: The text, with numbers written as words. Pinyin ends with its tone, 1 to 5.
     """
-    marked = _MARK.sub(lambda found: PUNCTUATION[found.group()], compose(text))
+    spoken = _UMLAUT.sub(r"\1v", _IS.sub(r"\1 is", compose(text).translate(_HOMOPHONES)))
+    marked = _MARK.sub(lambda found: PUNCTUATION[found.group()], spoken)
     return " ".join(part.strip().upper() for part in _CJK.split(marked) if part.strip())
 
 
@@ -165,7 +179,8 @@ class IndexTTSArchitecture:
 class IndexTTSConditioner:
     """Turns a text into ids and a reference into a log-mel.
 
-    Texts are normalised as upstream does, but numbers are not written as words; see `clean_text`.
+    Texts are normalised as upstream does, except for what WeTextProcessing does there: numbers, dates and units are not
+    written as words. See `clean_text`.
 
     Args:
         shape: Shape of the model.
@@ -177,10 +192,11 @@ class IndexTTSConditioner:
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of the tokenizer, its ids and the length of the reference."""
+        """Short digest of the tokenizer, its ids, the rules for texts and the length of the reference."""
         words = "" if self.tokenizer is None else self.tokenizer.digest
         shape = self.shape
-        parts = (words, RULES, shape.start_text_token, shape.stop_text_token, shape.max_text_tokens, REFERENCE_SECONDS)
+        marks = (shape.start_text_token, shape.stop_text_token)
+        parts = (words, RULES, TEXT_RULES, *marks, shape.max_text_tokens, REFERENCE_SECONDS)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def __call__(self, text: str, reference: Reference) -> Conditioning:
