@@ -76,7 +76,7 @@ def test_both_systems_speak_the_text_and_nothing_is_done_twice(
     assert next(measure(decoder, codec, texts, 1, 2, [ear], tmp_path)).to_json() == made.to_json()
     assert {path: path.stat().st_mtime_ns for path in times} == times
     (heard,) = measure(decoder, codec, texts, 1, 2, [ear, Deaf()], tmp_path)
-    assert heard.errors["embedded"] == made.errors["embedded"]
+    assert repr(heard.errors["embedded"]) == repr(made.errors["embedded"])  # one text has no interval: NaN
     assert heard.errors["deaf"][PASSAGE]["cer"].value == 1.0
     assert all(path.stat().st_mtime_ns == times[path] for path in times if path.suffix == ".safetensors")
     (tmp_path / "4s" / "fiona-0-splitting.json").unlink()

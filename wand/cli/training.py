@@ -129,10 +129,8 @@ class WandCLI(LightningCLI):
 
     @classmethod
     def subcommands(cls) -> dict[str, set[str]]:
-        """The command that runs, and the arguments of the trainer's method that are not options.
-
-        The other commands have parsers of the same size, which nobody would use.
-        """
+        """The command that runs, and the arguments of the trainer's method that are not options."""
+        # The parsers of the other commands would never be used.
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name == cls.command}
 
     def _parse_ckpt_path(self) -> None:

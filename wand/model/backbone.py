@@ -70,17 +70,13 @@ class Backbone(nn.Module, ABC):
         codec: The codec that the user provides when the adapter has none (`own_codec`).
         cut_references: If True, preparation uses a part of a recording, from a random point on, as a reference without
             its transcript. If False, it uses whole recordings with their transcripts.
-        hears_references: Whether the conditioner needs the audio of a reference.
-        reads_references: Whether the conditioner needs the codes of a reference.
+        hears_references, reads_references: Whether the conditioner needs audio, and codes, of a reference.
         alignment_heads: Attention heads that look at the text token that is spoken; empty if none is known.
         tokens_per_second: Approximate number of text tokens that one second of speech says.
-        longest_prefix: Number of prefix columns of the longest training utterance; None if it is not known.
-        longest_text: Number of text columns in the longest of the longest prefixes; None if it is not known, or the
-            adapter does not say where the text is (`wand.model.text_tokens.PassageConditioner`).
+        longest_prefix, longest_text: Columns of the longest prefix and text of the training; None if not known.
         language: Language that the front end reads, by its name in espeak-ng; None if the model reads plain text.
-        silent_codes: Codes of silence in the first codebook. Before the codec decodes a speech of this model, a run of
-            them is cut to `longest_silence` codes. Default: none.
-        longest_silence: Length of the longest run of `silent_codes` that the codec decodes.
+        silent_codes: Codes of silence in the first codebook. Default: none.
+        longest_silence: Length to which a run of `silent_codes` is cut before the codec decodes it.
         licence: What the licence of the original weights requires; written to the card of an export.
     """
 

@@ -69,11 +69,11 @@ class ParquetCorpus:
     ) -> None:
         if find_spec("pyarrow") is None:
             raise ValueError('ParquetCorpus needs pyarrow: pip install "wand-tts[parquet]"')
-        check_shares(validation_share, test_share)
         self.lists = {"train": train, "validation": validation, "test": test}
         self.tokenizer = tokenizer
         self.use_tokens = use_tokens
         self.shares = (0.0 if validation else validation_share, 0.0 if test else test_share)
+        check_shares(*self.shares)
         self._tokens, self._sounds = _Column("speech_token"), _Column("audio_data")
 
     @cached_property
