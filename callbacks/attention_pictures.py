@@ -15,6 +15,7 @@ from wand.checks import check_whole_number
 from wand.ranks import apart
 from wand.training.loggers import tensorboard
 from wand.training.module import WandModule
+from wand.training.optimizer import total_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +94,7 @@ class AttentionPictures(Callback):
         found = [c for c in callbacks if isinstance(c, WindowCurriculum)]
         if not found or found[0].schedule is None:
             return None
-        total = int(trainer.estimated_stepping_batches)
+        total = total_steps(trainer)
         windows = [found[0].schedule.at(step, total, module.final_window) for step in range(total + 1)]
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from wand.console.progress import ProgressLines
 from wand.data.datamodule import SpeechDataModule
+from wand.training.optimizer import total_steps
 
 # Figures that a line of a fit shows after the step, by their names in the progress bar.
 SHOWN = {"loss": "loss {:.4g}", "train/window": "window {:.0f}"}
@@ -36,7 +37,7 @@ class PlainProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count optimiser steps."""
-        total = int(trainer.estimated_stepping_batches)
+        total = total_steps(trainer)
         self._fit = ProgressLines("fit", total, "steps", done=trainer.global_step)
 
     def on_train_batch_end(

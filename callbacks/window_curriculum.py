@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from wand.training.curriculum import WindowSchedule
 from wand.training.module import WandModule
+from wand.training.optimizer import total_steps
 
 DEFAULT_SCHEDULE = WindowSchedule()
 
@@ -54,7 +55,7 @@ class WindowCurriculum(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the number of steps and compare the schedule with the one in the checkpoint."""
-        self._total_steps = int(trainer.estimated_stepping_batches)
+        self._total_steps = total_steps(trainer)
         changes = [f"{name} {old} is now {new}" for name, old, new in self._changes()]
         if changes and not self.accept_change:
             raise ValueError(

@@ -62,6 +62,16 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
         pytest.param(["--data.columns_per_batch=-1"], ["columns_per_batch -1"], id="columns"),
         pytest.param(["--last_checkpoint.every_n_train_steps=-1"], ["every_n_train_steps=-1"], id="lightnings-own"),
+        *[
+            pytest.param([f"--name={name}"], [f"--name '{name}'", "folder inside runs/"], id=f"name-{number}")
+            for number, name in enumerate(["", "..", ".", "/tmp/x", "a/../../b", "a//b", "a/"])
+        ],
+        pytest.param(
+            ["--trainer.max_epochs=-1", "--trainer.max_time=00:00:01:00"],
+            ["trainer.max_epochs -1 has no end", "trainer.max_steps"],
+            id="endless",
+        ),
+        pytest.param(["--ckpt_path=runs/other", "--ckpt_path=runs/none"], ["runs/none"], id="last-checkpoint"),
         pytest.param(["--ckpt_path=runs/none"], ["no checkpoint at runs/none"], id="checkpoint"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from tests.workplace import Workplace
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture
 from wand.cli import main
-from wand.cli.training import next_steps
+from wand.cli.parts.next_steps import next_steps
 from wand.evaluation.quality import Take, won_back
 from wand.moved import MOVED_MODULES, say_where
 from wand.training.module import WandModule
@@ -45,6 +45,21 @@ def test_a_run_without_codec_or_teacher_gets_no_command_that_speaks(tmp_path: Pa
     alone = WandModule(EncodecLM(architecture=shape), window=None, teacher=None)
     assert [command[1] for command in printed(tmp_path, alone)] == ["synthesize", "test"]
     assert "YOUR_VOICE.wav" in next_steps(tmp_path, alone), "no sample was written"
+
+
+def test_paths_are_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my runs" / "it's one; really"
+    (folder / "samples").mkdir(parents=True)
+    (folder / "samples" / "0-reference.wav").touch()
+    (folder / "events.out.tfevents.1").touch()
+    shape = EncodecLMArchitecture(hidden_size=32, num_layers=1, num_heads=2, num_key_value_heads=1)
+    board, speak, test, export = printed(folder, WandModule(EncodecLM(architecture=shape), window=8, teacher=None))
+    run = "my runs/it's one; really"
+    assert board == ["tensorboard", "--logdir", "my runs"]
+    assert speak[speak.index("--ckpt_path") + 1] == test[test.index("--ckpt_path") + 1] == run
+    assert speak[speak.index("--reference") + 1] == f"{run}/samples/0-reference.wav"
+    assert export[export.index("--out") + 1] == f"{run}/export"
 
 
 def test_prepare_takes_the_config_of_a_run(run: Workplace) -> None:

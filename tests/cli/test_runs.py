@@ -17,7 +17,7 @@ from wand import WandModule
 from wand.backbones.encodec_lm import EncodecLM
 from wand.cli.configs import shipped_configs
 from wand.data.shards import ShardedExamples
-from wand.runs.checkpoints import load_backbone_and_settings, read_checkpoint
+from wand.runs.checkpoints import find_checkpoint, load_backbone_and_settings, read_checkpoint
 
 # Without anybody who listens: a random model speaks long.
 QUIET = ["--recogniser=null", "--checkpoint.monitor=val/agreement", "--checkpoint.mode=max"]
@@ -119,6 +119,14 @@ def test_a_run_never_overwrites_another(workplace: Workplace) -> None:
     workplace.run(*once)
     assert (workplace.folder / "runs/quickstart-2/checkpoints/last.ckpt").is_file()
     assert (workplace.folder / "runs/quickstart/checkpoints/last.ckpt").read_bytes() == before
+
+
+def test_a_name_may_have_parts(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    once = ("fit", "--config", "quickstart", *workplace.fit, "--trainer.max_steps=1", "--name=exp/one", *QUIET)
+    workplace.run(*once)
+    workplace.run(*once)
+    assert {folder.name for folder in Path("runs/exp").iterdir()} == {"one", "one-2"}
+    assert find_checkpoint("last") == Path("runs/exp/one-2/checkpoints/last.ckpt")
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])

@@ -23,6 +23,7 @@ from tests.processes import command, end, start
 from tests.workplace import Workplace
 from wand import WandModule
 from wand.cli import main
+from wand.cli.configs import settle_arguments
 from wand.data import sources as data_sources
 from wand.evaluation.metrics import KNOWN
 from wand.model.tokenizers import TextTokenizer
@@ -330,6 +331,14 @@ def test_a_record_that_cannot_be_written_is_said(
     said = capsys.readouterr().out
     for shown in ("wand synthesize", "wand test"):
         assert any("--trust" in line for line in said.splitlines() if shown in line)
+
+
+def test_a_language_is_no_file(stranger: Path) -> None:
+    edit(stranger, "language", "en")
+    Path("en").mkdir()
+    settled, checkpoint = settle_arguments(["--ckpt_path", str(stranger)])
+    assert checkpoint == stranger.absolute() / "checkpoints" / "last.ckpt"
+    assert "language: en" in settled[1]
 
 
 def test_trust_lasts_as_long_as_its_block() -> None:

@@ -29,6 +29,7 @@ from wand.training.module import WandModule
 SECTIONS: dict[str, Any] = {
     "name": str,
     "recogniser": str,
+    "language": str,
     "seed_everything": int,
     "ckpt_path": str,
     "weights_only": bool,
@@ -91,7 +92,7 @@ def settle_arguments(
             the run names code that it may not start (`wand.runs.trust`).
     """
     settled: list[str] = []
-    checkpoint = None if goes_on is None else find_checkpoint(goes_on).absolute()
+    chosen: str | Path | None = goes_on
     has_config = names_class = False
     waiting = iter(arguments)
     for argument in waiting:
@@ -103,13 +104,14 @@ def settle_arguments(
             if not equals:
                 value = next(waiting, "")
             if option == "--ckpt_path":
-                checkpoint = checkpoint or find_checkpoint(value).absolute()
+                chosen = goes_on or value  # as with every option, the last one counts
             else:
                 has_config = True
                 settled += ["--config", _in_current_names(find_config(value), without)]
         else:
             names_class = names_class or CLASS_PATH.search(value or option) is not None
             settled.append(current_class(option) + equals + current_class(value))
+    checkpoint = None if chosen is None else find_checkpoint(chosen).absolute()
     if checkpoint is not None and not has_config:
         folder = run_folder(checkpoint)
         config = None if folder is None else folder / "config.yaml"
@@ -180,15 +182,25 @@ def _refuse_old_option(option: str) -> None:
         raise ValueError(f"the command line: model.{name} is now model.{GROUPED[name]}.{name}")
 
 
+def check_run_name(name: str) -> None:
+    """Refuse a name whose folder is not inside the folder of runs. It may have parts, as in ``voices/first``.
+
+    Raises:
+        ValueError: If the name is empty or absolute, or a part of it is empty, ``.`` or ``..``.
+    """
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError(f"--name {name!r} is no folder inside {RUNS}/: give a name such as `voice` or `voices/first`")
+
+
 def new_run_folder(name: str, runs: Path = RUNS) -> Path:
     """Make ``runs/<name>``, or ``runs/<name>-2`` ... so that no run overwrites another."""
-    folder = (runs / name).absolute()
+    folder = first = (runs / name).absolute()
     number = 1
     while True:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             number += 1
-            folder = folder.with_name(f"{name}-{number}")
+            folder = first.with_name(f"{first.name}-{number}")
         else:
             return folder

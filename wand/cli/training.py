@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -36,8 +35,9 @@ from wand.callbacks import (
     WindowCurriculum,
 )
 from wand.checks import check_whole_number
-from wand.cli.configs import new_run_folder, settle_arguments
+from wand.cli.configs import check_run_name, new_run_folder, settle_arguments
 from wand.cli.parts.help import HelpParser
+from wand.cli.parts.next_steps import next_steps
 from wand.cli.parts.run_config import RunConfig
 from wand.cli.parts.together import agree_on_checkpoint, agree_on_folder, start_processes
 from wand.console.interrupt import Interrupted
@@ -52,11 +52,11 @@ from wand.runs.checkpoint_io import WholeCheckpoints
 from wand.runs.checkpoints import read_checkpoint, run_folder
 from wand.runs.finite_checkpoints import FiniteCheckpoints
 from wand.runs.jobs import record_job, run_of_job
-from wand.runs.trust import command_for, flag_for
+from wand.runs.trust import command_for
 from wand.text.characters import base_language
 from wand.training.module import WandModule
+from wand.training.optimizer import check_ends
 from wand.training.sharding import strategy_settings
-from wand.training.teacher import COPY, SELF
 from wand.version import __version__
 
 DESCRIPTIONS = {
@@ -160,9 +160,12 @@ class WandCLI(LightningCLI):
             if isinstance(value, float) and isnan(value):
                 raise ValueError(f"trainer.{name} {value} is not a number")
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ImportError, RuntimeError) as error:  # how Lightning refuses
             raise ValueError(f"trainer: {error}") from error
+        if self.subcommand == "fit":
+            check_ends(trainer)
+        return trainer
 
     @property
     def _logs_to_board(self) -> bool:
@@ -219,6 +222,8 @@ class WandCLI(LightningCLI):
 
     def _check_settings(self) -> None:
         """Raise the errors that need no data, before data and a run folder are made."""
+        if self.subcommand == "fit":
+            check_run_name(self._get(self.config_init, "name"))
         self._get(self.config_init, "curriculum").check(self.model)
         monitor = self._get(self.config_init, "checkpoint").monitor
         read, language = self.model.backbone.language, self._get(self.config_init, "language")
@@ -295,36 +300,6 @@ def default_precision(accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
-
-
-def next_steps(folder: Path, module: WandModule, alone: str = "") -> str:
-    """Commands to try with a run: those that work with its codec, its teacher and its files.
-
-    Args:
-        folder: The run folder.
-        module: The run's module.
-        alone: Options that a command in one process needs besides.
-    """
-    run = os.path.relpath(folder)
-    opened = f"--ckpt_path {run}{flag_for(folder)}"
-    commands = []
-    if any(folder.glob("events.out.tfevents.*")):
-        commands.append(f"tensorboard --logdir {os.path.relpath(folder.parent)}")
-    backbone, teacher = module.backbone, module.settings.teacher
-    if backbone.find_codec() is not None:
-        sample = folder / "samples" / "0-reference.wav"
-        reference = os.path.relpath(sample) if sample.is_file() else "YOUR_VOICE.wav"
-        speak = f'wand synthesize "every word is heard through a small window." {opened} --reference {reference}'
-        commands.append(f"{speak} --out student.wav")
-        if teacher is not None and (teacher not in (COPY, SELF) or backbone.pretrained is not None):
-            commands.append(f"{speak} --system teacher --out teacher.wav")
-    commands.append(f"wand test {opened}{alone}")
-    if module.settings.window is not None:
-        commands.append(f"wand export {opened} --out {run}/export")
-    lines = [f"The run is in {run}. Next:", *(f"  {command}" for command in commands)]
-    if backbone.find_codec() is None:
-        lines.append("The run has no codec (data.codec), so it speaks codes, not sound: wand.load(run, codec=...)")
-    return "\n" + "\n".join(lines) + "\n"
 
 
 def _quiet() -> None:

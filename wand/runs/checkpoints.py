@@ -58,7 +58,7 @@ def find_checkpoint(path: str | Path, runs: Path = RUNS) -> Path:
         ValueError: If there is no checkpoint, so that nothing starts silently from zero.
     """
     if str(path) == LAST:
-        found = newest_complete(runs.glob("*/checkpoints/*.ckpt"))
+        found = newest_complete(runs.glob("**/*/checkpoints/*.ckpt"))
         if found is None:
             raise ValueError(f"no checkpoint in any run under {runs}/: start with `wand fit --config quickstart`")
         return found

@@ -43,7 +43,7 @@ def run_of_job(arguments: Sequence[str], runs: Path = RUNS) -> Path | None:
     if not os.environ.get(NAMED) and int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0:
         return None
     job = job_of(arguments)
-    found = [file for file in runs.glob(f"*/{JOB}") if _read(file) == job]
+    found = [file for file in runs.glob(f"**/*/{JOB}") if _read(file) == job]
     newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
     return None if newest is None else newest.parent.absolute()
 

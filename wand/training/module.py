@@ -37,7 +37,7 @@ from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
 from wand.runs.trust import trusting
 from wand.training.accumulation import Accumulation, MicroBatch
 from wand.training.fit import check_fit
-from wand.training.optimizer import make_optimizer, use_settings
+from wand.training.optimizer import make_optimizer, total_steps, use_settings
 from wand.training.random_state import random_state, restore_random_state
 from wand.training.skipping import REMEDY, SkippedSteps, blame, gradients_and_losses_finite, non_finite_parts
 from wand.training.teacher import COPY, SELF, NoTeacher, SelfTeacher, Teacher, build_teacher, weights_of
@@ -356,7 +356,7 @@ class WandModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer and its learning rate schedule, which advances at every step."""
-        total = int(self.trainer.estimated_stepping_batches)
+        total = total_steps(self.trainer)
         optimizer, self._schedule = make_optimizer(self.backbone.parameters(), self.settings.optimizer, total)
         scheduler = LRSchedulerConfigType(scheduler=self._schedule, interval="step")
         return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)

@@ -5,11 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from lightning.pytorch import Trainer
 from torch.nn import Parameter
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from wand.runs.settings import OptimizerSettings
+
+
+def check_ends(trainer: Trainer) -> None:
+    """Refuse a training without end: window and learning rate follow the share of the steps that are done.
+
+    Raises:
+        ValueError: If the trainer has neither a number of epochs nor of steps.
+    """
+    if trainer.max_epochs == -1 and trainer.max_steps == -1:
+        raise ValueError(
+            "trainer.max_epochs -1 has no end, but window and learning rate need the number of steps: set "
+            "trainer.max_epochs or trainer.max_steps; trainer.max_time can end the training earlier"
+        )
+
+
+def total_steps(trainer: Trainer) -> int:
+    """Steps of the whole training.
+
+    Raises:
+        ValueError: If it has no end.
+    """
+    check_ends(trainer)
+    return int(trainer.estimated_stepping_batches)
 
 
 def make_optimizer(
