@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from wand.cli import FLAG, FLAG_HELP
 from wand.cli.options import DTYPES, OptionParser
@@ -48,6 +47,5 @@ def main(arguments: list[str]) -> None:
         raise ValueError("--adapter writes no model: leave out --causal_lm")
     else:
         export_adapter(options.ckpt_path, options.out, dtype)
-    console = Console(markup=False)
     for path in sorted(file for file in options.out.rglob("*") if file.is_file()):
-        console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", highlight=False)
+        print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", flush=True)

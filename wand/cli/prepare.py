@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lightning.pytorch.cli import LightningArgumentParser
-from rich.console import Console
 
 from wand.cli.training import WandCLI
 from wand.cli.training import main as build
@@ -56,5 +55,5 @@ def main(arguments: list[str]) -> ShardCache:
     else:
         cache = data.prepare_for(backbone, thorough=True, task=cli.task)
     if cache.is_finished(SPLITS):
-        Console(markup=False).print(f"ready in {cache.folder}", highlight=False, soft_wrap=True)
+        print(f"ready in {cache.folder}", flush=True)
     return cache

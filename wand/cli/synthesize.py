@@ -271,4 +271,4 @@ def _show(spoken: dict[int, Speech], count: int, out: Path) -> None:
         assert speech.audio is not None, "there is a codec"
         shown = str(_file_of(number, count, out)) if len(speech.audio) else "nothing was said"
         table.add_row(shown, f"{len(speech.audio) / speech.sample_rate:.2f}", str(speech.reason), speech.text)
-    Console(markup=False).print(table)
+    Console(markup=False, emoji=False).print(table)

@@ -69,5 +69,5 @@ def show_table(title: str, titles: Sequence[str], lines: Sequence[Sequence[str]]
         table.add_column(name, justify="left" if i < words else "right")
     for line in lines:
         table.add_row(*line)
-    console = Console(file=sys.stdout, markup=False)
-    (console if console.is_terminal else Console(file=sys.stdout, width=FILE_WIDTH, markup=False)).print(table)
+    width = None if Console(file=sys.stdout).is_terminal else FILE_WIDTH
+    Console(file=sys.stdout, width=width, markup=False, emoji=False).print(table)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from wand.console.progress import progress
 from wand.data.encoding import Checker, in_processes
 from wand.data.example import Refusal
@@ -77,7 +75,7 @@ def mend_cache(cache: ShardCache, splits: Sequence[str] = SPLITS, task: Task = A
                 f"shard {file} is damaged and cannot be removed ({error.strerror}): set --data.cache_dir to another "
                 f"folder"
             ) from error
-        Console(markup=False).print(f"shard {file} is damaged: it is made again", highlight=False, soft_wrap=True)
+        print(f"shard {file} is damaged: it is made again", flush=True)
 
 
 def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
@@ -100,7 +98,7 @@ def check_cache(cache: ShardCache, splits: Sequence[str] = SPLITS) -> None:
             f"which makes them again"
         )
     utterances = sum(len(Shard(file, cache.fingerprint)) for file in files)
-    Console(markup=False).print(f"{len(files)} shards with {utterances} utterances are undamaged", highlight=False)
+    print(f"{len(files)} shards with {utterances} utterances are undamaged", flush=True)
 
 
 def _damaged(cache: ShardCache, files: Sequence[Path]) -> list[tuple[Path, ValueError]]:

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from zlib import crc32
 
-from rich.console import Console
-
 from wand.codecs import Codec
 from wand.console.interrupt import Interrupted
 from wand.console.progress import progress
@@ -259,7 +257,7 @@ def _complete(
         todo += zip(cache.shards(split, len(utterances)), parts, strict=True)
     missing = [(path, part) for path, part in task.own(todo) if not cache.holds(path)]
     for path in (path for path, _ in missing if path.is_file()):
-        Console(markup=False).print(f"shard {path} is damaged: it is made again", highlight=False, soft_wrap=True)
+        print(f"shard {path} is damaged: it is made again", flush=True)
     if missing:
         remove_partial_files(cache.folder)
         try:
@@ -288,7 +286,7 @@ def _finish(cache: ShardCache, shards: list[Path], counts: dict[str, int], frame
     )
     if task == ALL:
         raise ValueError(said)
-    Console(markup=False).print(said, highlight=False, soft_wrap=True)
+    print(said, flush=True)
 
 
 class ShardMaker:

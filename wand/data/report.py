@@ -71,7 +71,7 @@ def show_report(
     for split, count in utterances.items():
         hours = f"{seconds[split] / 3600:.2f}"
         table.add_row(split, str(count), hours, str(left_out[split]), _reasons(refused, split))
-    Console(markup=False).print(table)
+    Console(markup=False, emoji=False).print(table)
     for split, count in utterances.items():
         total = count + left_out[split]
         if left_out[split] > MANY * total:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 
 from wand.console.interrupt import raise_if_stopped
 
@@ -83,7 +82,7 @@ def take_turns(work: Mapping[Path, Callable[[], None]], waiting: str) -> None:
         busy = {lock: piece for lock, piece in left.items() if not _done(lock, piece)}
         if len(busy) == len(left):
             if not told:
-                Console(markup=False).print(waiting, highlight=False, soft_wrap=True)
+                print(waiting, flush=True)
             told = True
             raise_if_stopped()
             time.sleep(PAUSE)

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from wand.alignment.times import write_words
 from wand.codecs import Codec
 from wand.codecs.reference import Reference
@@ -70,7 +68,7 @@ def speak_book(
     if stopped is not None:
         stopped.report = f"the first {seconds:.0f} seconds are in {out}"
         raise stopped
-    Console(markup=False).print(f"{out}: {seconds:.2f} seconds, ended by {reason}", highlight=False, soft_wrap=True)
+    print(f"{out}: {seconds:.2f} seconds, ended by {reason}", flush=True)
 
 
 def _from_stdin() -> Iterator[str]:
