@@ -171,15 +171,15 @@ class SpeechDataModule(LightningDataModule):
             self._train_loader.taken = limit if isinstance(limit, int) else int(len(self._train_loader) * limit)
             self._check_columns(self._train_loader)
             longest = longest_of(self._train_loader.lengths)
-            self._note_lengths(self._train_loader.lengths)
+            self._module.backbone.longest_prefix = longest.prefix
+            self._module.backbone.longest_text = self._longest_text(self._train_loader.lengths)
             self._warn_if_window_never_acts(longest.speech)
 
-    def _note_lengths(self, lengths: npt.NDArray[np.integer]) -> None:
-        """Note how long prefixes and texts are in the training, so that longer texts are split when they are spoken."""
-        backbone, examples = self._module.backbone, self.examples["train"]
-        backbone.longest_prefix = longest_of(lengths).prefix
-        longest = lengths[:, 0].argsort()[-LOOKED_AT:].tolist()
-        backbone.longest_text = longest_text(backbone.conditioner, (examples[i].conditioning for i in longest))
+    def _longest_text(self, lengths: npt.NDArray[np.integer]) -> int | None:
+        """Columns of the longest text in the training utterances with the longest prefixes."""
+        examples = self.examples["train"]
+        chosen = lengths[:, 0].argsort()[-LOOKED_AT:].tolist()
+        return longest_text(self._module.backbone.conditioner, (examples[i].conditioning for i in chosen))
 
     def _finished_cache(self, backbone: Backbone) -> ShardCache:
         """The cache of this machine, with all shards. All processes must call this.

@@ -12,6 +12,7 @@ from wand.serving.errors import ApiError
 from wand.serving.formats import FORMATS
 from wand.serving.settings import ServerSettings
 from wand.speech.speaking import DEFAULT_OPTIONS, SpeakOptions
+from wand.text.characters import EMPTY, is_empty
 
 # What OpenAI has and this server has not.
 NOT_MADE = ("aac",)
@@ -98,8 +99,8 @@ class SpeechBody(Wishes):
         Raises:
             ApiError: If the server cannot speak the text, or has no such format.
         """
-        if not self.input.strip():
-            raise ApiError(400, "input: the text is empty: give at least one word", "input", "empty_text")
+        if is_empty(self.input):
+            raise ApiError(400, f"input: {EMPTY}", "input", "empty_text")
         if len(self.input) > settings.max_letters:
             raise ApiError(
                 400,

@@ -19,6 +19,7 @@ from wand.serving.engines.base import PassageTexts
 from wand.serving.errors import ApiError
 from wand.serving.formats import Pcm
 from wand.serving.speaker import Speaker, Usage
+from wand.text.characters import EMPTY, is_empty
 
 Message = TypeVar("Message", bound=Body)
 # Codes of RFC 6455 with which a WebSocket is closed.
@@ -82,9 +83,9 @@ class TextStream:
                 raise ApiError(
                     400, f"text: a speech has at most {self._settings.max_letters} letters", "text", "text_too_long"
                 )
-            self._has_words |= bool(message.text.strip())
+            self._has_words |= not is_empty(message.text)
             if message.end and not self._has_words:
-                raise ApiError(400, "text: the text is empty: give at least one word", "text", "empty_text")
+                raise ApiError(400, f"text: {EMPTY}", "text", "empty_text")
             try:
                 await texts.add_text(passage, message.text)
                 if message.end:

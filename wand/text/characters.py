@@ -71,13 +71,18 @@ def compose(text: str) -> str:
     return _CONTROL.sub(" ", text)
 
 
+def is_empty(text: str) -> bool:
+    """Whether a text has nothing but blanks and invisible characters."""
+    return not compose(text).strip()
+
+
 def check_not_empty(text: str) -> None:
-    """Check that a text has more than blanks and invisible characters.
+    """Check that a text is not empty.
 
     Raises:
-        ValueError: If it has not.
+        ValueError: If it is.
     """
-    if not compose(text).strip():
+    if is_empty(text):
         raise ValueError(EMPTY)
 
 

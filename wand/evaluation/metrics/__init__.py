@@ -7,23 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 from wand.evaluation.metric import TestMetric
+from wand.registry import METRICS
 
-# Class path of each metric. A class is imported when its metric is used.
-KNOWN: dict[str, str] = {
-    "duration": "wand.evaluation.metrics.endings.Duration",
-    "early": "wand.evaluation.metrics.endings.Early",
-    "no_stop": "wand.evaluation.metrics.endings.NoStop",
-    "loop": "wand.evaluation.metrics.endings.Loop",
-    "silence": "wand.evaluation.metrics.endings.Silence",
-    "pitch_drift": "wand.evaluation.metrics.drift.PitchDrift",
-    "level_drift": "wand.evaluation.metrics.drift.LevelDrift",
-    "rate_drift": "wand.evaluation.metrics.drift.RateDrift",
-    "mcd": "wand.evaluation.metrics.recorded.Mcd",
-    "f0": "wand.evaluation.metrics.recorded.F0",
-    "voicing": "wand.evaluation.metrics.recorded.Voicing",
-    "similarity": "wand.evaluation.metrics.similarity.Similarity",
-    "dnsmos": "wand.evaluation.metrics.naturalness.DnsmosOverall",
+# The class of each metric. `wand.registry.METRICS` has their modules.
+_CLASSES = {
+    "duration": "Duration",
+    "early": "Early",
+    "no_stop": "NoStop",
+    "loop": "Loop",
+    "silence": "Silence",
+    "pitch_drift": "PitchDrift",
+    "level_drift": "LevelDrift",
+    "rate_drift": "RateDrift",
+    "mcd": "Mcd",
+    "f0": "F0",
+    "voicing": "Voicing",
+    "similarity": "Similarity",
+    "dnsmos": "DnsmosOverall",
 }
+# Class path of each metric. A class is imported when its metric is used.
+KNOWN: dict[str, str] = {name: f"{METRICS[kind]}.{kind}" for name, kind in _CLASSES.items()}
 # What is measured without being asked for: it needs no further package and takes little time.
 DEFAULT = ("duration", "early", "no_stop", "loop", "silence")
 
