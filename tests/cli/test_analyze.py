@@ -84,7 +84,7 @@ def test_a_checkpoint_in_no_run_folder(run: Workplace, tmp_path: Path) -> None:
     [
         ([], "no model: give --ckpt_path RUN, or --config NAME"),
         (["--ckpt_path", "runs/none"], "no checkpoint at runs/none"),
-        (["--ckpt_path", "exported"], "exported is the export of a student"),
+        (["--ckpt_path", "of-a-student"], "of-a-student is the export of a student"),
         (["--ckpt_path", "runs/quickstart", "--coverage", "1.1"], "--coverage 1.1"),
         (["--ckpt_path", "runs/quickstart", "--sentences", "0"], "--sentences 0"),
         (["--ckpt_path", "runs/quickstart", "--split", "train"], "invalid choice: 'train'"),
@@ -97,8 +97,8 @@ def test_what_cannot_be_measured_gets_one_line(
 ) -> None:
     Path("nothing.yaml").write_text(Path(config_of(tmp_path, architecture=SHAPE)).read_text())
     shutil.copy("runs/quickstart/checkpoints/best.ckpt", "lonely.ckpt")
-    Path("exported").mkdir(exist_ok=True)
-    (Path("exported") / "wand.json").write_text("{}")
+    Path("of-a-student").mkdir(exist_ok=True)  # other files of tests have an `exported` in this folder
+    (Path("of-a-student") / "wand.json").write_text("{}")
     assert main(["analyze", *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert words in error
