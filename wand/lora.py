@@ -52,13 +52,22 @@ class LoraSettings:
         Raises:
             ValueError: If not.
         """
-        if find_spec("peft") is None:
-            raise ValueError("model.lora needs peft, which is not installed: pip install 'wand-tts[lora]'")
+        check_peft()
         names = _projections(decoder)
         for target in self.targets or ():
             if not any(f".{name}".endswith(f".{target}") for name in names):
                 known = ", ".join(_kinds(names))
                 raise ValueError(f"model.lora.targets: this model has no projection {target!r}; it has {known}")
+
+
+def check_peft() -> None:
+    """Check that peft is installed.
+
+    Raises:
+        ValueError: If not.
+    """
+    if find_spec("peft") is None:
+        raise ValueError("model.lora needs peft, which is not installed: pip install 'wand-tts[lora]'")
 
 
 def inject(model: nn.Module, decoder: PreTrainedModel, settings: LoraSettings) -> None:

@@ -17,13 +17,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from benchmarks.ablations.plan import ROWS, Run, choose, plan
+from benchmarks.ablations.plan import LORA, ROWS, Run, choose, plan
 from benchmarks.ablations.report import write_page
 from benchmarks.ablations.results import RunFigures, read_results, write_results
 from benchmarks.ablations.runs import FOLDER, Setup
 from wand.checks import check_seeds, check_whole_number
 from wand.console.interrupt import Interrupted, handling_signals, report
 from wand.console.progress import ProgressLines
+from wand.lora import check_peft
 
 PAGE = Path("docs/results.md")
 
@@ -117,7 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_seeds("--seeds", given.seeds)
         threads = max(1, (os.cpu_count() or 1) // given.jobs) if given.jobs > 1 else None
         setup = Setup(given.config, tuple(options), tuple(given.recognisers), given.takes, threads)
-        runs = plan(choose(given.rows), given.seeds)
+        rows = choose(given.rows)
+        if any(LORA in row.configs for row in rows):
+            check_peft()  # before the first training, not after hours of others
+        runs = plan(rows, given.seeds)
         command = shlex.join(
             ["python", "-m", "benchmarks.ablations", *(sys.argv[1:] if arguments is None else arguments)]
         )

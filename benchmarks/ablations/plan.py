@@ -13,6 +13,8 @@ SEEDS = range(3)
 DECIDING_SEEDS = range(6)
 # The config with the losses of the paper, whatever the given config has.
 LOSSES = "ablations/both"
+# The shipped config that adds LoRA.
+LORA = "lora"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ ROWS = (
         ("ablations/kl-only", "ablations/no-curriculum"),
     ),
     Row("no-soft-mask", "no soft mask", ("ablations/no-soft-mask",)),
-    Row("lora", "LoRA", ("lora",), ("--model.optimizer.learning_rate=2e-3",)),
+    Row("lora", "LoRA", (LORA,), ("--model.optimizer.learning_rate=2e-3",)),
     Row("teacher-speech", "the teacher's own speech", ("ablations/teacher-speech",)),
     Row("forward-kl", "forward KL", ("ablations/forward-kl",)),
     Row("reverse-kl", "reverse KL", ("ablations/reverse-kl",)),

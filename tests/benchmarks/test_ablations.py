@@ -105,6 +105,15 @@ def test_the_baseline_is_always_among_the_rows() -> None:
         choose(["jds"])
 
 
+def test_a_missing_package_is_named_before_the_first_run(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("wand.lora.find_spec", lambda name: None)
+    assert main(["--rows", "lora", "--page", "docs/results.md"]) == 2
+    assert "needs peft, which is not installed: pip install 'wand-tts[lora]'" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def line(title: str, rates: Sequence[float], kl: Sequence[float], trained: bool = True) -> Line:
     figures = [
         SystemFigures(32, 0.5, own, 100, {"ear": Heard([600, 400], [round(1000 * rate), 0], [0, 0], [0, 0])})
