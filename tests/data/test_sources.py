@@ -176,6 +176,40 @@ def test_the_cuts_of_lhotse(tmp_path: Path) -> None:
         LhotseCorpus(str(tmp_path / "cuts.jsonl")).utterances("train")
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("command", "touch ran"),
+        ("url", "pipe:touch ran"),
+        ("file", "/x;touch ran;.sph"),
+        ("file", "/x';touch ran;'.OPUS"),
+    ],
+)
+def test_no_cut_of_lhotse_starts_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, source: str, nested: bool
+) -> None:
+    """Runs where lhotse is installed (the extra `lhotse`)."""
+    lhotse = pytest.importorskip("lhotse")
+    monkeypatch.chdir(tmp_path)
+    tone(tmp_path / "plain.wav", 16_000)
+    recording = lhotse.Recording.from_file(tmp_path / "plain.wav")
+    evil = recording.to_dict() | {"sources": [{"type": kind, "channels": [0], "source": source}]}
+    reverb = {"name": "ReverbWithImpulseResponse", "kwargs": {"rir": evil}}
+    line = recording.to_cut().to_dict()
+    line["recording"] = recording.to_dict() | {"transforms": [reverb]} if nested else evil
+    line["supervisions"] = [
+        {"id": "s", "recording_id": recording.id, "start": 0, "duration": 0.5, "text": "one", "custom": {"type": "x"}}
+    ]
+    mixed = {"type": "MixedCut", "id": "mix", "tracks": [{"type": "MonoCut", "cut": line}], "transforms": [reverb]}
+    for cut in (line, mixed):
+        Path("cuts.jsonl").write_text(json.dumps(cut) + "\n")
+        corpus = LhotseCorpus("cuts.jsonl", 0.0, 0.0)
+        with pytest.raises(ValueError, match="starts a program"):
+            corpus.audio(corpus.utterances("train")[0])
+    assert not Path("ran").exists()
+
+
 def test_lhotse_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wand.data.sources.lhotse.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"wand-tts\[lhotse\]"):

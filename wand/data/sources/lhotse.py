@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -61,8 +63,11 @@ class LhotseCorpus:
         if not found:
             raise ValueError(f"{self.path} holds no cuts of lhotse")
         for name, cut in found.items():
-            if programs := [source.source for source in _sources(cut) if _starts_program(source)]:
-                raise ValueError(f"the cut {name!r} of {self.path} starts a program, {programs[0]!r}: it is not run")
+            if programs := [source["source"] for source in _sources(cut.to_dict()) if _starts_program(**source)]:
+                raise ValueError(
+                    f"the cut {name!r} of {self.path} starts a program, {programs[0]!r}: it is not run; name a sound "
+                    f"file, without quotes, blanks and signs of the shell in its path"
+                )
             if (count := len(cut.supervisions)) != 1:
                 raise ValueError(
                     f"the cut {name!r} of {self.path} has {count} supervisions, not one: split the cuts with "
@@ -104,18 +109,30 @@ class LhotseCorpus:
         return float(self.cuts[utterance.id].duration)
 
 
-def _sources(cut: Any) -> list[Any]:
-    """Where the audio of a cut comes from. A cut may be a mixture of several."""
-    parts = [track.cut for track in cut.tracks] if hasattr(cut, "tracks") else [cut]
-    recordings = [part.recording for part in parts if getattr(part, "recording", None) is not None]
-    return [source for recording in recordings for source in recording.sources]
+def _sources(part: Any) -> Iterator[dict[str, Any]]:
+    """Every audio source in a cut as plain values: also those of mixtures, impulse responses and custom recordings."""
+    if isinstance(part, dict):
+        if {"type", "channels", "source"} <= part.keys():
+            yield part
+        part = [*part.values()]
+    if isinstance(part, list | tuple):
+        for one in part:
+            yield from _sources(one)
 
 
 def _sound_files(cut: Any) -> list[Path]:
     """The sound files of a cut."""
-    return [Path(one.source) for one in _sources(cut) if one.type == "file"]
+    return [Path(one["source"]) for one in _sources(cut.to_dict()) if one["type"] == "file"]
 
 
-def _starts_program(source: Any) -> bool:
-    """Whether lhotse would run the source as a program instead of reading a file."""
-    return source.type == "command" or str(source.source).startswith("pipe:")
+def _starts_program(type: str, source: str | bytes, **_: Any) -> bool:
+    """Whether lhotse would run a program of the source's choice to read it."""
+    if type == "memory":
+        return False
+    path = str(source)
+    if type not in ("file", "url", "shar") or path.startswith("pipe:"):
+        return True
+    # lhotse puts these paths into a line for the shell: the first as they are, the second in single quotes.
+    return (path.lower().endswith(".sph") and shlex.quote(path) != path) or (
+        path.lower().endswith(".opus") and "'" in path
+    )
