@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,10 @@ from tests.data.test_prepare import SIZES, Tones, _small_shards, codec_folder, l
 from wand.backbones.encodec_lm import EncodecLM
 from wand.data import encoding
 from wand.data.prepare import prepare
+from wand.data.sources.manifest import ManifestCorpus
 from wand.data.sources.source import Utterance
+from wand.data.sources.teacher_samples import TeacherSamples
+from wand.data.validate import SpeechLimits
 
 
 @dataclass
@@ -102,3 +107,59 @@ def test_a_script_without_a_guard_is_told_what_to_do(tmp_path: Path) -> None:
     assert last.startswith("ValueError: the processes that read and encode cannot start")
     assert 'if __name__ == "__main__":' in last
     assert ended.stderr.count("Traceback") == 2  # the error and its cause, of the first process only
+
+
+class Counted(dict[str, Any]):
+    """Lines that count how often somebody goes through all of them."""
+
+    passes = 0
+
+    def values(self) -> Any:
+        self.passes += 1
+        return super().values()
+
+
+class Asked:
+    """A corpus that counts how often its fingerprint is asked for."""
+
+    sample_rate = 16_000
+    prints = 0
+
+    @property
+    def fingerprint(self) -> str:
+        self.prints += 1
+        return "asked"
+
+    def utterances(self, split: str) -> list[Utterance]:
+        return Tones().utterances(split)
+
+    def audio(self, utterance: Utterance) -> torch.Tensor:
+        return Tones().audio(utterance)
+
+    def seconds(self, utterance: Utterance) -> float | None:
+        return None
+
+
+def test_no_utterance_goes_through_the_whole_corpus(lm: EncodecLM, tmp_path: Path) -> None:  # noqa: F811
+    codes = [[1, 2, 3] * 20] * lm.num_codebooks
+    lines = [{"id": f"u{i}", "text": "hello", "codes": codes} for i in range(9)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    manifest = ManifestCorpus(str(tmp_path / "corpus.jsonl"), 0.0, 0.0)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("hello\n")
+    samples = TeacherSamples(str(texts), manifest)
+    limits = SpeechLimits.of(lm, 30.0)
+    utterances = manifest.utterances("train")
+    counted = Counted(manifest.lines)
+    manifest.__dict__["lines"] = counted
+    for source in (manifest, samples):
+        for work in (encoding.Checker(source, limits), encoding.Encoder(source, None, limits)):
+            assert encoding.is_coded(source)
+            for utterance in utterances:
+                work(utterance)
+    assert counted.passes <= 2  # one for `coded`, one for the fingerprint
+    asked = Asked()
+    check = encoding.Checker(asked, limits)
+    for utterance in asked.utterances("train"):
+        assert check(utterance) == len(asked.audio(utterance)) / asked.sample_rate
+    assert asked.prints == 0

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -116,13 +116,14 @@ class Checker:
     def __init__(self, source: SpeechSource, limits: SpeechLimits) -> None:
         self.source = source
         self.limits = limits
+        self.coded = is_coded(source)
 
     def __call__(self, utterance: Utterance) -> float | Refusal:
         """The duration of an utterance in seconds, or the reason why it cannot be used."""
         return refused(utterance, self._check)
 
     def _check(self, utterance: Utterance) -> float:
-        if is_coded(self.source):
+        if self.coded:
             return read_codes(self.source, utterance, self.limits).codes.shape[1] / self.limits.frame_rate
         rate = self.source.sample_rate
         return len(read_speech_of(self.source, utterance, rate, self.limits)[0]) / rate
@@ -134,9 +135,9 @@ def read_codes(source: SpeechSource, utterance: Utterance, limits: SpeechLimits)
     Raises:
         ValueError: If they cannot be read or used.
     """
-    assert isinstance(source, CodedSource)
     check_text(utterance.text)
-    own = check_speech(source.codes(utterance), limits.allowed)
+    # Only a cast, because a check of the type would read `coded` for every utterance.
+    own = check_speech(cast(CodedSource, source).codes(utterance), limits.allowed)
     seconds = own.codes.shape[1] / limits.frame_rate
     check_duration(utterance.text, seconds, seconds, limits)
     return own

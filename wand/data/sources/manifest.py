@@ -76,7 +76,7 @@ class ManifestCorpus(FileCorpus):
             )
         return found
 
-    @property
+    @cached_property
     def coded(self) -> bool:
         """Whether all lines have codes, so that no codec is needed."""
         return all("codes" in line for line in self.lines.values())

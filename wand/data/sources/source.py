@@ -71,8 +71,8 @@ class SpeechSource(Protocol):
 
 
 @runtime_checkable
-class CodedSource(SpeechSource, Protocol):
-    """A corpus that contains codes of the model's codec, so that no codec is needed (if `coded` is true)."""
+class CodedSource(Protocol):
+    """A `SpeechSource` that contains codes of the model's codec, so that no codec is needed (if `coded` is true)."""
 
     coded: bool
 
@@ -86,8 +86,8 @@ class CodedSource(SpeechSource, Protocol):
 
 
 @runtime_checkable
-class TimedSource(SpeechSource, Protocol):
-    """A corpus that knows the length of its sound before it is read, such as from the headers of files."""
+class TimedSource(Protocol):
+    """A `SpeechSource` that knows the length of its sound before it is read, such as from the headers of files."""
 
     def seconds(self, utterance: Utterance) -> float | None:
         """The length of the sound of one utterance, in seconds; None if it is not known.

@@ -77,7 +77,7 @@ class TeacherSamples:
         self.seed = seed
         self.sample_rate = prompts.sample_rate
 
-    @property
+    @cached_property
     def coded(self) -> bool:
         """Whether the prompts contain codes."""
         return is_coded(self.prompts)
@@ -87,7 +87,7 @@ class TeacherSamples:
         """The prompts by id."""
         return {utterance.id: utterance for split in SPLITS for utterance in self.prompts.utterances(split)}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Digest of texts, prompts and seed."""
         parts = (self.texts, self.prompts.fingerprint, self.shares, self.seed)
