@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 
 from wand.codecs.reference import Reference
-from wand.data.encoding import Encoder
 from wand.data.example import Refusal
 from wand.data.sources.source import SPLITS, SpeechCodes, SpeechSource, Utterance
 from wand.data.validate import read_sound
@@ -44,10 +43,16 @@ def choose_references(
         rng = random.Random(utterance.id)
         others = [j for j in by_speaker[utterance.speaker] if j != i] or [i]
         reference = rng.choice(others)
-        drawn = rng.randint(0, max(0, frames[reference] - keep))
-        begin, end = (0, frames[reference]) if voiced is None else voiced[reference]
-        chosen.append((reference, max(begin, min(drawn, end - keep))))
+        speech = (0, frames[reference]) if voiced is None else voiced[reference]
+        chosen.append((reference, draw_beginning(rng, frames[reference], speech, keep)))
     return chosen
+
+
+def draw_beginning(rng: random.Random, frames: int, voiced: tuple[int, int], keep: int = 110) -> int:
+    """Draw the frame where a reference begins in an utterance; see `choose_references` for the arguments."""
+    drawn = rng.randint(0, max(0, frames - keep))
+    begin, end = voiced
+    return max(begin, min(drawn, end - keep))
 
 
 def choose_whole_references(utterances: Sequence[Utterance], seconds: Sequence[float]) -> list[int]:
@@ -81,9 +86,12 @@ class References:
         backbone: The model, which says what it takes of a reference.
     """
 
-    def __init__(self, source: SpeechSource, encoder: Encoder, backbone: Backbone) -> None:
+    def __init__(
+        self, source: SpeechSource, encoder: Callable[[Utterance], SpeechCodes | Refusal], backbone: Backbone
+    ) -> None:
         self.source = source
-        self.encoder = encoder
+        # Many utterances may name the same one.
+        self.encode = lru_cache(maxsize=256)(encoder)
         self.backbone = backbone
 
     def __call__(self, kept: Sequence[tuple[Utterance, SpeechCodes]]) -> list[tuple[str, Reference] | Refusal]:
@@ -93,29 +101,34 @@ class References:
             kept: The utterances that can be used, with their codes.
         """
         utterances = [utterance for utterance, _ in kept]
+        places = {utterance.id: i for i, utterance in enumerate(utterances)}
+        made: list[tuple[str, Reference] | Refusal] = []
+        for utterance, (chosen, begin) in zip(utterances, self._choices(kept), strict=True):
+            named = utterance.reference
+            try:
+                if named is None:
+                    reference, own = kept[chosen]
+                else:
+                    reference, own = kept[places[named]] if named in places else self._elsewhere(named)
+                    begin = draw_beginning(random.Random(utterance.id), own.codes.shape[1], _voiced(own))
+                if self.backbone.cut_references:
+                    taken = Reference(own.codes[:, begin : _voiced(own)[1]], speaker=reference.speaker)
+                else:
+                    # The prefix must not contain the target text. An utterance that is its own reference gives no text.
+                    taken = self._whole(reference, own, None if reference.id == utterance.id else reference.text)
+                made.append((reference.id, taken))
+            except ValueError as error:
+                made.append(Refusal(utterance.id, "its reference", str(error)))
+        return made
+
+    def _choices(self, kept: Sequence[tuple[Utterance, SpeechCodes]]) -> list[tuple[int, int]]:
+        """The reference of every utterance that names none, and the frame where it begins if it is cut."""
+        utterances = [utterance for utterance, _ in kept]
         frames = [own.codes.shape[1] for _, own in kept]
         if self.backbone.cut_references:
-            voiced = [own.voiced or (0, count) for (_, own), count in zip(kept, frames, strict=True)]
-            return [
-                (utterances[i].id, Reference(kept[i][1].codes[:, start : voiced[i][1]], speaker=utterances[i].speaker))
-                for i, start in choose_references(utterances, frames, voiced=voiced)
-            ]
-        places = {utterance.id: i for i, utterance in enumerate(utterances)}
+            return choose_references(utterances, frames, voiced=[_voiced(own) for _, own in kept])
         seconds = [count / self.backbone.frame_rate for count in frames]
-        made: list[tuple[str, Reference] | Refusal] = []
-        for i, chosen in enumerate(choose_whole_references(utterances, seconds)):
-            named = utterances[i].reference
-            try:
-                if named is not None and named not in places:
-                    reference, own = self._elsewhere(named)
-                else:
-                    reference, own = kept[chosen if named is None else places[named]]
-                # The prefix must not contain the target text. An utterance that is its own reference gives no text.
-                words = None if reference.id == utterances[i].id else reference.text
-                made.append((reference.id, self._whole(reference, own, words)))
-            except ValueError as error:
-                made.append(Refusal(utterances[i].id, "its reference", str(error)))
-        return made
+        return [(i, 0) for i in choose_whole_references(utterances, seconds)]
 
     def _whole(self, utterance: Utterance, own: SpeechCodes, words: str | None) -> Reference:
         audio = None
@@ -127,7 +140,7 @@ class References:
         """A reference utterance that is not in this shard, and its codes."""
         if name not in self._by_id:
             raise ValueError(f"the corpus has no utterance with the id {name!r}")
-        own = self.encoder(self._by_id[name])
+        own = self.encode(self._by_id[name])
         if isinstance(own, Refusal):
             raise ValueError(own.detail)
         return self._by_id[name], own
@@ -135,3 +148,8 @@ class References:
     @cached_property
     def _by_id(self) -> dict[str, Utterance]:
         return {utterance.id: utterance for split in SPLITS for utterance in self.source.utterances(split)}
+
+
+def _voiced(own: SpeechCodes) -> tuple[int, int]:
+    """First frame of the speech in an utterance, and the frame after its end."""
+    return own.voiced or (0, own.codes.shape[1])
