@@ -20,6 +20,7 @@ from wand.data.example import Example
 from wand.data.fingerprint import cache_fingerprint
 from wand.data.prepare import prepare, shard_cache
 from wand.data.shards import Shard
+from wand.data.sources.manifest import ManifestCorpus
 from wand.data.sources.source import SPLITS, SpeechSource, Utterance
 from wand.files.audio import resample
 
@@ -288,6 +289,24 @@ def test_what_cannot_be_used_is_left_out_and_told(lm, tmp_path, capsys):
     assert "too short: 1" in capsys.readouterr().out
     again = prepare(Flawed(), lm, tmp_path, workers=0, max_seconds=2.0)
     assert again == cache
+
+
+@pytest.mark.parametrize(
+    ("speakers", "per_shard", "own", "many"),
+    [("ababab", 2, 6, True), ("aabbab", 2, 2, True), ("ababab", 6, 0, False), ("aaabbc", 6, 1, False)],
+)
+def test_utterances_that_are_their_own_reference_are_counted(
+    lm, tmp_path, capsys, monkeypatch, speakers, per_shard, own, many
+):
+    monkeypatch.setattr(preparation, "UTTERANCES_PER_SHARD", per_shard)
+    codes = [[1] * 60] * lm.num_codebooks
+    lines = [json.dumps({"text": "hello", "speaker": one, "codes": codes, "split": "train"}) for one in speakers]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    prepare(ManifestCorpus(str(tmp_path / "corpus.jsonl")), lm, tmp_path, workers=0, splits=["train"])
+    said = capsys.readouterr()
+    told = f"{own} of 6 utterances of train are their own reference"
+    assert (told in said.out) == (own > 0 and not many)
+    assert (told in said.err) == ("sort the corpus by speaker" in said.err) == many
 
 
 def test_processes_make_the_same_shards(lm, tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from wand.data.example import Refusal
@@ -15,7 +16,7 @@ from wand.data.shards import Shard
 from wand.files.writing import write_bytes
 
 REFUSED = "refused.jsonl"
-# A warning says so if more than this share of a split is left out.
+# A warning says so if more than this share of a split is left out, or is its own reference.
 MANY = 0.2
 
 
@@ -33,17 +34,27 @@ def write_report(folder: Path, shards: Sequence[Path], fingerprint: str, frame_r
     """
     utterances: Counter[str] = Counter()
     frames: Counter[str] = Counter()
+    own: Counter[str] = Counter()
     refused: list[tuple[str, Refusal]] = []
     for path in shards:
         split = path.name.rsplit("-", 1)[0]
         shard = Shard(path, fingerprint)
         utterances[split] += len(shard)
         frames[split] += int(shard.sizes[:, 1].sum())
+        own[split] += shard.own_references()
         refused += [(split, refusal) for refusal in shard.refusals()]
     lines = [{"split": split, "id": r.id, "why": r.why, "detail": r.detail} for split, r in refused]
     content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_bytes(folder / REFUSED, content.encode("utf-8", "surrogatepass"))
     show_report(utterances, {split: count / frame_rate for split, count in frames.items()}, refused)
+    for split, count in utterances.items():
+        if own[split] > MANY * count:
+            _warn(
+                f"{own[split]} of {count} utterances of {split} are their own reference, because their shard has no "
+                f"other one of their speaker: sort the corpus by speaker"
+            )
+        elif own[split]:
+            print(f"{own[split]} of {count} utterances of {split} are their own reference", flush=True)
     unusable = [split for split, count in utterances.items() if count == 0]
     for path in shards:
         if path.name.rsplit("-", 1)[0] in unusable:
@@ -75,12 +86,11 @@ def show_report(
     for split, count in utterances.items():
         total = count + left_out[split]
         if left_out[split] > MANY * total:
-            Console(stderr=True).print(
-                f"[yellow]warning:[/] {left_out[split]} of {total} utterances of {split} are left out "
-                f"({_reasons(refused, split)})",
-                highlight=False,
-                soft_wrap=True,
-            )
+            _warn(f"{left_out[split]} of {total} utterances of {split} are left out ({_reasons(refused, split)})")
+
+
+def _warn(said: str) -> None:
+    Console(stderr=True, emoji=False).print(f"[yellow]warning:[/] {escape(said)}", highlight=False, soft_wrap=True)
 
 
 def _reasons(refused: Sequence[tuple[str, Refusal]], split: str) -> str:

@@ -7,6 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from typing import overload
 from zlib import crc32
@@ -172,6 +173,21 @@ class Shard(_OnDemand):
         """The utterances that were left out when the shard was made."""
         _, places, head = read_head(self.path)
         return [Refusal(*parts) for parts in json.loads(head[slice(*places["refused"])])]
+
+    def own_references(self) -> int:
+        """Number of utterances that are their own reference.
+
+        Raises:
+            ValueError: If the words are damaged; names the shard.
+        """
+        with reading(self.path) as file:
+            ends = [0, *self._read_index(file)["words_end"].tolist()]
+            words = read_between(file, self._words_begin, 0, ends[-1])
+        try:
+            said = [json.loads(words[begin:end]) for begin, end in pairwise(ends)]
+        except ValueError as error:
+            raise damaged(self.path, "its words") from error
+        return sum(id == reference for id, _, _, reference in said)
 
     def _read_index(self, file: FileIO) -> Records:
         """Read the records of all utterances; they must be those that were checked when the shard was opened."""
