@@ -165,6 +165,26 @@ def test_what_cannot_be_used_is_refused_by_row(tmp_path: Path) -> None:
     floats = ParquetCorpus(write(tmp_path / "b", [[row(0, speech_token=[1.5, 2.0])]]), None, None, None, True, 0.0, 0.0)
     with pytest.raises(ValueError, match="not a list of whole numbers"):
         floats.codes(floats.utterances("train")[0])
+    single = ParquetCorpus(write(tmp_path / "c", [[row(0, speech_token=7)]]), None, None, None, True, 0.0, 0.0)
+    with pytest.raises(ValueError, match="not a list of whole numbers"):
+        single.codes(single.utterances("train")[0])
+
+
+def test_a_file_that_has_changed_or_fails_in_any_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = ParquetCorpus(write(tmp_path / "a", [[row(i) for i in range(3)]]), None, None, None, True, 0.0, 0.0)
+    last = corpus.utterances("train")[-1]
+    write(tmp_path / "a", [[row(0)]])
+    with pytest.raises(ValueError, match=r"parquet_000000000\.tar has no row 2: it has changed"):
+        corpus.codes(last)
+    for error in (pyarrow.lib.ArrowException, pyarrow.lib.ArrowKeyError, pyarrow.lib.ArrowNotImplementedError):
+
+        def fail(*_: Any, error: type[Exception] = error, **__: Any) -> None:
+            raise error("page 3\nmore")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("pyarrow.parquet.ParquetFile.iter_batches", fail)
+            with pytest.raises(ValueError, match=r"parquet_000000000\.tar is damaged: .*page 3.?$"):
+                ParquetCorpus(str(tmp_path / "a" / "data.list")).utterances("train")
 
 
 @pytest.mark.parametrize(

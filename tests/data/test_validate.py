@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,12 @@ def test_bad_codes_are_left_out_and_the_rest_is_prepared(lm: EncodecLM, tmp_path
         np.save(tmp_path / f"{name}.npy", change(good), allow_pickle=True)
         lines.append({"id": name, "text": "hello there", "codes": f"{name}.npy"})
     (tmp_path / "hollow.npy").write_bytes(b"")
-    for name in ("hollow", "missing"):
+    header = (tmp_path / "good.npy").read_bytes()
+    (tmp_path / "header.npy").write_bytes(header.replace(b"}", b"("))  # tokenize.TokenError
+    (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04 cut")  # zipfile.BadZipFile
+    os.mkfifo(tmp_path / "pipe.npy")
+    unreadable = ("hollow", "missing", "header", "zip", "pipe")
+    for name in unreadable:
         lines.append({"id": name, "text": "hello there", "codes": f"{name}.npy"})
     lines.append({"id": "ragged", "text": "hello there", "codes": [[1, 2], [3]]})
     cache = prepare(manifest(tmp_path, lines), lm, tmp_path / "cache", workers=0)
@@ -147,7 +153,7 @@ def test_bad_codes_are_left_out_and_the_rest_is_prepared(lm: EncodecLM, tmp_path
     for example in read(cache.folder, "train", cache.fingerprint):
         assert example.codes.tolist() == good.tolist()
     expected = {name: why for name, (_, why) in BAD_CODES.items()}
-    assert reasons(cache) == {**expected, **dict.fromkeys(("hollow", "missing", "ragged"), "its sound or codes")}
+    assert reasons(cache) == {**expected, **dict.fromkeys((*unreadable, "ragged"), "its sound or codes")}
 
 
 @pytest.mark.parametrize("name", ["llasa", "orpheus"])

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from wand.checks import check_shares
+from wand.checks import check_shares, first_line
 from wand.data.sources.corpora import FileCorpus, Recording
 from wand.data.sources.json_lines import KEYS, read_object
 from wand.data.sources.source import SpeechCodes, Utterance, split_by_name
@@ -121,8 +121,18 @@ class ManifestCorpus(FileCorpus):
 
     def _numbers(self, given: Any, name: str) -> Tensor:
         try:
-            values = np.load(self.path.parent / given, allow_pickle=False) if isinstance(given, str) else given
+            values = _load(self.path.parent / given) if isinstance(given, str) else given
             numbers = np.asarray(values)
             return torch.as_tensor(numbers.astype(np.int64) if numbers.dtype.kind in "iu" else numbers)
-        except (OSError, EOFError, MemoryError, OverflowError, ValueError, TypeError) as error:
+        except (MemoryError, OverflowError, ValueError, TypeError) as error:
             raise ValueError(f"the codes of {name!r} cannot be read: {error}") from error
+
+
+def _load(path: Path) -> Any:
+    """The array in a file."""
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise ValueError(f"there is no file {path}")
+    try:
+        return np.load(path, allow_pickle=False)
+    except Exception as error:  # numpy reads a damaged file as Python, zip or pickle, and each fails in its own way
+        raise ValueError(f"{path} holds no array of numpy: {first_line(error)}") from error

@@ -160,7 +160,7 @@ class ParquetCorpus:
                 f"{file}, row {number} ({utterance.id}) has no speech_token: CosyVoice makes none for recordings over "
                 f"30 s"
             )
-        if not all(type(token) is int for token in tokens):
+        if not (isinstance(tokens, list) and all(type(token) is int for token in tokens)):
             raise ValueError(f"{file}, row {number} ({utterance.id}): speech_token is not a list of whole numbers")
         return SpeechCodes(torch.tensor(tokens)[None])
 
@@ -237,7 +237,9 @@ class _Column:
             self._batches = _batches(file, [self.name])
         while number >= self._begin + len(self._values):
             self._begin += len(self._values)
-            self._values = [row[self.name] for row in next(self._batches)]
+            self._values = [row[self.name] for row in next(self._batches, ())]
+            if not self._values:
+                raise ValueError(f"{file} has no row {number}: it has changed since it was listed")
         return self._values[number - self._begin]
 
 
@@ -262,7 +264,7 @@ def _open(file: Path) -> Any:
     """A ``ParquetFile``, which is read as a stream."""
     try:
         return import_module("pyarrow.parquet").ParquetFile(file, pre_buffer=False)
-    except (ValueError, OSError) as error:  # pyarrow's errors are subclasses of these
+    except Exception as error:  # pyarrow's errors have no other base class, and it is not imported here
         raise ValueError(f"{file} is not a parquet file that can be read: {error}".partition("\n")[0]) from error
 
 
@@ -271,5 +273,5 @@ def _batches(file: Path, names: list[str]) -> Iterator[list[dict[str, Any]]]:
     try:
         for batch in _open(file).iter_batches(BATCH, columns=names):
             yield batch.to_pylist()
-    except (ValueError, OSError) as error:
+    except Exception as error:  # see above
         raise ValueError(f"{file} is damaged: {error}".partition("\n")[0]) from error
