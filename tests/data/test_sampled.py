@@ -17,12 +17,13 @@ from wand.backbones.causal_lm import CausalSpeechLM
 from wand.backbones.index_tts import IndexTTS
 from wand.codecs.reference import Reference
 from wand.data import prepare as preparation
-from wand.data.example import Example
+from wand.data.check import check_source
+from wand.data.example import Example, Refusal
 from wand.data.prepare import prepare
 from wand.data.shards import Shard
 from wand.data.sources.manifest import ManifestCorpus
 from wand.data.sources.source import SPLITS
-from wand.data.sources.teacher_samples import TeacherSamples
+from wand.data.sources.teacher_samples import TeacherSamples, TeacherSpeech
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopRules
@@ -128,6 +129,28 @@ def test_texts_are_split_once_and_for_all(source: TeacherSamples) -> None:
     again = pickle.loads(pickle.dumps(source))
     assert [again.utterances(split) for split in SPLITS] == [source.utterances(split) for split in SPLITS]
     assert len({utterance.reference for utterance in source.utterances("train")}) > 2
+
+
+def test_a_text_without_words_is_not_spoken(model: CausalSpeechLM, source: TeacherSamples, tmp_path: Path) -> None:
+    (tmp_path / "few.txt").write_text("say it\n... !\nsay more\n")
+    few = TeacherSamples(str(tmp_path / "few.txt"), source.prompts, 0.0, 0.0)
+    speech = TeacherSpeech(few, model, None, 30.0)
+    refused = [one for one in speech.speak(few.utterances("train"), lambda _: None) if isinstance(one, Refusal)]
+    assert [(one.id, one.detail) for one in refused if one.why == "no words"] == [
+        ("text-000001", "its text '... !' has no word")
+    ]
+
+
+def test_the_check_takes_a_prompt_of_any_length(
+    model: CausalSpeechLM, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    t = torch.arange(32_000) / 16_000
+    write_audio(tmp_path / "long.wav", 0.3 * torch.sin(2 * torch.pi * 200 * t), 16_000)
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"text": "a prompt", "audio": "long.wav"}))
+    (tmp_path / "texts.txt").write_text("say it\n")
+    prompts = ManifestCorpus(str(tmp_path / "prompts.jsonl"), 0.0, 0.0)
+    check_source(TeacherSamples(str(tmp_path / "texts.txt"), prompts), model, 0, max_seconds=1.0)
+    assert "too long" not in capsys.readouterr().out
 
 
 def test_what_is_missing_is_told(model: CausalSpeechLM, source: TeacherSamples, tmp_path: Path) -> None:

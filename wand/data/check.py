@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,12 +31,12 @@ def check_source(source: SpeechSource, backbone: Backbone, workers: int = 2, max
         source: The corpus.
         backbone: The model whose codes and rates count.
         workers: Number of processes that read; 0 does it in this process.
-        max_seconds: Longest recording to use, in seconds.
+        max_seconds: Longest recording to use, in seconds. Prompts may be longer.
     """
     prompts = isinstance(source, TeacherSamples)
     corpus = source.prompts if isinstance(source, TeacherSamples) else source
     todo = {split: utterances for split in SPLITS if (utterances := corpus.utterances(split))}
-    limits = SpeechLimits.of(backbone, max_seconds, prompts)
+    limits = SpeechLimits.of(backbone, math.inf if prompts else max_seconds, prompts)
     usable: dict[str, int] = dict.fromkeys(todo, 0)
     seconds: dict[str, float] = dict.fromkeys(todo, 0.0)
     refused: list[tuple[str, Refusal]] = []

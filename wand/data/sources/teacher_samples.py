@@ -23,10 +23,11 @@ from wand.codecs.reference import Reference
 from wand.data.encoding import Encoder, check_length, is_coded
 from wand.data.example import Example, Refusal
 from wand.data.sources.source import SPLITS, NamedCodes, SpeechCodes, SpeechSource, Utterance, split_by_name
-from wand.data.validate import SpeechLimits, read_sound
+from wand.data.validate import SpeechLimits, check_text, read_sound
 from wand.decoding.decoder import Decoder
 from wand.decoding.generate import generate
 from wand.decoding.stopping import StopReason
+from wand.files.sound import Unusable
 from wand.files.text import read_lines
 from wand.model.adapters import build_backbone
 from wand.model.backbone import Backbone
@@ -168,11 +169,14 @@ class TeacherSpeech:
         if isinstance(own, Refusal):
             return Refusal(utterance.id, "its prompt", own.detail)
         try:
+            check_text(utterance.text)
             audio = None
             if self.model.hears_references:
                 audio = read_sound(self.source, utterance, self.model.sample_rate)
             reference = Reference(own.codes, audio, prompt.text, own.global_codes, prompt.speaker)
             return self.model.conditioner(utterance.text, reference)
+        except Unusable as error:
+            return Refusal(utterance.id, error.why, str(error))
         except ValueError as error:
             return Refusal(utterance.id, "its text or prompt", str(error))
 
