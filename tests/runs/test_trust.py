@@ -23,7 +23,7 @@ from tests.processes import command, end, start
 from tests.workplace import Workplace
 from wand import WandModule
 from wand.cli import main
-from wand.cli.configs import settle_arguments
+from wand.cli.configs import build_section, settle_arguments
 from wand.data import sources as data_sources
 from wand.evaluation.metrics import KNOWN
 from wand.model.tokenizers import TextTokenizer
@@ -31,7 +31,7 @@ from wand.recognition import PretrainedRecogniser
 from wand.registry import BACKBONES, CODEC_CLASSES, METRICS, PARTS, SOURCES
 from wand.runs.checkpoints import load_backbone_and_settings, load_original
 from wand.runs.export import export
-from wand.runs.named_code import known_class
+from wand.runs.named_code import known_class, named_in_value
 from wand.runs.trust import trusting
 from wand.training.teacher import build_teacher
 
@@ -43,6 +43,11 @@ WORKER: dict[str, Any] = {
     "class_path": "wand.codecs.worker.WorkerCodec",
     "init_args": {"model": "evil.py", "python": sys.executable, "release": "."},
 }
+
+
+def seanet(ratios: Any) -> dict[str, Any]:
+    """A codec with a setting whose annotation is `Any`."""
+    return {"class_path": "EncodecPackageCodec", "init_args": {"weights": "none.th", "seanet": {"ratios": ratios}}}
 
 
 @pytest.fixture
@@ -87,6 +92,14 @@ ATTEMPTS: dict[str, tuple[str, Any, str]] = {
     "other-class-of-wand": ("data/codec", {"class_path": "wand.codecs.worker.WorkerProcess"}, "WorkerProcess"),
     "worker": ("data/codec", WORKER, "python"),
     "interpolated": ("data/codec", "${x}", "'${x}'"),
+    "escaped-yaml-in-any": ("data/codec", seanet(json.dumps(POPEN).replace("s_p", "s\\u005fp")), "subprocess.Popen"),
+    "quoted-yaml-in-any": ("data/codec", seanet(json.dumps(json.dumps(POPEN))), "subprocess.Popen"),
+    "interpolation-in-any": ("data/codec", seanet("${x}"), "'${x}'"),
+    "list-as-program": (
+        "data/codec",
+        {"class_path": "WorkerCodec", "init_args": {"model": "index_tts", "python": ["evil.py"], "release": "."}},
+        "python ['evil.py']",
+    ),
     "dotted-key": ("data/codec.class_path", "evil.Thing", "'evil.Thing'"),
     "section-in-file": ("data", "codec.yaml", "'codec.yaml'"),
     "settings-in-file": ("model/loss", "codec.yaml", "'codec.yaml'"),
@@ -359,6 +372,17 @@ def test_what_an_artefact_may_name_is_there(table: dict[str, str]) -> None:
         assert found is not None
         assert (found.__module__, found.__qualname__) == (module, name)
         assert known_class(name) is found
+
+
+def test_numbers_and_words_in_a_text_of_any_type_are_data() -> None:
+    for text in ("[8, 5, 4, 2]", "{a: {b: silu}}", "8", "silu", "a text with spaces", "{class_path: EncodecCodec}"):
+        assert named_in_value(seanet(text), Any, "data.codec") == []
+
+
+def test_a_setting_of_any_type_starts_nothing(stranger: Path) -> None:
+    """Also if the config is trusted."""
+    with pytest.raises(ValueError, match=r"none\.th"):
+        build_section("data", {"shards": "shards", "codec": seanet(POPEN)})
 
 
 def test_all_sources_and_metrics_of_wand_may_be_named() -> None:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
@@ -24,6 +24,9 @@ from wand.runs.old_names import current_class, parse_config, read_config, read_c
 from wand.runs.settings import GROUPED
 from wand.runs.trust import check_config, search_current_folder
 from wand.training.module import WandModule
+
+# A setting of any type is data, also where it looks like a class.
+set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
 # The sections of a config, and the classes that they configure.
 SECTIONS: dict[str, Any] = {

@@ -17,7 +17,10 @@ from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+import yaml
+
 from wand.distillation.divergences import DIVERGENCES
+from wand.files.plain_values import check_yaml
 from wand.recognition.named import class_and_weights
 from wand.registry import (
     BACKBONES,
@@ -133,6 +136,18 @@ def _walk(value: Any, hint: Any, place: str) -> Iterator[NamedCode]:
         yield NamedCode(place, value)
 
 
+def _names_code_as_yaml(text: str, place: str) -> bool:
+    """Whether a text names code when it is read as YAML, or may: it cannot be read, or is completed later."""
+    if "${" in text:
+        return True
+    try:
+        check_yaml(text)
+        value = yaml.safe_load(text)
+    except (ValueError, TypeError, yaml.YAMLError):
+        return True
+    return value != text and any(_walk(value, Any, place))
+
+
 def _walk_mapping(value: Mapping[Any, Any], hint: Any, place: str) -> Iterator[NamedCode]:
     if "class_path" in value:
         found = known_class(value["class_path"])
@@ -142,7 +157,7 @@ def _walk_mapping(value: Mapping[Any, Any], hint: Any, place: str) -> Iterator[N
         hints = settings_of(found)
         for name in getattr(found, "starts_programs", ()):
             settings = value.get("init_args")
-            if isinstance(settings, Mapping) and settings.get(name) is not None and settings[name] not in CODECS:
+            if isinstance(settings, Mapping) and settings.get(name) not in (None, *CODECS):
                 yield NamedCode(f"{place}.init_args.{name}", settings[name])
         for name, part in value.items():
             if name in ("init_args", "dict_kwargs") and isinstance(part, Mapping):
@@ -169,7 +184,7 @@ def _is_data(text: str, hint: Any, place: str) -> bool:
     if all(_is_plain(member) for member in members):
         return True
     if Any in members:
-        return "class_path" not in text  # jsonargparse reads the text as YAML
+        return not _names_code_as_yaml(text, place)
     if known_class(text) is not None:
         return True
     takes_text = Unknown in members or any(member is str or get_origin(member) is Literal for member in members)
