@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
@@ -67,6 +69,29 @@ def test_what_is_not_there_is_not_downloaded():
 def test_a_folder_with_a_file_missing_is_refused(ctc, damaged):
     (ctc / damaged).unlink()
     with pytest.raises(ValueError, match="cannot be opened"):
+        open_recogniser(str(ctc))
+
+
+@pytest.mark.parametrize("damage", ["cut", "size", "config"])
+def test_a_damaged_folder_is_refused_in_one_line(ctc: Path, damage: str) -> None:
+    weights, config = ctc / "model.safetensors", ctc / "config.json"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        changed = {"hidden_size": 32} if damage == "size" else {"conv_dim": [1]}
+        config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    with pytest.raises(ValueError, match="cannot be opened") as error:
+        open_recogniser(str(ctc))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("without", "refused"), [("lm_head.", True), ("masked_spec_embed", False)])
+def test_a_model_without_its_head_is_refused(ctc: Path, without: str, refused: bool) -> None:
+    state = load_file(ctc / "model.safetensors")
+    kept = {name: tensor for name, tensor in state.items() if without not in name}
+    assert len(kept) < len(state)
+    save_file(kept, ctc / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"no weights 'lm_head\.bias'") if refused else nullcontext():
         open_recogniser(str(ctc))
 
 

@@ -23,7 +23,8 @@ from tests.processes import command, end, start
 from tests.workplace import Workplace
 from wand import WandModule
 from wand.cli import main
-from wand.cli.configs import build_section, settle_arguments
+from wand.cli.configs import settle_arguments
+from wand.cli.parts.opening import open_codec
 from wand.data import sources as data_sources
 from wand.evaluation.metrics import KNOWN
 from wand.model.tokenizers import TextTokenizer
@@ -381,8 +382,10 @@ def test_numbers_and_words_in_a_text_of_any_type_are_data() -> None:
 
 def test_a_setting_of_any_type_starts_nothing(stranger: Path) -> None:
     """Also if the config is trusted."""
+    popen = {"class_path": "subprocess.Popen", "init_args": {"args": f"touch {MARKER}", "shell": True}}
+    Path("mine.yaml").write_text(yaml.safe_dump({"data": {"codec": seanet(popen)}}))
     with pytest.raises(ValueError, match=r"none\.th"):
-        build_section("data", {"shards": "shards", "codec": seanet(POPEN)})
+        open_codec("mine.yaml")
 
 
 def test_all_sources_and_metrics_of_wand_may_be_named() -> None:

@@ -22,6 +22,8 @@ from wand.codecs.streaming import CodecStream
 from wand.finite import check_weights
 
 EMBEDDED = "embedded"
+# Statistics that only the training of a codebook uses.
+UNUSED = (".inited", ".cluster_size", ".embed_avg")
 
 
 class EncodecBase(Codec):
@@ -93,7 +95,8 @@ class EncodecCodec(EncodecBase):
         num_codebooks: Number of residual codebooks to use (default: all).
 
     Raises:
-        ValueError: If the model cannot be found, has too few codebooks, is not mono, or uses segments with scales.
+        ValueError: If the model cannot be opened, lacks weights, has too few codebooks, is not mono, or uses segments
+            with scales. Nothing is downloaded.
     """
 
     def __init__(self, pretrained: str = EMBEDDED, num_codebooks: int | None = None) -> None:
@@ -199,11 +202,15 @@ def _open(name: str) -> EncodecModel:
     logging.disable_progress_bar()  # loading takes only milliseconds
     try:
         with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
-            model = EncodecModel.from_pretrained(name, dtype=torch.float32)
-    except OSError as error:
+            # With peft installed, transformers looks for adapters on the hub, unless this forbids it.
+            here = {"local_files_only": True, "adapter_kwargs": {"local_files_only": True}}
+            model, found = EncodecModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **here)
+    except Exception as error:  # of transformers, which may raise anything for a damaged folder
         raise ValueError(f"codec {name!r} cannot be opened: {first_line(error)}") from error
     finally:
         if shown:
             logging.enable_progress_bar()
+    if missing := [key for key in sorted(found["missing_keys"]) if not key.endswith(UNUSED)]:
+        raise ValueError(f"codec {name!r} has no weights {missing[0]!r}: download it again")
     check_weights(dict(model.named_parameters()), f"codec {name}")
     return model.eval().requires_grad_(False)

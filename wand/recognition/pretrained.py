@@ -15,6 +15,9 @@ from wand.finite import check_weights
 from wand.recognition.base import transcribing
 from wand.text.characters import base_language
 
+# Weights that only the training of such a model uses. Releases of Wav2Vec2 leave them out.
+UNUSED = ("masked_spec_embed",)
+
 
 class PretrainedRecogniser:
     """A transformers model for speech recognition, CTC or sequence to sequence.
@@ -29,7 +32,7 @@ class PretrainedRecogniser:
         writes: Whether the model is one of sequence to sequence. Those hear half a minute at most: see `Piecewise`.
 
     Raises:
-        ValueError: If the model cannot be opened, or does not know the language. Nothing is downloaded.
+        ValueError: If the model cannot be opened, lacks weights, or does not know the language. Nothing is downloaded.
     """
 
     def __init__(self, name: str, device: str = "cpu", batch_size: int = 16, language: str = "en") -> None:
@@ -51,14 +54,20 @@ class PretrainedRecogniser:
             kind: Any = AutoModelForSpeechSeq2Seq if writes else AutoModelForCTC
             with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
                 # With peft installed, transformers looks for adapters on the hub, unless this forbids it.
-                model = kind.from_pretrained(name, adapter_kwargs={"local_files_only": True}, **safe)
+                model, found = kind.from_pretrained(
+                    name, output_loading_info=True, adapter_kwargs={"local_files_only": True}, **safe
+                )
             tokenizer = AutoTokenizer.from_pretrained(name, **safe)
             extractor = AutoFeatureExtractor.from_pretrained(name, **safe)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # of transformers, which may raise anything for a damaged folder
             raise ValueError(
                 f"recogniser {name!r} cannot be opened ({first_line(error)}): give `embedded`, a folder, or a "
                 f"model that you have downloaded with `hf download`"
             ) from error
+        if missing := [key for key in sorted(found["missing_keys"]) if not key.endswith(UNUSED)]:
+            raise ValueError(
+                f"recogniser {name!r} has no weights {missing[0]!r}: give a model that was trained to transcribe"
+            )
         check_weights(dict(model.named_parameters()), f"recogniser {name}")
         self.sample_rate = int(extractor.sampling_rate)
         self.batch_size = batch_size

@@ -1,0 +1,52 @@
+"""Folders with an EnCodec of transformers: what is missing, damaged or elsewhere gets one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from wand.assets import asset_folder
+from wand.codecs import EncodecCodec
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the embedded codec."""
+    return Path(shutil.copytree(asset_folder("codec"), tmp_path / "codec"))
+
+
+@pytest.mark.parametrize(
+    ("without", "refused"), [("codebook.embed", True), ("lstm", True), ("bias", True), ("embed_avg", False)]
+)
+def test_a_codec_without_some_weights_is_refused(folder: Path, without: str, refused: bool) -> None:
+    state = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in state.items() if without not in name}
+    assert len(kept) < len(state)
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=rf"no weights '.*{without}") if refused else nullcontext():
+        EncodecCodec(str(folder))
+
+
+@pytest.mark.parametrize("damage", ["cut", "size", "config"])
+def test_a_damaged_folder_is_refused_in_one_line(folder: Path, damage: str) -> None:
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        changed = {"codebook_size": 512} if damage == "size" else {"upsampling_ratios": "x"}
+        config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    with pytest.raises(ValueError, match="cannot be opened") as error:
+        EncodecCodec(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_there_is_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("wand asked the network"))
+    with pytest.raises(ValueError, match="'nowhere/encodec' cannot be opened"):
+        EncodecCodec("nowhere/encodec")
