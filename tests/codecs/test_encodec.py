@@ -8,6 +8,7 @@ import socket
 from contextlib import nullcontext
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -47,6 +48,7 @@ def test_a_damaged_folder_is_refused_in_one_line(folder: Path, damage: str) -> N
 
 
 def test_what_is_not_there_is_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)  # a request of its own, once a day
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("wand asked the network"))
     with pytest.raises(ValueError, match="'nowhere/encodec' cannot be opened"):
         EncodecCodec("nowhere/encodec")

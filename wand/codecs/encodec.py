@@ -203,7 +203,7 @@ def _open(name: str) -> EncodecModel:
     try:
         with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
             # With peft installed, transformers looks for adapters on the hub, unless this forbids it.
-            here = {"local_files_only": True, "adapter_kwargs": {"local_files_only": True}}
+            here: dict[str, Any] = {"local_files_only": True, "adapter_kwargs": {"local_files_only": True}}
             model, found = EncodecModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **here)
     except Exception as error:  # of transformers, which may raise anything for a damaged folder
         raise ValueError(f"codec {name!r} cannot be opened: {first_line(error)}") from error
