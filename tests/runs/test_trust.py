@@ -30,7 +30,7 @@ from wand.evaluation.metrics import KNOWN
 from wand.model.tokenizers import TextTokenizer
 from wand.recognition import PretrainedRecogniser
 from wand.registry import BACKBONES, CODEC_CLASSES, METRICS, PARTS, SOURCES
-from wand.runs.checkpoints import load_backbone_and_settings, load_original
+from wand.runs.checkpoints import codec_of_run, load_backbone_and_settings, load_original
 from wand.runs.export import export
 from wand.runs.named_code import known_class, named_in_value
 from wand.runs.trust import trusting
@@ -386,6 +386,15 @@ def test_a_setting_of_any_type_starts_nothing(stranger: Path) -> None:
     Path("mine.yaml").write_text(yaml.safe_dump({"data": {"codec": seanet(popen)}}))
     with pytest.raises(ValueError, match=r"none\.th"):
         open_codec("mine.yaml")
+
+
+def test_the_interpolations_of_a_foreign_run_are_not_replaced(stranger: Path) -> None:
+    """Each doubles the one before: 100 lines would fill any memory."""
+    edit(stranger, "a0", "x" * 64)
+    for i in range(100):
+        edit(stranger, f"a{i + 1}", f"${{a{i}}}${{a{i}}}")
+    with pytest.raises(ValueError, match=r"a1 '\$\{a0\}.*--trust"):
+        codec_of_run(stranger)
 
 
 def test_all_sources_and_metrics_of_wand_may_be_named() -> None:

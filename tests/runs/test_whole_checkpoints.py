@@ -11,6 +11,7 @@ import torch
 
 from wand.runs.checkpoint_io import WholeCheckpoints
 from wand.runs.checkpoints import find_checkpoint
+from wand.runs.export import _chosen
 
 
 class FailsHalfWay:
@@ -73,6 +74,23 @@ def test_the_newest_complete_checkpoint_is_taken(
     damage(best, kind)
     with pytest.raises(ValueError, match="no checkpoint"):
         find_checkpoint(run)
+
+
+@pytest.mark.parametrize("index", [b"", b"\x80\x04\x95\x10\x00"])
+def test_a_sharded_checkpoint_with_a_cut_index_is_skipped(run: Path, index: bytes) -> None:
+    last, best = (run / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    last.unlink()
+    last.mkdir()
+    torch.save({}, last / "meta.pt")
+    (last / ".metadata").write_bytes(index)
+    assert find_checkpoint(run) == best
+
+
+def test_a_cut_best_checkpoint_is_not_exported(run: Path) -> None:
+    last, best = (run / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    assert _chosen(run, run / "new") == best
+    damage(best, "cut")
+    assert _chosen(run, run / "new") == last
 
 
 def test_an_unfinished_file_is_no_checkpoint(run: Path) -> None:

@@ -51,7 +51,10 @@ def parse_yaml(content: bytes, where: str | Path) -> Any:
         text = content.decode("utf-8-sig")
         check_yaml(text)
         return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
-    except (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, OSError) as error:
+    except (
+        *(YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, OSError),
+        RecursionError,  # of interpolations in interpolations
+    ) as error:
         raise ValueError(f"{where} cannot be read: {_one_line(error)}") from error
 
 

@@ -29,7 +29,7 @@ from wand.runs.named_code import known_class
 from wand.runs.old_names import parse_config, read_config_bytes
 from wand.runs.settings import RunSettings
 from wand.runs.sharded import is_sharded, read_parts, stored_shapes
-from wand.runs.trust import check_checkpoint, check_setting
+from wand.runs.trust import check_checkpoint, check_interpolations, check_setting
 
 RUNS = Path("runs")
 LAST = "last"
@@ -87,7 +87,7 @@ def newest_complete(files: Iterable[Path]) -> Path | None:
         try:
             _check_complete(file)
             return file
-        except (ValueError, BadZipFile, OSError):
+        except Exception:  # of the readers of zip files and pickles, which may raise anything for a damaged file
             _warn_of_damage(file)
     return None
 
@@ -264,7 +264,9 @@ def setting_of_run(path: str | Path, place: str, hint: Any) -> Any:
         return None
     file = folder / "config.yaml"
     content = read_config_bytes(file)
-    value = select_setting(parse_config(content, file)[0], place, file)
+    config = parse_config(content, file)[0]
+    check_interpolations(OmegaConf.to_container(config), content, file)
+    value = select_setting(config, place, file)
     if value is not None:
         check_setting(value, hint, place, content, file)
     return value

@@ -17,6 +17,7 @@ from wand.runs.checkpoints import (
     LAST,
     find_checkpoint,
     load_backbone_and_settings,
+    newest_complete,
     open_run,
     read_checkpoint,
     run_folder,
@@ -149,7 +150,7 @@ def _chosen(checkpoint: str | Path, out: Path) -> Path:
     found = find_checkpoint(checkpoint)
     run = Path(checkpoint) if str(checkpoint) != LAST else run_folder(found) or found
     best = run / "checkpoints" / "best.ckpt"
-    return best if best.exists() else found
+    return newest_complete([best]) or found
 
 
 def _engine_model(backbone: Backbone, separate: bool) -> CausalLM | None:

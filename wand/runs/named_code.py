@@ -37,6 +37,7 @@ PLAIN = (str, bool, int, float, NoneType, PurePath, timedelta)
 CONTAINERS = (list, tuple, set, frozenset, dict)
 # A word that no import and no file can be meant by.
 WORD = re.compile(r"[\w-]*")
+INTERPOLATION = "${"
 OWN = {name: module for table in (BACKBONES, SOURCES, CODEC_CLASSES, METRICS, PARTS) for name, module in table.items()}
 
 
@@ -103,6 +104,15 @@ def named_in_value(value: Any, hint: Any, place: str) -> list[NamedCode]:
     return list(_walk(value, hint, place))
 
 
+def interpolations_in(config: Any, place: str = "") -> list[NamedCode]:
+    """The values of a config that have interpolations, which may become the name of any code."""
+    if isinstance(config, Mapping):
+        return [found for name, part in config.items() for found in interpolations_in(part, f"{place}.{name}")]
+    if isinstance(config, list):
+        return [found for i, part in enumerate(config) for found in interpolations_in(part, f"{place}[{i}]")]
+    return [NamedCode(place[1:], config)] if isinstance(config, str) and INTERPOLATION in config else []
+
+
 def named_by_checkpoint(backbone: Any, settings: Mapping[str, Any]) -> list[NamedCode]:
     """The values of a checkpoint or an export that name code which no artefact may name.
 
@@ -137,9 +147,7 @@ def _walk(value: Any, hint: Any, place: str) -> Iterator[NamedCode]:
 
 
 def _names_code_as_yaml(text: str, place: str) -> bool:
-    """Whether a text names code when it is read as YAML, or may: it cannot be read, or is completed later."""
-    if "${" in text:
-        return True
+    """Whether a text names code when it is read as YAML, or may: it cannot be read."""
     try:
         check_yaml(text)
         value = yaml.safe_load(text)
@@ -176,9 +184,11 @@ def _walk_mapping(value: Mapping[Any, Any], hint: Any, place: str) -> Iterator[N
 
 
 def _is_data(text: str, hint: Any, place: str) -> bool:
+    if INTERPOLATION in text:  # it may become any text, of any length
+        return False
     if place == "model.loss.divergence":
         return text in DIVERGENCES
-    if place.rpartition(".")[2].removesuffix("+") == "recogniser" and (class_and_weights(text) or "${" in text):
+    if place.rpartition(".")[2].removesuffix("+") == "recogniser" and class_and_weights(text):
         return False
     members = _members(hint)
     if all(_is_plain(member) for member in members):

@@ -16,7 +16,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from wand.runs.named_code import NamedCode, divergence_of, named_by_checkpoint, named_in_config, named_in_value
+from wand.runs.named_code import (
+    NamedCode,
+    divergence_of,
+    interpolations_in,
+    named_by_checkpoint,
+    named_in_config,
+    named_in_value,
+)
 from wand.runs.own_runs import digest_of, is_recorded, record
 
 SHOWN = 3
@@ -70,6 +77,15 @@ def check_config(config: Any, content: bytes, file: Path, sections: Mapping[str,
         ValueError: If it may not start the code that it names.
     """
     check(named_in_config(config, sections), file, is_recorded(file.parent, content))
+
+
+def check_interpolations(config: Any, content: bytes, file: Path) -> None:
+    """Check the config of a run, of which only a setting is used, before its interpolations are replaced.
+
+    Raises:
+        ValueError: If it has interpolations and is from somebody else. They can grow without limit.
+    """
+    check(interpolations_in(config), file, is_recorded(file.parent, content))
 
 
 def check_setting(value: Any, hint: Any, place: str, content: bytes, file: Path) -> None:
