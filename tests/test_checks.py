@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from wand.checks import check_device, check_number, check_shares, check_switch, check_whole_number, first_line
+from wand.codecs.facts import CodecFacts
+from wand.files.typed import require
 
 NAN, INF = float("nan"), float("inf")
 
@@ -62,3 +66,11 @@ def test_switches_devices_and_shares() -> None:
 )
 def test_an_error_in_one_line(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+@pytest.mark.parametrize("value", [10**400, NAN, INF, True, "1", None])
+def test_what_is_no_finite_number_is_refused_in_files(value: Any) -> None:
+    with pytest.raises(ValueError, match="rate is .* but must be float"):
+        require(value, float, "rate")
+    with pytest.raises(ValueError, match="sample_rate"):
+        CodecFacts(value, 50.0, 1, 9, False)

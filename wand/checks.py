@@ -8,6 +8,14 @@ from numbers import Integral, Real
 from typing import Any
 
 
+def is_finite_number(value: Any) -> bool:
+    """Whether a value is a finite number of Python, which true and false are not."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:  # a whole number with more than 308 digits
+        return False
+
+
 def check_number(name: str, value: Any, interval: str = "(-inf, inf)", hint: str = "") -> None:
     """Check that a value is a number in an interval; NaN is in none.
 

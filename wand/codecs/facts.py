@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wand.checks import is_finite_number
+
 # A codec may make this many frames more or fewer than the length of a sound asks for, and this share of them.
 SPARE_FRAMES = 3
 SPARE_SHARE = 0.02
@@ -58,10 +60,10 @@ class CodecFacts:
             ("codebook_size", MOST_CODES),
         ):
             value = getattr(self, name)
-            if not _is_number(value) or value != value // 1 or not 1 <= value <= most:
+            if not is_finite_number(value) or value != value // 1 or not 1 <= value <= most:
                 raise ValueError(f"{name} {_shown(value)} is not a whole number from 1 to {most}")
             object.__setattr__(self, name, int(value))
-        if not _is_number(self.frame_rate) or not 0 < self.frame_rate <= self.sample_rate:
+        if not is_finite_number(self.frame_rate) or not 0 < self.frame_rate <= self.sample_rate:
             raise ValueError(f"frame_rate {_shown(self.frame_rate)} is not a number from 0 to sample_rate")
         for name in ("needs_reference", "needs_latents", "has_global_codes"):
             if not isinstance(getattr(self, name), bool):
@@ -165,10 +167,6 @@ def _in_range(name: str, codes: np.ndarray, last: int) -> Tensor:
         if not 0 <= wrong <= last:
             raise ValueError(f"the {name} {wrong}, which is not in 0 .. {last}")
     return torch.from_numpy(codes.astype(np.int64))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(value: Any) -> str:

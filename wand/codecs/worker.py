@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import math
 import threading
 import weakref
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from wand.checks import check_number
 from wand.codecs.base import Codec, CodecUnavailable
 from wand.codecs.facts import CodecFacts
 from wand.codecs.reference import Reference
@@ -76,8 +76,7 @@ class WorkerCodec(Codec):
         self.model = model
         self.settings = {"release": release, "repository": repository, "device": device}
         self.python = python
-        if math.isnan(timeout) or timeout <= 0:
-            raise ValueError(f"timeout {timeout} of the codec worker is not positive: give seconds")
+        check_number("the timeout of the codec worker", timeout, "(0, inf]", hint="give seconds")
         self.timeout = timeout
         self._process: WorkerProcess | None = None
         self._end: weakref.finalize[..., Any] | None = None
@@ -115,6 +114,8 @@ class WorkerCodec(Codec):
         all files in the release.
         """
         release = Path(str(self.settings["release"]))
+        if not release.exists():
+            raise ValueError(f"no {release}: set release of data.codec to the folder of the weights")
         weights = release / self._facts.weights if self._facts.weights else None
         if weights is not None and not weights.is_file():
             raise ValueError(f"no {weights.name} in {release}: set release of data.codec to the folder of the weights")

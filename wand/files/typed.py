@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from wand.checks import is_finite_number
 
 Made = TypeVar("Made")
 # Sizes of models, counts of ids: no honest number is larger.
@@ -82,7 +83,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if is_dataclass(hint):
         return isinstance(value, (Mapping, hint))  # type: ignore[arg-type]
     if origin is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return is_finite_number(value)
     if origin is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
     if origin in (tuple, list):
