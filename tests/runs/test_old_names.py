@@ -92,6 +92,12 @@ def test_the_parser_takes_an_old_config(workplace: Workplace, capsys: pytest.Cap
     assert Path("old.yaml").read_text() == OLD
 
 
+@pytest.mark.parametrize("name", ["wand.export.v2", "wand.text.jsonl", "wand.voices.json", "wand.weights"])
+def test_a_name_that_is_no_class_stays(tmp_path: Path, name: str) -> None:
+    values = {"name": name, "data": {"source": {"init_args": {"path": name, "more": [name]}}}}
+    assert read(yaml.safe_dump(values), tmp_path) == (values, False)
+
+
 def test_an_old_class_path_can_be_typed(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     config = parsed(capsys, "--config", "quickstart", "--data.source=wand.data.files.LJSpeech")
     assert config["data"]["source"]["class_path"] == "wand.data.sources.corpora.LJSpeech"
@@ -104,8 +110,12 @@ def test_an_old_class_path_can_be_typed(workplace: Workplace, capsys: pytest.Cap
         pytest.param("- model", "has no settings", id="list"),
         pytest.param("", "has no settings", id="empty"),
         pytest.param(
-            "model: {skew: 0.1, loss: {skew: 0.2}}", "model.skew is now model.loss.skew: remove the old one", id="both"
+            "model: {skew: 0.1, loss: {skew: 0.2}}",
+            "model.skew is now model.loss.skew: set it there and remove the old one",
+            id="both",
         ),
+        pytest.param("model: {skew: 0.1, loss: x.yaml}", "model.skew is now model.loss.skew: set it there", id="file"),
+        pytest.param("a: " + "'${a:[" + "${a:[" * 2000 + "'", "cannot be read", id="deep"),
     ],
 )
 def test_a_file_that_is_no_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from wand.files.plain_values import YAML_BYTES, parse_yaml, read_plain
 from wand.moved import MOVED_MODULES
 from wand.runs.settings import GROUPED
+
+CLASS = re.compile(r"[A-Z]\w*")
 
 
 def read_config(file: str | Path) -> tuple[DictConfig, bool]:
@@ -40,8 +43,10 @@ def parse_config(content: bytes, file: str | Path) -> tuple[DictConfig, bool]:
 
 
 def current_class(name: str) -> str:
-    """The class path that an older one became; any other text as it is."""
+    """The class path that an older one became; any other text, such as the name of a file, as it is."""
     module, dot, attribute = name.rpartition(".")
+    if not CLASS.fullmatch(attribute):
+        return name
     return MOVED_MODULES.get(module, module) + dot + attribute
 
 
@@ -58,7 +63,9 @@ def _current_settings(model: dict[str, Any], file: str | Path) -> dict[str, Any]
     current = {name: value for name, value in model.items() if name not in GROUPED}
     for name in filter(GROUPED.get, model):
         group = current.get(GROUPED[name]) or {}
-        if name in group:
-            raise ValueError(f"{file}: model.{name} is now model.{GROUPED[name]}.{name}: remove the old one")
+        if not isinstance(group, dict) or name in group:
+            raise ValueError(
+                f"{file}: model.{name} is now model.{GROUPED[name]}.{name}: set it there and remove the old one"
+            )
         current[GROUPED[name]] = {**group, name: model[name]}
     return current
