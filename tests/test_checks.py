@@ -70,7 +70,7 @@ def test_an_error_in_one_line(error: Exception, line: str) -> None:
 
 @pytest.mark.parametrize("value", [10**400, NAN, INF, True, "1", None])
 def test_what_is_no_finite_number_is_refused_in_files(value: Any) -> None:
-    with pytest.raises(ValueError, match="rate is .* but must be float"):
+    with pytest.raises(ValueError, match=r"rate is .* but must be float"):
         require(value, float, "rate")
     with pytest.raises(ValueError, match="sample_rate"):
         CodecFacts(value, 50.0, 1, 9, False)

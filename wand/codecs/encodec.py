@@ -203,8 +203,9 @@ def _open(name: str) -> EncodecModel:
     try:
         with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
             # With peft installed, transformers looks for adapters on the hub, unless this forbids it.
-            here: dict[str, Any] = {"local_files_only": True, "adapter_kwargs": {"local_files_only": True}}
-            model, found = EncodecModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **here)
+            here = {"local_files_only": True, "adapter_kwargs": {"local_files_only": True}}
+            opener: Any = EncodecModel  # its annotations do not know of the second result
+            model, found = opener.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **here)
     except Exception as error:  # of transformers, which may raise anything for a damaged folder
         raise ValueError(f"codec {name!r} cannot be opened: {first_line(error)}") from error
     finally:
@@ -213,4 +214,5 @@ def _open(name: str) -> EncodecModel:
     if missing := [key for key in sorted(found["missing_keys"]) if not key.endswith(UNUSED)]:
         raise ValueError(f"codec {name!r} has no weights {missing[0]!r}: download it again")
     check_weights(dict(model.named_parameters()), f"codec {name}")
-    return model.eval().requires_grad_(False)
+    opened: EncodecModel = model.eval().requires_grad_(False)
+    return opened
