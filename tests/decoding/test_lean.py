@@ -113,9 +113,23 @@ def test_quantised_weights(rows, dtype, seed):
     factors = torch.randn(rows, 32, generator=generator).to(dtype)
     product = made.multiply(factors)
     assert product.dtype == dtype
-    exact = made.values.double() * made.scales.double()[:, None]
+    exact = made.unpacked().double()
     size = factors.double().abs() @ exact.abs().T
     assert ((product.double() - factors.double() @ exact.T).abs() <= 2 * eps * size).all()
+
+
+@pytest.mark.parametrize("rows", [1, 3, FEW_ROWS + 10])
+@pytest.mark.parametrize("width", [1, 20, 100, 2730])
+def test_int8_of_any_width(width, rows):
+    weight, factors = torch.randn(7, width), torch.randn(rows, width)
+    made = quantize(weight)
+    assert made.unpacked().shape == weight.shape
+    expected = factors.bfloat16().double() @ weight.double().T
+    # Half a step of the scale for each weight, and the rounding of the product to bfloat16.
+    slack = factors.abs().double() @ (0.51 * made.scales.double() + 0.005 * weight.abs().amax(1))[None].expand(width, -1)
+    assert ((made.multiply(factors) - expected).abs() <= slack).all()
+    relative = (made.multiply(factors) - expected).norm() / expected.norm()
+    assert relative < 0.03
 
 
 def test_a_row_of_zeros_stays_zero():
