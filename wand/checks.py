@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf, isfinite, isinf, isnan
 from numbers import Integral, Real
 from typing import Any
@@ -54,6 +54,17 @@ def check_whole_number(name: str, value: Any, least: float = -inf, most: float =
         raise ValueError(f"{name} {value!r} is not {kind}{_after(hint)}")
     if not least <= int(value) <= most:
         raise ValueError(f"{name} {value} is {_outside(int(value), f'[{least:.0f}, {most:.0f}]', least)}{_after(hint)}")
+
+
+def plain(value: Any) -> Any:
+    """Nested values with Python's own numbers: those of numpy would make a checkpoint that cannot be read safely."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(plain(inner) for inner in value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def check_seeds(name: str, seeds: Sequence[Any]) -> None:

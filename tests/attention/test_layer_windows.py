@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -127,7 +128,20 @@ def test_a_default_and_the_layers_that_differ(tmp_path: Path) -> None:
     file.write_text("# made by hand\ndefault: 32\nlayers: {0: 64, 2: 16}\n")
     assert resolve_windows(str(file), 4).plain == [64, 32, 16, 32]
     file.write_text("[8, 16]")
-    assert resolve_windows(str(file), 2).plain == [8, 16]
+    assert resolve_windows(file, 2).plain == [8, 16]
+
+
+@pytest.mark.parametrize(("content", "size"), [("32", 32), ("# full\nnull\n", None)])
+def test_a_file_may_hold_one_window(content: str, size: int | None, tmp_path: Path) -> None:
+    (tmp_path / "windows.yaml").write_text(content)
+    assert resolve_windows(tmp_path / "windows.yaml", 4) == AttentionWindow(size)
+
+
+def test_numbers_of_numpy_become_plain() -> None:
+    settings: list[Any] = [np.int64(8), np.linspace(8, 10, 3).astype(int), {"default": 8, "layers": {np.int64(1): 9}}]
+    found = [resolve_windows(setting, 3).plain for setting in settings]
+    assert found == [8, [8, 9, 10], [8, 9, 8]]
+    assert {type(size) for sizes in found[1:] for size in sizes} | {type(found[0])} == {int}
 
 
 @pytest.mark.parametrize(
@@ -142,6 +156,8 @@ def test_a_default_and_the_layers_that_differ(tmp_path: Path) -> None:
         ({"default": 32, "layers": [8]}, "is not of the form {default: 32, layers: {0: 64}}"),
         ({"default": 32, "layer": {1: 8}}, "is not of the form"),
         ({"layers": {1: 8}}, "is not of the form"),
+        (8.5, "window 8.5 is not a whole number"),
+        ("empty.yaml", "empty.yaml: window {} is not of the form"),
         ([8, 8, 0, 8], "window of layer 2 0 is not positive"),
         ("none.yaml", "window 'none.yaml' is no file"),
         ("word.yaml", "word.yaml: window {'wide': None} is not of the form"),
@@ -153,6 +169,7 @@ def test_windows_that_do_not_fit_get_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("word.yaml").write_text("wide")
+    Path("empty.yaml").touch()
     Path("wrong.yaml").write_text("default: 8\nlayers: {9: 8}")
     with pytest.raises(ValueError, match=re.escape(words)) as error:
         resolve_windows(setting, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,8 +14,10 @@ import wand
 from tests.workplace import Workplace
 from wand import WandModule
 from wand.distillation.terms import LossTerms
+from wand.lora import LoraSettings
 from wand.runs.checkpoints import load_backbone_and_settings
 from wand.runs.settings import OptimizerSettings, RunSettings, flat_settings
+from wand.training.optimizer import make_optimizer
 
 # As the first version of wand stored them.
 OLD = {
@@ -69,6 +72,20 @@ def test_plain_values_become_the_same_settings_again() -> None:
     assert RunSettings.from_plain(NEW.to_plain()) == NEW
     assert RunSettings.from_plain({**NEW.to_plain(), "backbone": {}, "pretrained": None}) == NEW
     assert flat_settings(NEW.to_plain())["loss.skew"] == 0.2
+
+
+def test_numbers_of_numpy_are_stored_as_plain_ones(tmp_path: Path) -> None:
+    settings = RunSettings(
+        window=np.int64(8),
+        loss=LossTerms(codebook_weights=[np.float32(0.5)]),
+        optimizer=OptimizerSettings(learning_rate=np.float64(1e-4)),
+        lora=LoraSettings(rank=np.int64(8)),
+    )
+    torch.save(settings.to_plain(), tmp_path / "settings")
+    assert torch.load(tmp_path / "settings", weights_only=True) == settings.to_plain()
+    _, schedule = make_optimizer([torch.nn.Parameter(torch.ones(2))], settings.optimizer, 10)
+    torch.save([schedule.optimizer.state_dict(), schedule.state_dict()], tmp_path / "optimizer")
+    torch.load(tmp_path / "optimizer", weights_only=True)
 
 
 def test_settings_of_the_first_version_are_translated() -> None:

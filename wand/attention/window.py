@@ -9,6 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +144,7 @@ class WindowPolicy(ABC):
         """
 
 
-WindowSetting = int | Sequence[int] | Mapping[str, int | Mapping[int, int]] | WindowPolicy | str | None
+WindowSetting = int | Sequence[int] | Mapping[str, int | Mapping[int, int]] | WindowPolicy | str | PathLike[str] | None
 """What ``model.window`` takes; see `resolve_windows`."""
 
 
@@ -157,29 +159,31 @@ def resolve_windows(setting: WindowSetting, layers: int) -> Windows:
     Raises:
         ValueError: If a size is not positive, the sizes do not fit the layers, or the file cannot be used.
     """
-    if isinstance(setting, str):
-        if not Path(setting).is_file():
+    if isinstance(setting, str | PathLike):
+        path = Path(setting)
+        if not path.is_file():
             raise ValueError(
-                f"window {setting!r} is no file, and no policy that can be made: give a number of columns, a list with "
+                f"window {str(setting)!r} is no file, and no policy that can be made: give a number of columns, a list with "
                 f"one for each layer, {{default: 32, layers: {{0: 64}}}}, a YAML file with one of these, or null for "
                 f"full attention"
             )
-        with reading(setting):
-            windows = resolve_windows(read_yaml(Path(setting)), layers)
+        with reading(path):
+            windows = resolve_windows(read_yaml(path, scalars=True), layers)
         return windows
     if isinstance(setting, Mapping):
         sizes = _sizes_by_layer(setting, layers)
     elif isinstance(setting, WindowPolicy):
         sizes = list(setting.sizes(layers))
-    elif setting is None or isinstance(setting, int | float):
-        return AttentionWindow(setting)
+    elif setting is None or isinstance(setting, Real):
+        size = AttentionWindow(setting).size  # type: ignore[arg-type] # it refuses numbers that are not whole
+        return AttentionWindow(None if size is None else int(size))
     else:
         sizes = list(setting)
     if len(sizes) != layers:
         raise ValueError(f"window has {len(sizes)} sizes, the model has {layers} layers: give one for each layer")
     for layer, size in enumerate(sizes):
         check_whole_number(f"window of layer {layer}", size, least=1, hint="every layer needs one")
-    each = tuple(AttentionWindow(size) for size in sizes)
+    each = tuple(AttentionWindow(int(size)) for size in sizes)
     return each[0] if len(set(each)) == 1 else LayerWindows(each)
 
 
@@ -192,6 +196,6 @@ def _sizes_by_layer(setting: Mapping[str, Any], layers: int) -> list[int]:
             f"layers that differ"
         )
     for layer in others:
-        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < layers:
+        if isinstance(layer, bool) or not isinstance(layer, Integral) or not 0 <= layer < layers:
             raise ValueError(f"window names layer {layer!r}, the model has layers 0 to {layers - 1}: remove it")
     return [others.get(layer, setting["default"]) for layer in range(layers)]

@@ -31,25 +31,39 @@ def read_plain(path: Path, limit: int) -> bytes:
     return content
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, scalars: bool = False) -> Any:
     """Read a YAML file. Interpolations stay as they are written.
+
+    Args:
+        path: The file.
+        scalars: Whether the file may also be one number, or null.
 
     Raises:
         ValueError: If it is not YAML, or exceeds a limit.
     """
-    return parse_yaml(read_plain(path, YAML_BYTES), path)
+    return parse_yaml(read_plain(path, YAML_BYTES), path, scalars)
 
 
-def parse_yaml(content: bytes, where: str | Path) -> Any:
-    """The plain values of YAML. Interpolations stay as they are written; errors name `where`."""
+def parse_yaml(content: bytes, where: str | Path, scalars: bool = False) -> Any:
+    """The plain values of YAML. Interpolations stay as they are written; errors name `where`.
+
+    Args:
+        content: The YAML.
+        where: Where it is from.
+        scalars: Whether it may also be one number, or null, which OmegaConf does not read.
+    """
     # Imported here, so that a model with random weights needs only torch and transformers.
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from yaml import SafeLoader, ScalarNode, YAMLError, compose, safe_load
 
     try:
         text = content.decode("utf-8-sig")
         check_yaml(text)
+        if scalars and isinstance(compose(text, SafeLoader), ScalarNode):
+            value = safe_load(text)
+            if value is None or isinstance(value, int | float):
+                return value
         return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except (
         *(YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, OSError),

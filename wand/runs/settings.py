@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from wand.checks import check_number
+from wand.checks import check_number, plain
 from wand.distillation.terms import LossTerms
 from wand.files.typed import build
 from wand.lora import LoraSettings
@@ -71,7 +71,8 @@ class RunSettings:
 
     def to_plain(self) -> dict[str, Any]:
         """The settings as nested dictionaries of plain values."""
-        return asdict(self)
+        values: dict[str, Any] = plain(asdict(self))
+        return values
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:

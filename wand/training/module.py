@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
+from numbers import Integral
 from typing import Any, Self
 
 import torch
@@ -82,7 +83,7 @@ class WandModule(LightningModule):
     ) -> None:
         super().__init__()
         self.final_window = backbone.windows(window)
-        if isinstance(window, int) and self.final_window.plain != window:
+        if isinstance(window, Integral) and self.final_window.plain != window:
             whole = self.final_window.plain
             rank_zero_warn(f"model.window {window} is raised to {whole}, a whole number of this model's frames")
         self.settings = RunSettings(self.final_window.plain, teacher, gradient_checkpointing, loss, optimizer, lora)

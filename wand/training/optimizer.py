@@ -63,11 +63,12 @@ def use_settings(schedule: LambdaLR, settings: OptimizerSettings) -> None:
         settings: The settings.
     """
     groups = schedule.optimizer.param_groups
-    schedule.base_lrs = [settings.learning_rate for _ in groups]
+    rate, decay = float(settings.learning_rate), float(settings.weight_decay)  # checkpoints keep plain numbers only
+    schedule.base_lrs = [rate for _ in groups]
     for group, factor in zip(groups, schedule.lr_lambdas, strict=True):
-        group["initial_lr"] = settings.learning_rate
-        group["lr"] = settings.learning_rate * factor(schedule.last_epoch)
-        group["weight_decay"] = settings.weight_decay if group["params"][0].ndim > 1 else 0.0
+        group["initial_lr"] = rate
+        group["lr"] = rate * factor(schedule.last_epoch)
+        group["weight_decay"] = decay if group["params"][0].ndim > 1 else 0.0
     schedule._last_lr = [group["lr"] for group in groups]
 
 
