@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,6 +70,9 @@ def test_a_window_may_begin_within_a_word_that_is_too_long() -> None:
 
 
 def test_wrong_pieces_are_refused() -> None:
+    given: list[Any] = ["one day ", None, "two days"]
+    with pytest.raises(ValueError, match="^the text None is not a string$"):
+        Passage(CONDITIONER, VOICE, given).word_from(40)
     with pytest.raises(ValueError, match="the text is empty"):
         Passage(CONDITIONER, VOICE, " ")
     with pytest.raises(ValueError, match="does not know"):

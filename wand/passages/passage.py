@@ -120,8 +120,11 @@ class Passage:
                 return self.end
             if self._pieces is None:
                 return None
-            piece = next(self._pieces, None)
-            self.close() if piece is None else self.extend(piece)
+            for piece in self._pieces:
+                self.extend(piece)
+                break
+            else:
+                self.close()
         return self._starts[place]
 
     def word_before(self, token: int) -> int:
