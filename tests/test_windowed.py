@@ -52,6 +52,22 @@ def test_padded_prefixes_are_invisible() -> None:
     torch.testing.assert_close(together[1:, 2:], alone, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("boundary", "starts", "words"),
+    [
+        (-1, None, "boundary -1 is outside the 22 columns"),
+        (23, None, "boundary 23 is outside the 22 columns"),
+        (PREFIX, [0, -1], r"starts \[0, -1\] are not all between 0 and the boundary 5"),
+        (PREFIX, [0, 6], r"starts \[0, 6\] are not all between 0 and the boundary 5"),
+    ],
+)
+def test_starts_and_boundary_must_be_in_order(boundary: int, starts: list[int] | None, words: str) -> None:
+    windowed = wand.apply_window(make("llama"), window=WINDOW)
+    ids = torch.ones(2, PREFIX + COLUMNS, dtype=torch.long)
+    with pytest.raises(ValueError, match=words):
+        windowed(input_ids=ids, boundary=boundary, starts=None if starts is None else torch.tensor(starts))
+
+
 def test_generate_speaks_what_the_forward_prefers() -> None:
     windowed = wand.apply_window(make("llama"), window=WINDOW)
     prefix = torch.randint(1, 40, (2, PREFIX))

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from wand.attention import AttentionContext, AttentionWindow
 from wand.attention.interface import stock_twin, use_wand_attention
 from wand.kv_cache.prefix_window import PrefixWindowCache
-from wand.model.padding import starts_of_prompts, starts_of_texts
+from wand.model.padding import check_starts, starts_of_prompts, starts_of_texts
 
 # Inputs of a model that a windowed forward pass cannot use, and why.
 REFUSED_INPUTS = {
@@ -75,8 +75,8 @@ class WindowedModel(nn.Module):
             **inputs: ``input_ids`` ``[B, P + T]`` or ``inputs_embeds`` ``[B, P + T, D]``, and other model inputs.
 
         Raises:
-            ValueError: If the mask has other holes, the padding reaches into the speech, positions restart within a
-                row, or an input needs attention of another kind.
+            ValueError: If the mask has other holes, the padding reaches into the speech, the boundary is outside the
+                columns, positions restart within a row, or an input needs attention of another kind.
         """
         for name, reason in REFUSED_INPUTS.items():
             if inputs.get(name) is not None:
@@ -86,6 +86,7 @@ class WindowedModel(nn.Module):
         columns = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
         if attention_mask is not None:
             starts = starts_of_texts(attention_mask, columns, boundary, starts)
+        check_starts(starts, boundary, columns)
         if starts is not None:
             self._check_positions()
             if inputs.get("position_ids") is None:

@@ -32,6 +32,18 @@ def starts_of_texts(mask: Tensor, columns: Tensor, boundary: int, starts: Tensor
     return begins if bool(begins.any()) else None
 
 
+def check_starts(starts: Tensor | None, boundary: int, columns: Tensor) -> None:
+    """Check the first real columns ``[B]`` of rows ``prefix | speech``, and where speech starts.
+
+    Raises:
+        ValueError: Unless ``0 <= starts <= boundary <= S``, with columns ``[B, S]`` or ``[B, S, D]``.
+    """
+    if not 0 <= boundary <= columns.shape[1]:
+        raise ValueError(f"boundary {boundary} is outside the {columns.shape[1]} columns: give where speech starts")
+    if starts is not None and bool(((starts < 0) | (starts > boundary)).any()):
+        raise ValueError(f"starts {starts.tolist()} are not all between 0 and the boundary {boundary}")
+
+
 def starts_of_prompts(mask: Tensor | None, prompts: Tensor, settings: GenerationConfig) -> Tensor:
     """First real columns ``[B]`` of left-padded prompts.
 
