@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import BertConfig, GPT2Config, LlamaConfig, OPTConfig, Starcoder2Config
 
 from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM
 from wand.model.adapters import build_backbone, find_backbone
+from wand.model.backbone import dropout_settings
 from wand.registry import known_backbones
 
 
@@ -69,6 +71,21 @@ def test_a_model_is_rebuilt_from_plain_values(tiny_lm, random_batch):
     batch = random_batch(tiny_lm)
     with torch.no_grad():
         assert torch.equal(again(batch, AttentionWindow(4)), tiny_lm(batch, AttentionWindow(4)))
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (GPT2Config(attn_pdrop=0), {"resid_pdrop", "embd_pdrop"}),
+        (OPTConfig(layerdrop=0.2), {"dropout", "layerdrop"}),
+        (Starcoder2Config(residual_dropout=0.1, embedding_dropout=0.1), {"residual_dropout", "embedding_dropout"}),
+        (BertConfig(), {"hidden_dropout_prob", "attention_probs_dropout_prob"}),
+        (LlamaConfig(), set()),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_dropout_has_many_names(config, named):
+    assert {name for name, value in dropout_settings(config).items() if value > 0} == named
 
 
 def test_positions_count_from_each_rows_first_real_column(tiny_lm):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wand.attention import (
@@ -39,8 +39,8 @@ from wand.model.heads import Head, HeadInput
 from wand.model.sampling import Sampling
 from wand.model.tokenizers import Files
 
-# Dropout settings of transformers configs. Dropout would make student and teacher differ at random.
-DROPOUT_SETTINGS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout")
+# Parts of a transformers config that are about classifiers, which no decoder has.
+CLASSIFIERS = ("summary_", "classifier_")
 
 
 class Backbone(nn.Module, ABC):
@@ -251,8 +251,8 @@ class Backbone(nn.Module, ABC):
                 f"{type(self.decoder).__name__} numbers its positions itself, and left padding would move them: use a "
                 f"body that takes position_ids"
             )
-        for name, value in self.decoder.config.to_dict().items():
-            if name in DROPOUT_SETTINGS and value:
+        for name, value in dropout_settings(self.decoder.config).items():
+            if value > 0:
                 raise ValueError(
                     f"{type(self).__name__}: decoder setting {name} = {value}, but student and teacher run without "
                     f"dropout: set it to 0"
@@ -392,6 +392,15 @@ class Backbone(nn.Module, ABC):
             "longest_prefix": self.longest_prefix,
             "longest_text": self.longest_text,
         }
+
+
+def dropout_settings(config: PretrainedConfig) -> dict[str, float]:
+    """The dropout of a decoder, by its names in the config. It would make student and teacher differ at random."""
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if "drop" in name and not name.startswith(CLASSIFIERS) and isinstance(value, float | int)
+    }
 
 
 def _without_weights(backbone: Backbone) -> Backbone:

@@ -28,7 +28,7 @@ from wand.distillation.losses import IGNORE, cross_entropy, masked_sum, skew_kl
 from wand.distillation.terms import LossTerms
 from wand.lora import LoraSettings, inject, merge
 from wand.model.adapters import build_backbone
-from wand.model.backbone import DROPOUT_SETTINGS, Backbone
+from wand.model.backbone import Backbone, dropout_settings
 from wand.model.batch import ConditionedBatch
 from wand.testing.decoding import DecodingContract
 from wand.testing.tools import Examples, batch_of, explicit_mask, later, one_process, shapes
@@ -133,7 +133,7 @@ class BackboneContract(DecodingContract):
     def test_dropout_is_refused(self, backbone: Backbone) -> None:
         """Dropout is refused, because student and teacher must not differ at random."""
         config = backbone.decoder.config
-        for name in [name for name in DROPOUT_SETTINGS if hasattr(config, name)] or ["attention_dropout"]:
+        for name in [*dropout_settings(config)] or ["attention_dropout"]:
             setattr(config, name, 0.1)
             with pytest.raises(ValueError, match=name):
                 backbone.finish_init()
