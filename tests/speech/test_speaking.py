@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import torch
 
+from tests.conftest import TINY
+from wand.backbones.encodec_lm import EncodecLM
 from wand.codecs import EncodecCodec
-from wand.speech.speaking import decode, decode_all
+from wand.speech.speaking import decode, decode_all, stop_rules
+
+
+class Unhashable(EncodecCodec):
+    __hash__ = None  # type: ignore[assignment] # as that of a dataclass which can be compared
+
+
+def test_the_rules_keep_no_codec_alive():
+    codec = Unhashable()
+    silence = codec.encode(torch.zeros(1, 1, codec.sample_rate), codec.sample_rate)
+    assert stop_rules(EncodecLM(architecture=TINY), codec, 1.0).silent_tokens == set(silence[0, 0].tolist())
+    known = weakref.ref(codec)
+    del codec
+    gc.collect()
+    assert known() is None
 
 
 def test_sounds_decoded_side_by_side_are_those_decoded_alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from math import ceil
 from typing import Self
 
@@ -95,6 +96,12 @@ class Codec(ABC):
     def global_codes(self, audio: Tensor, sample_rate: int) -> Tensor | None:
         """Global codes ``[B, G]`` of the voice, for `Reference.global_codes`; None if the codec has none."""
         return None
+
+    @cached_property
+    def silent_codes(self) -> frozenset[int]:
+        """Codes that the first codebook uses for one second of silence."""
+        silence = self.encode(torch.zeros(1, 1, self.sample_rate), self.sample_rate)
+        return frozenset(silence[0, 0].tolist())
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:

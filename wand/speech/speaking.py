@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -128,16 +127,9 @@ def stop_rules(backbone: Backbone, codec: Codec | None, max_seconds: float) -> S
         max_columns=layout.columns_of(round(max_seconds * backbone.frame_rate)),
         loop_columns=round(LOOP_SECONDS * rate),
         silence_columns=round(SILENCE_SECONDS * rate),
-        silent_tokens=frozenset() if codec is None else _silent_tokens(codec),
+        silent_tokens=frozenset() if codec is None else codec.silent_codes,
         first_tokens=layout.sizes[0] if isinstance(layout, FlattenedLayout) else None,
     )
-
-
-@lru_cache(maxsize=4)
-def _silent_tokens(codec: Codec) -> frozenset[int]:
-    """Codes that the first codebook uses for one second of silence."""
-    silence = codec.encode(torch.zeros(1, 1, codec.sample_rate), codec.sample_rate)
-    return frozenset(silence[0, 0].tolist())
 
 
 def synthesize(
