@@ -150,6 +150,27 @@ def test_a_book_is_spoken_as_one_text(run: Workplace, tmp_path: Path, capsys: py
     assert "--book is spoken alone" in capsys.readouterr().err
 
 
+def test_a_book_that_cannot_be_read_to_its_end_keeps_its_sound(
+    run: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voice = EncodecLM("embedded")
+    voice.load_pretrained()
+    saved = save_run(voice, tmp_path / "run", window=32)
+    (saved / "alignment.json").write_text('{"alignment_heads": [[4, 0]]}')
+    book, out = tmp_path / "book.txt", tmp_path / "out.wav"
+    book.write_text("every word is heard, and so it is.\n\n" * 5 + "a \u4e2d b")
+    options = ["--ckpt_path", str(saved), "--book", str(book), "--reference", REFERENCE, "--out", str(out)]
+    assert main(["synthesize", *options]) == 2
+    error = capsys.readouterr().err
+    assert soundfile.info(out).duration > 1
+    assert f"wand: the first {soundfile.info(out).duration:.1f} seconds are in {out}" in error
+    assert "request 0 'passage' cannot be spoken" in error
+    book.write_text("a \u4e2d b")
+    before = out.read_bytes()
+    assert main(["synthesize", *options]) == 2
+    assert out.read_bytes() == before
+
+
 def test_the_times_of_words_are_written(run: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     voice = EncodecLM("embedded")
     voice.load_pretrained()

@@ -45,12 +45,13 @@ def speak_book(
 ) -> None:
     """Speak a text file, or standard input as it arrives.
 
-    After an interruption the sound so far is kept. The times of the words are written at the end.
+    After an interruption or an error the sound so far is kept. The times of the words are written at the end.
     """
     text: str | Iterable[str] = _from_stdin() if book == STDIN else paragraphs(read_text(book).splitlines())
     if options.long_text not in ("auto", "passage") or reason_against_passages(decoder.backbone, decoder.window, codec):
         text = "".join(text)
     seconds, reason = 0.0, None
+    stopped: Exception | Interrupted | None = None
     with sound_writer(out, codec.sample_rate) as write, progress("speaking", None, "seconds", stream=sys.stderr) as bar:
         try:
             for chunk in stream_speech(decoder, codec, text, reference, options):
@@ -61,12 +62,16 @@ def speak_book(
                     write_words(words, chunk.words)
                 bar.update(int(seconds))
                 raise_if_stopped()
-        except Interrupted as error:
-            stopped: Interrupted | None = error
-        else:
-            stopped = None
+        except (Exception, Interrupted) as error:  # raised below, when the sound is in its place
+            if not seconds and not isinstance(error, Interrupted):
+                raise
+            stopped = error
     if stopped is not None:
-        stopped.report = f"the first {seconds:.0f} seconds are in {out}"
+        kept = f"the first {seconds:.1f} seconds are in {out}"
+        if isinstance(stopped, Interrupted):
+            stopped.report = kept
+        else:
+            print(f"wand: {kept}", file=sys.stderr, flush=True)
         raise stopped
     print(f"{out}: {seconds:.2f} seconds, ended by {reason}", flush=True)
 

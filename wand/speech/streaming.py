@@ -109,11 +109,12 @@ def stream_requests(
         max(1, round(seconds * backbone.frame_rate)) for seconds in (options.first_seconds, options.chunk_seconds)
     )
     if isinstance(text, Passage):
-        return [Request(text, options.seed, parts=(first, others))]
+        return [Request(text, options.seed, parts=(first, others), name="passage")]
     check_text(text)
     parts, is_passage = parts_of_text(text, options.long_text, backbone, codec, window, reference)
     if is_passage:
-        return [Request(Passage(backbone.conditioner, reference, text), options.seed, parts=(first, others))]
+        passage = Passage(backbone.conditioner, reference, text)
+        return [Request(passage, options.seed, parts=(first, others), name=text)]
     return [
         Request(backbone.conditioner(part, reference), options.seed + i, parts=(first, others), name=part)
         for i, part in enumerate(parts)
