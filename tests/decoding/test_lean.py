@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -174,11 +175,20 @@ class _Adapted(nn.Linear):
     """Stands for LoRA and its like: a linear layer that computes something else than its weight says."""
 
 
-def test_layers_with_foreign_modules_are_refused():
+def _of_transformers() -> nn.Module:
+    return type("FP8Linear", (nn.Linear,), {"__module__": "transformers.integrations.fp8"})(48, 32, bias=False)
+
+
+def _of_torch() -> nn.Module:
+    return nn.modules.linear.NonDynamicallyQuantizableLinear(48, 32, bias=False)
+
+
+@pytest.mark.parametrize("make", [partial(_Adapted, 48, 32, bias=False), _of_transformers, _of_torch])
+def test_layers_with_foreign_modules_are_refused(make):
     decoder = LlamaModel(LlamaConfig(**SIZES))
     assert reason_against_lean(decoder) is None
-    decoder.layers[1].mlp.down_proj = _Adapted(48, 32, bias=False)
-    assert "_Adapted" in str(reason_against_lean(decoder))
+    decoder.layers[1].mlp.down_proj = made = make()
+    assert type(made).__name__ in str(reason_against_lean(decoder))
 
 
 def test_a_body_that_spoke_in_inference_mode_can_be_trained():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GPT2Model, LlamaModel, PreTrainedModel, Qwen2Model
 from transformers.cache_utils import Cache
+from transformers.pytorch_utils import Conv1D
 
 from wand.attention.interface import Attends
 from wand.kv_cache.sizes import key_value_shape
@@ -28,7 +29,8 @@ from wand.lean.int8 import Int8Weight, quantize
 # Kinds of rotary embeddings whose frequencies do not depend on the length.
 STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
 # Packages whose modules may occur in the layers.
-KNOWN_MODULES = ("torch.nn.modules.", "transformers.")
+KNOWN_MODULES = ("torch.nn.modules.", "transformers.models.", "transformers.activations")
+PROJECTIONS = (nn.Linear, Conv1D)
 
 Function = Callable[[Tensor], Tensor]
 
@@ -50,7 +52,8 @@ def reason_against_lean(decoder: PreTrainedModel) -> str | None:
         return f"its rotary embeddings are of type {rotations}"
     layers: Any = decoder.h if isinstance(decoder, GPT2Model) else decoder.layers
     for module in layers.modules():
-        if not type(module).__module__.startswith(KNOWN_MODULES):  # LoRA, other quantised weights
+        known = type(module) in PROJECTIONS or type(module).__module__.startswith(KNOWN_MODULES)
+        if not known or (isinstance(module, PROJECTIONS) and type(module) not in PROJECTIONS):  # LoRA, quantised weights
             return f"its layers contain a {type(module).__name__}"
     if any(type(parameter) is not nn.Parameter for parameter in decoder.parameters()):
         return "its parameters are distributed over processes"
