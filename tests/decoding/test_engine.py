@@ -311,3 +311,22 @@ def test_a_sampling_rule_from_outside():
     assert all(torch.equal(own, expected) for own, expected in zip(strict, greedy, strict=True))
     assert not any(torch.equal(own, other) for own, other in zip(some, free, strict=True))
     assert not any(torch.equal(own, other) for own, other in zip(some, greedy, strict=True))
+
+
+def test_the_bound_of_a_request_counts_not_that_of_the_rules() -> None:
+    lm = speaker(3, 5, 7)
+    conditioning = lm.conditioner("so it is", Reference(torch.zeros(3, 3, dtype=torch.long)))
+    rules = StopRules(max_columns=10, loop_columns=40)
+    engine = Engine(Decoder(lm, AttentionWindow(4)), rows=1, prefix_length=60, rules=rules)
+    for wrong in (-1, 0):
+        with pytest.raises(ValueError, match=f"max_columns of a request {wrong} is not positive"):
+            engine.submit(Request(conditioning, max_columns=wrong))
+    engine.submit(Request(conditioning, max_columns=50))
+    generous = Engine(Decoder(lm, AttentionWindow(4)), rows=1, prefix_length=60, rules=replace(rules, max_columns=90))
+    generous.submit(Request(conditioning, max_columns=50))
+    (own,), (expected,) = ([event for _ in range(60) for event in one.step()] for one in (engine, generous))
+    assert isinstance(own, Done)
+    assert isinstance(expected, Done)
+    assert torch.equal(own.generation.columns, expected.generation.columns)
+    assert own.generation.reason == expected.generation.reason
+    assert len(own.generation.columns) > 16

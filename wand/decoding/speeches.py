@@ -149,5 +149,5 @@ def broken_rules(
     checked = {}
     for row, (length, late) in due.items():
         until = newest.shape[1] - late
-        checked[row] = length, rules.check(newest[row, until - min(length, reach) : until])
+        checked[row] = length, rules.broken(newest[row, until - min(length, reach) : until])
     return {row: (length, reason) for row, (length, reason) in checked.items() if reason is not None}

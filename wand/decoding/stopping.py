@@ -48,12 +48,18 @@ class StopRules:
 
     def check(self, columns: Tensor) -> StopReason | None:
         """The reason to end a row after columns ``[T, K]`` without a stop token; None if it should go on."""
+        if reason := self.broken(columns):
+            return reason
+        return StopReason.LENGTH if columns.shape[0] >= self.max_columns else None
+
+    def broken(self, columns: Tensor) -> StopReason | None:
+        """The reason to end a row after columns ``[T, K]`` of silence or a loop, whatever its maximum length is."""
         spoken = columns.shape[0]
         if 0 < self.silence_columns <= spoken and self._is_silent(columns[-self.silence_columns :]):
             return StopReason.SILENCE
         if 0 < self.loop_columns <= spoken and repeats(columns[-self.loop_columns :]):
             return StopReason.LOOP
-        return StopReason.LENGTH if spoken >= self.max_columns else None
+        return None
 
     def _is_silent(self, columns: Tensor) -> bool:
         tokens = columns[:, 0].tolist()

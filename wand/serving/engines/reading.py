@@ -56,7 +56,7 @@ class SpeechReader:
         reach = max(self._rules.loop_columns, self._rules.silence_columns)
         if not reach or len(self._rows) % CHECK_EVERY:
             return None
-        return self._rules.check(_columns(self._rows[-reach:]))
+        return self._rules.broken(_columns(self._rows[-reach:]))
 
     def _newest(self) -> Tensor:
         codes = self._layout.from_columns(_columns(self._rows[self._given * self._layout.columns_per_frame :]))
