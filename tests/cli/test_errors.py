@@ -58,6 +58,12 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["val/cer needs a recogniser", "--recogniser embedded"],
             id="no-recogniser",
         ),
+        pytest.param(
+            ["--recogniser=null", "--checkpoint.monitor=val/ce"],
+            ["val/ce with checkpoint.mode max", "set checkpoint.mode min"],
+            id="mode",
+        ),
+        pytest.param(["--checkpoint.save_top_k=3"], ["save_top_k 3", "'best'", "'best-{step}'"], id="one-name"),
         pytest.param(["--recogniser=nowhere/whisper"], ["nowhere/whisper", "cannot be opened"], id="recogniser"),
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),
         pytest.param(["--data.columns_per_batch=-1"], ["columns_per_batch -1"], id="columns"),

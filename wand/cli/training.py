@@ -200,6 +200,9 @@ class WandCLI(LightningCLI):
         self.folder = agree_on_folder(self._choose_folder() if is_first() else None)
         if self.folder is not None:
             trainer._default_root_dir = str(self.folder)  # type: ignore[attr-defined]
+            for callback in trainer.checkpoint_callbacks:  # the folder of a logger may be another one
+                if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                    callback.dirpath = str(self.folder / "checkpoints")
             if self._logs_to_board:
                 trainer.logger = TensorBoardLogger(str(self.folder.parent), name=self.folder.name, version="")
             if is_first():
@@ -225,7 +228,8 @@ class WandCLI(LightningCLI):
         if self.subcommand == "fit":
             check_run_name(self._get(self.config_init, "name"))
         self._get(self.config_init, "curriculum").check(self.model)
-        monitor = self._get(self.config_init, "checkpoint").monitor
+        kept = self._get(self.config_init, "checkpoint")
+        monitor = kept.monitor
         read, language = self.model.backbone.language, self._get(self.config_init, "language")
         if read is not None and language is not None and base_language(read) != base_language(language):
             raise ValueError(
@@ -244,6 +248,9 @@ class WandCLI(LightningCLI):
                 f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: set checkpoint.monitor "
                 f"val/ce and checkpoint.mode min"
             )
+        if self.subcommand == "fit":
+            kept.check_names()
+            kept.check_mode()
 
     def _choose_folder(self) -> Path | None:
         """The folder of the checkpoint's run, or a new folder for a fit. A trial fit (fast_dev_run) gets none."""
@@ -276,8 +283,10 @@ class WandCLI(LightningCLI):
             return
         self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
         self._get(self.config_init, "table").after_fit = True
-        best = self.folder / "checkpoints" / "best.ckpt"
-        tested = first_decides(str(best) if best.exists() else None)
+        best = first_decides(self._get(self.config_init, "checkpoint").best)
+        if best is None:
+            rank_zero_info("the fit has kept no best checkpoint: its last weights are tested")
+        tested = None if best is None else str(best)
         try:
             self.test(model=self.model, datamodule=self.datamodule, ckpt_path=tested)
         except Interrupted as stopped:

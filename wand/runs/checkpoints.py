@@ -105,6 +105,19 @@ def _warn_of_damage(file: Path) -> None:
     print(f"wand: warning: {file} is damaged (it is not complete) and was skipped", file=sys.stderr)
 
 
+def best_checkpoint(run: Path) -> Path | None:
+    """The best complete checkpoint of a run folder, by its usual name or as its last one names it; None without one."""
+    folder = run / "checkpoints"
+    if best := newest_complete([folder / "best.ckpt"]):
+        return best
+    for state in read_checkpoint(run, whole=False).get("callbacks", {}).values():
+        if isinstance(state, dict) and state.get("monitor") and state.get("best_model_path"):
+            path = Path(state["best_model_path"])
+            moved = folder / path.name  # the run may have moved
+            return newest_complete([moved if moved.exists() else path])
+    return None
+
+
 def run_folder(checkpoint: Path) -> Path | None:
     """The run folder that contains a checkpoint file; None if it is in no run folder."""
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None

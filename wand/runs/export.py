@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from wand.model.causal_lm import CausalLM
 from wand.runs.checkpoints import (
     ABOUT,
     LAST,
+    best_checkpoint,
     find_checkpoint,
     load_backbone_and_settings,
-    newest_complete,
     open_run,
     read_checkpoint,
     run_folder,
@@ -149,8 +150,10 @@ def _chosen(checkpoint: str | Path, out: Path) -> Path:
         raise ValueError(f"{out} is not empty: give a new folder")
     found = find_checkpoint(checkpoint)
     run = Path(checkpoint) if str(checkpoint) != LAST else run_folder(found) or found
-    best = run / "checkpoints" / "best.ckpt"
-    return newest_complete([best]) or found
+    best = best_checkpoint(run) if (run / "checkpoints").is_dir() else found
+    if best is None:
+        print(f"wand: {run} has no best checkpoint: its last one is exported", file=sys.stderr)
+    return best or found
 
 
 def _engine_model(backbone: Backbone, separate: bool) -> CausalLM | None:

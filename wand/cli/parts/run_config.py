@@ -22,17 +22,13 @@ class RunConfig(SaveConfigCallback):
     The config of a run that is resumed is replaced only after all checks, so a refused resume changes nothing.
     """
 
-    log_dir: str | None = None
-
-    @property
-    def _file(self) -> Path:
-        assert self.log_dir is not None
-        return Path(self.log_dir) / self.config_filename
+    def _file(self, trainer: Trainer) -> Path:
+        """In the run folder, wherever the logs are; see `WandCLI.before_fit`."""
+        return Path(trainer.default_root_dir) / self.config_filename
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder in every process, because `Trainer.log_dir` waits for all of them; save if the run is new."""
-        self.log_dir = trainer.log_dir
-        if trainer.is_global_zero and not self._file.exists():
+        """Save the config of a new run."""
+        if trainer.is_global_zero and not self._file(trainer).exists():
             self.save_config(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -41,17 +37,18 @@ class RunConfig(SaveConfigCallback):
             self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Record it and write it into the folder of the logs."""
+        """Record it and write it into the run folder."""
+        file = self._file(trainer)
         config = self.config.clone()
         for name in OF_A_COMMAND:
             config.pop(name, None)
         text = self.parser.dump(config, skip_none=False)
         try:
-            record_run(self._file.parent, text, dict(pl_module.hparams))
+            record_run(file.parent, text, dict(pl_module.hparams))
         except (OSError, ValueError) as error:
             rank_zero_warn(
                 f"this run cannot be recorded as your own ({error}): if it uses code of your own, or a codec worker, "
                 f"its commands need --trust; WAND_STATE names another folder for the record"
             )
-        write_text(self._file, text)
+        write_text(file, text)
         self.already_saved = True
