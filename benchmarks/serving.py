@@ -96,6 +96,10 @@ async def throughput(client: httpx.AsyncClient, voice: str, clients: int) -> lis
         for start in range(0, clients, crowd):
             spoken += await asyncio.gather(*(speak(client, voice, start + i) for i in range(crowd)))
         took = time.perf_counter() - begun
+        if refused := [one.status for one in spoken if one.status != 200 or not one.content]:
+            raise ValueError(
+                f"{len(refused)} of {clients} requests {label} got no sound, the first with status {refused[0]}"
+            )
         firsts = sorted(one.first for one in spoken)
         sound = sum(one.seconds for one in spoken)
         print(

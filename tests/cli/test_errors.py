@@ -77,6 +77,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["trainer.max_epochs -1 has no end", "trainer.max_steps"],
             id="endless",
         ),
+        pytest.param(["--trainer.max_steps=0"], ["trainer.max_steps 0 trains nothing"], id="no-steps"),
+        pytest.param(["--trainer.max_epochs=0"], ["trainer.max_epochs 0 trains nothing"], id="no-epochs"),
         pytest.param(["--ckpt_path=runs/other", "--ckpt_path=runs/none"], ["runs/none"], id="last-checkpoint"),
         pytest.param(["--ckpt_path=runs/none"], ["no checkpoint at runs/none"], id="checkpoint"),
     ],
@@ -109,6 +111,14 @@ def test_files_that_are_no_checkpoint(workplace: Workplace, kind: str, capsys: p
     speak = ["synthesize", "yes.", "--ckpt_path", str(path), "--reference", "none.wav"]
     last = refused(speak, capsys)
     assert "bad.ckpt" in last
+
+
+def test_a_fit_from_weights_alone(run: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = torch.load("runs/quickstart/checkpoints/last.ckpt", weights_only=True)
+    few = {name: whole[name] for name in whole.keys() - {"optimizer_states", "lr_schedulers", "callbacks"}}
+    torch.save(few, tmp_path / "few.ckpt")
+    last = refused(["fit", "--config", "quickstart", *run.fit, f"--ckpt_path={tmp_path / 'few.ckpt'}"], capsys)
+    assert "few.ckpt holds only weights" in last
 
 
 def test_an_utterance_above_the_columns_of_a_batch(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from wand.backbones.cosyvoice import CosyVoice2
 from wand.backbones.cosyvoice.conditioner import CosyVoiceArchitecture
 from wand.lora import LoraSettings
 from wand.training.memory import step_memory
-from wand.training.memory_parts import LayerBytes, Step
+from wand.training.memory_parts import LayerBytes, Step, size
 from wand.training.module import WandModule
 from wand.training.teacher import COPY, build_teacher
 
@@ -132,3 +132,7 @@ def test_shards_divide_what_is_kept_between_layers() -> None:
         assert getattr(sharded, part) == pytest.approx(getattr(whole, part) / 8, rel=0.001)
     assert sharded.activations == whole.activations
     assert sharded.gathered > 0 == whole.gathered
+
+
+def test_a_scalar_parameter_is_counted() -> None:
+    assert size([torch.zeros(()), torch.zeros(3, 2)], ranks=2) == 4 + 2 * 2 * 4

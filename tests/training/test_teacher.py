@@ -15,10 +15,10 @@ from wand.training.module import WandModule
 from wand.training.teacher import COPY, build_teacher
 
 
-def save_run(backbone: EncodecLM, folder: Path) -> Path:
+def save_run(backbone: EncodecLM, folder: Path, window: int | None = None) -> Path:
     """A checkpoint of a run whose student is `backbone`."""
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
-    trainer.strategy.connect(WandModule(backbone, window=8, teacher=None))
+    trainer.strategy.connect(WandModule(backbone, window=window, teacher=None))
     path = folder / "run" / "checkpoints" / "last.ckpt"
     trainer.save_checkpoint(path)
     return path
@@ -62,6 +62,13 @@ def test_another_run_can_teach(tiny_lm, random_batch, tmp_path):
         assert not teacher.training
         assert not any(parameter.requires_grad for parameter in teacher.parameters())
         assert torch.equal(teacher.head_input(batch).logits(), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_with_a_window_cannot_teach(tiny_lm, tmp_path):
+    file = save_run(tiny_lm, tmp_path, window=8)
+    with pytest.raises(ValueError, match=r"model.window 8.*model.window is null"):
+        build_teacher(str(file), tiny_lm)
 
 
 @pytest.mark.filterwarnings("ignore")

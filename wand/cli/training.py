@@ -151,7 +151,7 @@ class WandCLI(LightningCLI):
         if settings["precision"] is None:
             kwargs["precision"] = default_precision(settings["accelerator"])
             rank_zero_info(f"precision: {kwargs['precision']}")
-        callbacks = settings["callbacks"] or []
+        callbacks = _listed(settings["callbacks"])
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if settings["enable_progress_bar"] is not False and not own_bar and not has_terminal():
             kwargs["callbacks"] = [*callbacks, PlainProgress()]
@@ -176,7 +176,7 @@ class WandCLI(LightningCLI):
     def _has_own_launcher(self) -> bool:
         """Whether the config names what has started the processes, such as Ray. It starts no later command."""
         plugins = self._get(self.config_init, "trainer")["plugins"]
-        return any(isinstance(plugin, ClusterEnvironment) for plugin in plugins or ())
+        return any(isinstance(plugin, ClusterEnvironment) for plugin in _listed(plugins))
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command. If other processes are lost, say how to go on."""
@@ -304,6 +304,11 @@ class _NoSignals(_SignalConnector):
         """Do nothing."""
 
 
+def _listed(value: Any) -> list[Any]:
+    """The values of an option that takes one, a list or none."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
 def default_precision(accelerator: str) -> str:
     """``bf16-mixed`` if the hardware supports bfloat16, else ``32-true``."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
@@ -340,7 +345,9 @@ def main(command: str, arguments: list[str], kind: type[WandCLI] = WandCLI) -> W
     saved = begun if begun is not None and any(begun.glob("checkpoints/*.ckpt")) else None
     settled, checkpoint = settle_arguments(arguments, () if runs else ("ckpt_path", "weights_only"), saved)
     if checkpoint is not None:
-        read_checkpoint(checkpoint, whole=False)  # a damaged or foreign file is refused before any work
+        content = read_checkpoint(checkpoint, whole=False)  # a damaged or foreign file is refused before any work
+        if command == "fit" and "lr_schedulers" not in content:  # as the optimizer, also if it is sharded
+            raise ValueError(f"{checkpoint} holds only weights, so no fit can go on from it: give a whole checkpoint")
     _quiet()
     for name in known_backbones():
         find_backbone(name)  # after the import, an adapter can be named without its module

@@ -47,7 +47,8 @@ class Step:
 
 def size(tensors: Iterable[torch.Tensor], ranks: int = 1) -> int:
     """Bytes of tensors on each of some ranks, which share the first dimension."""
-    return sum(ceil(tensor.shape[0] / ranks) * prod(tensor.shape[1:]) * tensor.itemsize for tensor in tensors)
+    # A scalar has one row.
+    return sum(ceil(prod(t.shape[:1]) / ranks) * prod(t.shape[1:]) * t.itemsize for t in tensors)
 
 
 def outside(backbone: Backbone) -> list[nn.Parameter]:

@@ -14,11 +14,14 @@ from wand.runs.settings import OptimizerSettings
 
 
 def check_ends(trainer: Trainer) -> None:
-    """Refuse a training without end: window and learning rate follow the share of the steps that are done.
+    """Refuse a training without end or steps: window and learning rate follow the share of the steps that are done.
 
     Raises:
-        ValueError: If the trainer has neither a number of epochs nor of steps.
+        ValueError: If the trainer has neither a number of epochs nor of steps, or one of them is 0.
     """
+    for name in ("max_epochs", "max_steps"):
+        if getattr(trainer, name) == 0:
+            raise ValueError(f"trainer.{name} 0 trains nothing: set it to at least 1")
     if trainer.max_epochs == -1 and trainer.max_steps == -1:
         raise ValueError(
             "trainer.max_epochs -1 has no end, but window and learning rate need the number of steps: set "

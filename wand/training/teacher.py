@@ -147,12 +147,12 @@ def build_teacher(teacher: str | None, student: Backbone) -> Teacher:
 
     Args:
         teacher: ``copy`` for a frozen copy of the student as it is now, ``self`` for the student without its adapters,
-            a run folder or checkpoint file of wand whose student becomes the teacher (it must have the same codec and
-            vocabulary), or None.
+            a run folder or checkpoint file of wand whose student becomes the teacher (it must have full attention, the
+            same codec and the same vocabulary), or None.
         student: The model to be adapted.
 
     Raises:
-        ValueError: If the checkpoint has other codes than the student, or if `teacher` is ``self`` and the student has
+        ValueError: If the checkpoint has a window or other codes than the student, or if `teacher` is ``self`` and the student has
             no adapters.
     """
     if teacher is None:
@@ -163,7 +163,12 @@ def build_teacher(teacher: str | None, student: Backbone) -> Teacher:
 
 
 def _from_checkpoint(path: str, student: Backbone) -> Backbone:
-    made, _ = load_backbone_and_settings(path)
+    made, settings = load_backbone_and_settings(path)
+    if settings.window is not None:
+        raise ValueError(
+            f"model.teacher {path} is a run with model.window {settings.window}, but a teacher has full attention, "
+            f"which this run has not learned: give a run whose model.window is null, or copy"
+        )
     own, other = _speech(student), _speech(made)
     if own != other:
         raise ValueError(
