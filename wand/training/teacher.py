@@ -152,8 +152,8 @@ def build_teacher(teacher: str | None, student: Backbone) -> Teacher:
         student: The model to be adapted.
 
     Raises:
-        ValueError: If the checkpoint has a window or other codes than the student, or if `teacher` is ``self`` and the student has
-            no adapters.
+        ValueError: If the checkpoint has a window or other codes than the student, or if `teacher` is ``self`` and the
+            student has no adapters.
     """
     if teacher is None:
         return NoTeacher(student)

@@ -45,6 +45,20 @@ def test_other_folders_have_none(tmp_path: Path) -> None:
     assert read_facts("organisation/model") is None
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"format": 1', '{"model": null}', '{"model": "LLM"}'])
+def test_a_file_that_is_no_description_is_named(tmp_path: Path, content: str) -> None:
+    write(tmp_path)
+    (tmp_path / "speech.json").write_text(content)
+    with pytest.raises(ValueError, match=r"speech.json lacks or misspells .*: export the model again"):
+        read_facts(str(tmp_path / "LLM"))
+
+
+def test_a_file_beside_the_name_of_a_hub_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("speech.json").write_text("[]")
+    assert read_facts("model-of-a-hub") is None
+
+
 def test_no_default_sampling_is_no_penalty(tmp_path: Path) -> None:
     facts = read_facts(str(write(tmp_path, sampling=None, bias=None) / "LLM"))
     assert facts is not None

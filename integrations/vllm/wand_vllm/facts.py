@@ -61,19 +61,20 @@ def read_facts(model: str) -> SpeechFacts | None:
     """
     for folder in (Path(model), Path(model).parent):
         path = folder / NAME
-        if not path.is_file():
+        if not Path(model).is_dir() or not path.is_file():
             continue
-        values = json.loads(path.read_text())
-        if values.get("format") != FORMAT:
-            raise ValueError(
-                f"{path} has format {values.get('format')!r}, this plugin reads {FORMAT}: export the model again, or "
-                "install the wand-vllm of its wand"
-            )
-        if (folder / values["model"]).resolve() == Path(model).resolve():
-            try:
+        try:
+            values = json.loads(path.read_text())
+            if (folder / values["model"]).resolve() != Path(model).resolve():
+                continue
+            if values["format"] == FORMAT:
                 return SpeechFacts.of(values)
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path} lacks or misspells {error}: export the model again") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} lacks or misspells {error}: export the model again") from error
+        raise ValueError(
+            f"{path} has format {values['format']!r}, this plugin reads {FORMAT}: export the model again, or install the "
+            "wand-vllm of its wand"
+        )
     return None
 
 
