@@ -30,6 +30,7 @@ from wand.benchmark.paths import (
     measured_systems,
     open_steps,
 )
+from wand.cli.benchmark import parse
 from wand.codecs import EncodecCodec
 from wand.decoding.decoder import Decoder
 from wand.kv_cache.prefix_window import PrefixWindowCache
@@ -239,3 +240,9 @@ def test_the_curve_runs_from_the_first_column_to_the_last() -> None:
     seconds = curve_seconds(600)
     assert (seconds[0], seconds[-1]) == (0, 600)
     assert seconds == sorted(set(seconds))
+
+
+def test_options_without_an_effect_on_the_papers_figures_are_refused() -> None:
+    with pytest.raises(ValueError, match="--window has no effect with --paper"):
+        parse(["--paper", "--window", "5"])
+    assert parse(["--paper"]).paper

@@ -63,6 +63,11 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["val/ce with checkpoint.mode max", "set checkpoint.mode min"],
             id="mode",
         ),
+        pytest.param(
+            ["--checkpoint.monitor=val/cer", "--checkpoint.mode=min", "--speech.sentences=0"],
+            ["val/cer needs sentences", "speech.sentences"],
+            id="no-sentences",
+        ),
         pytest.param(["--checkpoint.save_top_k=3"], ["save_top_k 3", "'best'", "'best-{step}'"], id="one-name"),
         pytest.param(["--recogniser=nowhere/whisper"], ["nowhere/whisper", "cannot be opened"], id="recogniser"),
         pytest.param(["--data.batch_size=0"], ["batch_size 0"], id="batch-size"),

@@ -62,6 +62,7 @@ def main(arguments: list[str]) -> AlignmentReport:
     """Rank the heads, print them, and note the best one in the folder of the model."""
     options = parse(arguments)
     opened = _open(options)
+    check_folder(opened.out)
     model, examples = opened.model, examples_of(opened.data, opened.speaker, "validation")
     backbone = model.backbone.to(options.device)
     ranking = HeadRanking(backbone, model.window)

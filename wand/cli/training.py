@@ -243,6 +243,11 @@ class WandCLI(LightningCLI):
                 "checkpoint.monitor val/cer needs a recogniser: pass --recogniser embedded (for the speech of "
                 "wand.demo) or the name of a speech recognition model that transformers opens"
             )
+        if self.subcommand == "fit" and monitor == "val/cer":
+            if self._get(self.config_init, "speech").sentences == 0:
+                raise ValueError("checkpoint.monitor val/cer needs sentences: set speech.sentences to at least 1")
+            if self.datamodule.codec is None:
+                self.model.backbone.load_codec()  # without one there is no speech to recognise
         if needs_teacher and self.model.settings.teacher is None:
             raise ValueError(
                 f"checkpoint.monitor {monitor} needs a teacher, but model.teacher is null: set checkpoint.monitor "

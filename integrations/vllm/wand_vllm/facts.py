@@ -72,8 +72,8 @@ def read_facts(model: str) -> SpeechFacts | None:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} lacks or misspells {error}: export the model again") from error
         raise ValueError(
-            f"{path} has format {values['format']!r}, this plugin reads {FORMAT}: export the model again, or install the "
-            "wand-vllm of its wand"
+            f"{path} has format {values['format']!r}, this plugin reads {FORMAT}: export the model again, or install "
+            "the wand-vllm of its wand"
         )
     return None
 

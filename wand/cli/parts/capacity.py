@@ -62,6 +62,9 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
             raise ValueError(f"--{name} {remedy}: leave one of them out")
     if options.capacity and options.paper:
         raise ValueError("--capacity needs a model: give --shape, --ckpt_path or --config instead of --paper")
+    for name, value in vars(options).items():
+        if options.paper and name != "paper" and value != parser.get_default(name):
+            raise ValueError(f"--{name} has no effect with --paper: leave one of them out")
 
 
 def open_size(options: argparse.Namespace) -> tuple[ModelSize, int, Windows]:
