@@ -24,10 +24,9 @@ from wand.files.weights import (
     stored_dtype,
     write_weight_folder,
 )
-from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
-from wand.model.causal_lm import CausalLM
+from wand.model.causal_lm import CausalLM, write_config
 from wand.model.heads import LinearHead
 from wand.model.prompts import PromptConditioner, SpeechFormat
 from wand.model.tokenizers import Files, TextTokenizer, read_files, write_files
@@ -164,9 +163,9 @@ class CausalSpeechLM(Backbone):
         write_files(self.files, folder)
         folder = folder / self.subfolder
         folder.mkdir(parents=True, exist_ok=True)
-        write_weight_folder(self._upstream_state(), folder, dtype or self.stored_dtype)
-        config = {**self.architecture()["config"], "architectures": [self._causal_class().__name__]}
-        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        dtype = dtype or self.stored_dtype
+        write_weight_folder(self._upstream_state(), folder, dtype)
+        write_config(folder, self.decoder.config, dtype, architectures=[self._causal_class().__name__])
 
     def causal_lm(self) -> CausalLM:
         """The original itself, which `save_pretrained` writes."""

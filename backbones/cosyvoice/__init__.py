@@ -6,7 +6,6 @@ rate is 25 Hz.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -29,10 +28,9 @@ from wand.backbones.cosyvoice.joint import COLUMNS_PER_TOKEN, joint_model
 from wand.files.plain_values import read_json
 from wand.files.typed import build
 from wand.files.weights import check_fit, file_digest, read_weights, write_torch
-from wand.files.writing import write_text
 from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
-from wand.model.causal_lm import CausalLM
+from wand.model.causal_lm import CausalLM, write_config
 from wand.model.columns import ColumnLayout
 from wand.model.heads import LinearHead
 from wand.model.sampling import RepetitionAware, Sampling
@@ -178,14 +176,14 @@ class CosyVoice2(Backbone):
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write ``llm.pt``, which upstream loads in strict mode, and ``CosyVoice-BlankEN/`` without its weights."""
+        dtype = dtype or self.stored_dtype
         state = {
-            _upstream_name(name): tensor.detach().to("cpu", dtype or self.stored_dtype).contiguous()
+            _upstream_name(name): tensor.detach().to("cpu", dtype).contiguous()
             for name, tensor in self.state_dict().items()
         }
         state["llm.model.lm_head.weight"] = state["llm.model.model.embed_tokens.weight"]
         write_torch(state, folder / WEIGHTS)
-        config = {**self.decoder.config.to_dict(), "tie_word_embeddings": True}
-        write_text(folder / QWEN / "config.json", json.dumps(config, indent=2) + "\n")
+        write_config(folder / QWEN, self.decoder.config, dtype, tie_word_embeddings=True)
         write_files(self.files, folder)
 
     def causal_lm(self) -> CausalLM:

@@ -13,7 +13,7 @@ from wand.backbones.cosyvoice.conditioner import CONTROL, SPEECH, TEXT, CosyVoic
 from wand.files.weights import write_weight_folder
 from wand.files.writing import write_text
 from wand.model.batch import Conditioning
-from wand.model.causal_lm import CausalLM, PromptIds
+from wand.model.causal_lm import CausalLM, PromptIds, write_config
 from wand.model.tokenizers import TextTokenizer
 
 FOLDER = "causal_lm"
@@ -56,15 +56,14 @@ def joint_model(
         state["lm_head.weight"] = torch.cat([head.weight.new_zeros(first, head.in_features), head.weight])
         folder.mkdir(parents=True, exist_ok=True)
         write_weight_folder(state, folder, dtype)
-        changed = {
-            "architectures": [Qwen2ForCausalLM.__name__],
-            "model_type": decoder.config.model_type,
-            "vocab_size": first + len(speech),
-            "tie_word_embeddings": False,
-            "dtype": str(dtype).removeprefix("torch."),
-        }
-        config = {**decoder.config.to_diff_dict(), **changed}
-        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        write_config(
+            folder,
+            decoder.config,
+            dtype,
+            architectures=[Qwen2ForCausalLM.__name__],
+            vocab_size=first + len(speech),
+            tie_word_embeddings=False,
+        )
         if tokenizer is not None:
             write_text(folder / "tokenizer.json", tokenizer.definition)
             kind = {"tokenizer_class": "PreTrainedTokenizerFast"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from tests.backbones.contract import Contract, columns_of_tokens
 from tests.backbones.tokenizers import write_tokenizer
@@ -280,3 +281,26 @@ class TestNeuTTSContract(TestOrpheusContract):
     """The conformance suite, head and embedding tied."""
 
     name, tied = "neutts", True
+
+
+def test_an_export_says_the_same_to_transformers_4_and_5(tmp_path: Path) -> None:
+    scaling = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    scaling["original_max_position_embeddings"] = 64
+    release = write_model(tmp_path / "release", "llasa", True)
+    original = json.loads((release / "config.json").read_text())
+    del original["rope_parameters"], original["dtype"]
+    # As Llasa's own file, which version 4 has written.
+    original |= {"rope_theta": 500_000.0, "rope_scaling": scaling, "torch_dtype": "float32"}
+    (release / "config.json").write_text(json.dumps(original))
+    model = CausalSpeechLM(pretrained=str(release), format=shipped_format("llasa"))
+    model.load_pretrained()
+    model.save_pretrained(tmp_path / "out", torch.float16)
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    changed = {"torch_dtype": "float16", "transformers_version": written["transformers_version"]}
+    assert {name: written.get(name) for name in original} == original | changed
+    opened, expected = AutoConfig.from_pretrained(tmp_path / "out"), AutoConfig.from_pretrained(release)
+    assert opened.rope_parameters == expected.rope_parameters == {**scaling, "rope_theta": 500_000.0}
+    assert opened.dtype == torch.float16
+    expected.dtype = torch.float16
+    assert opened.to_diff_dict() == expected.to_diff_dict()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").dtype == torch.float16

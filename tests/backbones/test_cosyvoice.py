@@ -147,6 +147,10 @@ def test_what_is_written_is_what_was_read(model: CosyVoice2, tmp_path: Path) -> 
         assert torch.equal(written[name], tensor), name
     for name, content in model.files.items():
         assert (tmp_path / "out" / name).read_bytes() == content
+    config = json.loads((tmp_path / "out" / "CosyVoice-BlankEN" / "config.json").read_text())
+    kept = ("hidden_size", "num_key_value_heads", "rms_norm_eps", "rope_theta", "tie_word_embeddings", "hidden_act")
+    assert {name: config[name] for name in kept} == {name: GOLDEN.config["llm"][name] for name in kept}
+    assert (config["rope_scaling"], config["torch_dtype"]) == (None, "float32")
 
 
 def test_text_is_read_by_the_tokenizer_of_the_release(model: CosyVoice2) -> None:

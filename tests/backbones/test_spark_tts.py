@@ -185,6 +185,10 @@ def test_what_is_written_is_what_was_read_and_opens_in_transformers(model: Spark
         assert written[name].dtype == tensor.dtype
         assert torch.equal(written[name], tensor), name
     stock = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "LLM", dtype=torch.float32).eval()
+    config = json.loads((tmp_path / "out" / "LLM" / "config.json").read_text())
+    expected = {name: value for name, value in GOLDEN.config["llm"].items() if name not in ("arch", "head_dim")}
+    expected |= {"architectures": [GOLDEN.config["llm"]["arch"]], "rope_scaling": None, "torch_dtype": "float32"}
+    assert {name: config[name] for name in expected} == expected  # as version 4 of upstream reads it
     ids = GOLDEN.inputs["zs_input_ids"]
     with torch.no_grad():
         close(stock(ids).logits[0], all_logits(model, ids[0]))

@@ -1,17 +1,21 @@
-"""A model as a causal language model of transformers over token ids, as serving engines open it.
+"""A model as a causal language model of transformers over token ids, as serving engines open it, and its config.
 
 Shapes: V rows of the speech vocabulary.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PretrainedConfig
 
+from wand.files.writing import write_text
 from wand.model.batch import Conditioning
 
 
@@ -58,3 +62,28 @@ class CausalLM:
     prompt: PromptIds | None = None
     prompt_ids: Callable[[Conditioning], Tensor] = own_ids
     columns_per_text_id: tuple[int, int] | None = None
+
+
+def write_config(folder: Path, config: PretrainedConfig, dtype: torch.dtype, **changed: Any) -> None:
+    """Write ``config.json`` of a model of transformers, under the names of version 4 and those of version 5.
+
+    Version 4 ignores ``rope_parameters`` and ``dtype``: without its own names it would silently use its defaults.
+
+    Args:
+        folder: Folder of the model.
+        config: The configuration.
+        dtype: The dtype of the weights in the folder.
+        changed: Values that differ from the configuration.
+    """
+    name = str(dtype).removeprefix("torch.")
+    values = {**config.to_dict(), **_version_4_rotations(config), "dtype": name, "torch_dtype": name, **changed}
+    write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
+
+
+def _version_4_rotations(config: PretrainedConfig) -> dict[str, Any]:
+    """What version 5 keeps in ``rope_parameters``; nothing if each type of layer has its own there."""
+    scaling = dict(getattr(config, "rope_parameters", None) or {})
+    if "rope_type" not in scaling:
+        return {}
+    moved = {key: scaling.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in scaling}
+    return {**moved, "rope_scaling": None if scaling["rope_type"] == "default" else scaling}
