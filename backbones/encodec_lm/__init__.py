@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ from wand.codecs import Codec, EncodecCodec
 from wand.codecs.encodec import EMBEDDED
 from wand.files.plain_values import read_json
 from wand.files.typed import build
-from wand.files.weights import file_digest, load_exactly, read_weights, write_safetensors
+from wand.files.weights import file_digest, load_exactly, read_weights, stored_dtype, write_safetensors
 from wand.files.writing import write_text
 from wand.model.alignment import read_heads
 from wand.model.backbone import Backbone
@@ -36,7 +36,7 @@ from wand.text.front_end import AMERICAN, FRONT_ENDS, SYMBOLS, FrontEnd
 
 CONFIG = "config.json"
 # What older files do not name.
-ADDED = {"language"}
+ADDED = {"language", "dtype"}
 # Speech columns per symbol of a model that has no such setting.
 COLUMNS_PER_SYMBOL = 3.5
 # Larger values are damage, not models.
@@ -74,6 +74,7 @@ class EncodecLMArchitecture:
         columns_per_symbol: Approximate number of speech columns per symbol. It scales progress embeddings of text and
             speech, which help a column to find its place in the text. 0 uses none.
         reference_seconds: Maximum length of the reference in the prefix, in seconds.
+        dtype: The dtype of the original weights, by its name in torch.
     """
 
     hidden_size: int = 256
@@ -92,6 +93,7 @@ class EncodecLMArchitecture:
     text_kernel: int = 1
     columns_per_symbol: float = 0.0
     reference_seconds: float = 2.0
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for name, largest in LARGEST_SIZES.items():
@@ -101,6 +103,8 @@ class EncodecLMArchitecture:
             raise ValueError(f"frame_rate {self.frame_rate} is not positive, or above sample_rate {self.sample_rate}")
         if self.front_end not in FRONT_ENDS:
             raise ValueError(f"front_end {self.front_end!r} is not one of {', '.join(FRONT_ENDS)}")
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ValueError(f"dtype {self.dtype!r} is not the name of a dtype of torch")
         if self.text_kernel < 1 or self.text_kernel % 2 == 0:
             raise ValueError(f"text_kernel {self.text_kernel} is not a positive odd number: it is centred on a symbol")
         object.__setattr__(self, "symbols", self.symbols or SYMBOLS[self.front_end])
@@ -187,8 +191,11 @@ class EncodecLM(Backbone):
         self.pretrained = pretrained
         config = {} if pretrained is None else _read_config(self.folder)
         heads = config.pop("alignment_heads", [])
-        shape = _described(config, str(self.folder / CONFIG)) if architecture is None else architecture
-        self.shape = shape
+        if architecture is None:
+            dtype = str(stored_dtype(self.folder)).removeprefix("torch.")
+            architecture = replace(_described(config, str(self.folder / CONFIG)), dtype=dtype)
+        self.shape = shape = architecture
+        self.stored_dtype = getattr(torch, shape.dtype)
         self.frame_rate = shape.frame_rate
         self.sample_rate = shape.sample_rate
         self.num_codebooks = shape.num_codebooks
@@ -258,8 +265,9 @@ class EncodecLM(Backbone):
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``."""
-        heads = [[*head] for head in self.alignment_heads]
-        config = {"model_type": "encodec_lm", **self.architecture(), "alignment_heads": heads}
+        dtype = dtype or self.stored_dtype
+        heads, name = [[*head] for head in self.alignment_heads], str(dtype).removeprefix("torch.")
+        config = {"model_type": "encodec_lm", **self.architecture(), "dtype": name, "alignment_heads": heads}
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
         state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
         write_safetensors(state, folder / "model.safetensors")

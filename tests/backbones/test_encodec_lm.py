@@ -14,6 +14,8 @@ from wand.attention import AttentionWindow
 from wand.backbones.encodec_lm import EncodecLM, EncodecLMArchitecture, SymbolConditioner, TextEncoder
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
+from wand.files.weights import read_weights
+from wand.model.adapters import build_backbone
 from wand.model.batch import make_batch
 from wand.model.columns import ColumnLayout
 from wand.testing import Examples
@@ -126,6 +128,14 @@ def test_half_precision_exports_load_into_single(tiny_lm, tmp_path):
     again.load_pretrained()
     for name, tensor in tiny_lm.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor.bfloat16().float())
+
+
+def test_weights_are_written_in_the_dtype_of_the_original(tiny_lm, tmp_path):
+    tiny_lm.save_pretrained(tmp_path / "half", torch.float16)
+    student = build_backbone(EncodecLM(pretrained=str(tmp_path / "half")).spec(), {})
+    student.save_pretrained(tmp_path / "out")
+    assert {tensor.dtype for tensor in read_weights(tmp_path / "out" / "model.safetensors").values()} == {torch.float16}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float16"
 
 
 @pytest.mark.parametrize("given", [{}, {"pretrained": "x", "architecture": TINY}], ids=["neither", "both"])

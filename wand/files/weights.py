@@ -7,9 +7,11 @@ import json
 import os
 import pickle
 import re
+from collections import Counter
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import is_zipfile
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
@@ -23,10 +25,14 @@ from wand.finite import check_weights
 
 # Beginning of a file that git fetched without its content.
 LFS_POINTER = b"version https://git-lfs"
+# The dtypes of weights, by their names in safetensors.
+FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 
 
 def read_weights(path: Path, below: str | None = None) -> dict[str, Tensor]:
-    """Read the tensors of a ``.safetensors`` file, or of a file written by ``torch.save`` (memory-mapped).
+    """Read the tensors of a ``.safetensors`` file, or of a file written by ``torch.save``.
+
+    A file of ``torch.save`` is memory-mapped, unless it has the format from before PyTorch 1.6.
 
     Args:
         path: The file.
@@ -40,12 +46,10 @@ def read_weights(path: Path, below: str | None = None) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} cannot be read as weights: it is damaged, or it contains code, which is never run"
-        ) from error
-    except (SafetensorError, EOFError, BadZipFile, RuntimeError, OSError) as error:
+        raise _unreadable(path, "it is damaged, or it contains code, which is never run") from error
+    except Exception as error:  # a damaged pickle raises many kinds of errors
         raise _unreadable(path) from error
     if below is not None and isinstance(state, dict):
         state = state.get(below, state)
@@ -54,10 +58,11 @@ def read_weights(path: Path, below: str | None = None) -> dict[str, Tensor]:
     return state
 
 
-def _unreadable(path: Path) -> ValueError:
+def _unreadable(path: Path, reason: str = "it is damaged, download it again") -> ValueError:
     with path.open("rb") as file:
         is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
-    reason = "it is a Git LFS pointer, run `git lfs pull`" if is_pointer else "it is damaged, download it again"
+    if is_pointer:
+        reason = "it is a Git LFS pointer, run `git lfs pull`"
     return ValueError(f"{path} cannot be read as weights: {reason}")
 
 
@@ -112,13 +117,15 @@ def weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         raise ValueError(f"no weights at {folder}: it should hold {SINGLE}, or {INDEX} and the parts that it names")
     try:
-        parts = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+        parts = [folder / part for part in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
     except (KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{folder / INDEX} names no parts (weight_map): download it again") from error
+    if not parts:
+        raise ValueError(f"{folder / INDEX} names no parts (weight_map is empty): download it again")
     for part in parts:
-        if not (folder / part).is_file():
-            raise ValueError(f"the weights at {folder} are incomplete: {part} is missing")
-    return [folder / part for part in parts]
+        if not part.is_file():
+            raise ValueError(f"the weights at {folder} are incomplete: {part.name} is missing")
+    return parts
 
 
 def read_weight_folder(folder: Path) -> dict[str, Tensor]:
@@ -127,14 +134,19 @@ def read_weight_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The dtype of the weights on disk, from the smallest tensor of the first file."""
+    """The dtype of most of the floating-point numbers on disk, in the first file."""
     path = weight_files(folder)[0]
+    sizes: Counter[str] = Counter()
     try:
         with safe_open(path, framework="pt") as file:
-            name = min(file.keys(), key=lambda key: file.get_slice(key).get_shape())
-            return file.get_tensor(name).dtype
+            for tensor in map(file.get_slice, file.keys()):
+                sizes[tensor.get_dtype()] += prod(tensor.get_shape())
     except (SafetensorError, ValueError, OSError) as error:
         raise _unreadable(path) from error
+    floats = [name for name, _ in sizes.most_common() if name in FLOATS]
+    if not floats:
+        raise ValueError(f"{path} has no weights in {', '.join(FLOATS)}: it is another kind of file")
+    return FLOATS[floats[0]]
 
 
 def write_weight_folder(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:
