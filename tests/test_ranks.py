@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.processes import as_torchrun, end, start
@@ -59,6 +61,52 @@ def work(rank: int, folder: Path) -> None:
     except ranks.RankLost as lost:
         seen["lost in a collective"] = str(lost)
     (folder / "0.json").write_text(json.dumps(seen))
+
+
+def arrive_and_die(rank: int, folder: Path) -> None:
+    """Rank 1 is killed while it waits for rank 0 at the end of a block; then rank 0 arrives."""
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=TIME_OUT))
+    ranks.BEAT, ranks.LOST_AFTER = 0.2, 2.0
+    if rank == 1:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    try:
+        with ranks.apart("working"):
+            time.sleep(1.0 if rank == 0 else 0)
+    except ranks.RankLost as lost:
+        (folder / "lost.json").write_text(json.dumps(lost.ranks))
+
+
+def test_a_process_that_dies_at_the_end_of_a_block_is_lost(tmp_path: Path) -> None:
+    statuses = end(start(arrive_and_die, (tmp_path,), as_torchrun(), tmp_path))
+    assert statuses == [0, -signal.SIGKILL], [file.read_text() for file in tmp_path.glob("*.txt")]
+    assert json.loads((tmp_path / "lost.json").read_text()) == [1]
+
+
+def test_the_limit_of_a_silent_process_is_looked_at_between_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[None] = []
+    looked = threading.Event()
+
+    class Limit:
+        def __init__(self, seconds: float) -> None:
+            assert seconds == ranks.LOST_AFTER
+
+        def left(self) -> float:
+            looks.append(None)
+            if len(looks) == 3:
+                looked.set()
+            return 1.0
+
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(ranks, "BEAT", 3600.0)
+    monkeypatch.setattr(ranks, "Deadline", Limit)
+    monkeypatch.setattr(ranks, "default_store", lambda: store)
+    monkeypatch.setattr(ranks, "rank_and_world", lambda: (0, 2))
+    block = ranks._Block("working")
+    block.start()
+    try:
+        assert looked.wait(60)
+    finally:
+        block.end()
 
 
 def wait_for_the_other() -> None:

@@ -129,7 +129,8 @@ def apart(doing: str) -> Iterator[None]:
 class _Block(threading.Thread):
     """One block of `apart`. A thread gives signs of life and listens to the other processes.
 
-    Keys in the store: ``arrived`` and ``left`` count the processes at the end of the block. ``stop`` is the signal that
+    Keys in the store: ``arrived`` counts the processes at the end of the block, also those that are lost there.
+    ``left/RANK`` says that a process has left the block and gives no more signs of life. ``stop`` is the signal that
     ends the run; only a process that has not arrived may set it, so all that read it after the last arrival agree. A
     process that has arrived sets ``hurry`` instead, which asks the others to stop. ``fault`` is an error, ``lost`` a
     rank.
@@ -155,18 +156,26 @@ class _Block(threading.Thread):
         hurried = bool(number)
         with progress(f"waiting ({self.doing})", None, unit, shown=self.rank == 0, bar=False) as shown:
             while (there := self._store.add("arrived", 0)) < self.world:
-                if self._error is not None:
-                    raise self._error
+                self._check()
                 if not hurried and (late := stop_requested()):
                     self._store.set("hurry", str(late))
                     hurried = True
                 shown.update(there)
                 time.sleep(self._pause)
+        self._check()
         number = self._number("stop")
-        self._store.add("left", 1)
-        while self.rank == 0 and self._store.add("left", 0) < self.world:
+        self._store.set(f"left/{self.rank}", "")
+        while self.rank == 0 and not all(map(self._has_left, range(self.world))):
+            self._check()
             time.sleep(self._pause)  # the store may be in this process, which may be about to end
         return number
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _has_left(self, rank: int) -> bool:
+        return self._store.check([f"left/{rank}"])
 
     def fail(self, error: Exception) -> None:
         """Tell the others about an error of this process, and leave them the time to read it."""
@@ -187,6 +196,8 @@ class _Block(threading.Thread):
         beats, next_beat = 0, 0.0
         try:
             while not self._over.wait(self._pause) and self._error is None:
+                for _, limit in seen.values():
+                    limit.left()  # of a long time between two looks, only a part counts
                 now = time.monotonic()
                 if now >= next_beat:
                     next_beat, beats = now + BEAT, beats + 1
@@ -219,7 +230,7 @@ class _Block(threading.Thread):
             sign = self._life.get(str(rank)) if self._life.check([str(rank)]) else b""
             if rank not in seen or seen[rank][0] != sign:
                 seen[rank] = (sign, Deadline(LOST_AFTER))
-            elif not seen[rank][1].left():
+            elif not seen[rank][1].left() and not self._has_left(rank):
                 return rank
         return None
 
