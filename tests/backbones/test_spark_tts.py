@@ -230,6 +230,13 @@ def test_a_voice_that_never_begins_to_speak_is_an_error(model: SparkTTS) -> None
         model.describe_voice(TEXT, "female", speed="loud")
 
 
+def test_a_voice_without_global_tokens_is_an_error(model: SparkTTS) -> None:
+    begins = torch.tensor(IDS[SPEECH_BEGINS])
+    model.next_logits = lambda ids: functional.one_hot(begins, 137).float() * 100  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="no global codes"):
+        model.invent_voice(model.describe_voice(TEXT, "female"))
+
+
 def test_a_voice_is_invented_on_a_gpu(model: SparkTTS, gpu: torch.device) -> None:
     script = iter([IDS["<|bicodec_global_0|>"] + 3, IDS[SPEECH_BEGINS]])
     size = GOLDEN.config["llm"]["vocab_size"]

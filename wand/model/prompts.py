@@ -272,7 +272,10 @@ class PromptConditioner:
 
     def global_codes(self, ids: Tensor) -> Tensor:
         """The global codes in the ids ``[L]`` of a prompt."""
-        return torch.stack([(self._global_ids == token).nonzero()[0, 0] for token in ids if token in self._global_ids])
+        found = [(self._global_ids == token).nonzero()[0, 0] for token in ids if token in self._global_ids]
+        if not found:
+            raise ValueError("the prompt has no global codes: the voice is missing, try another seed")
+        return torch.stack(found)
 
     def _template(self, reference: Reference) -> str:
         continued = (reference.text or "").strip() and self.format.prompt_with_reference
