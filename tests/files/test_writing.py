@@ -17,6 +17,7 @@ import torch
 from tests.test_rooms import MODULES
 from wand.files import writing
 from wand.files.audio import write_audio
+from wand.files.names import file_name
 from wand.files.weights import write_safetensors, write_torch
 from wand.files.writing import remove_partial_files, replacing, write_bytes, write_text
 
@@ -129,6 +130,13 @@ def test_only_unfinished_files_of_ended_processes_are_removed(tmp_path: Path) ->
         (tmp_path / name).write_text("")
     remove_partial_files(tmp_path)
     assert {name: (tmp_path / name).exists() for name in names} == names
+
+
+def test_a_name_of_a_file_is_no_folder() -> None:
+    made = [file_name(name) for name in ("", ".", "..", "a.b", "a/b")]
+    assert [Path("sounds", name).resolve().parent.name for name in made] == ["sounds"] * 5
+    assert made[3] == "a.b"
+    assert len(set(made)) == 5
 
 
 def test_no_file_of_wand_is_written_in_another_way() -> None:

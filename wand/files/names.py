@@ -13,4 +13,4 @@ def file_name(name: str) -> str:
         name: Any text, such as the id of a sentence, which may be a path.
     """
     safe = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:80]
-    return safe if safe == name else f"{safe}.{crc32(name.encode()):08x}"
+    return safe if safe == name and safe.strip(".") else f"{safe}.{crc32(name.encode()):08x}"
