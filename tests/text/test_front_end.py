@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wand.demo.sentences import sentence
+from wand.text.characters import check_scripts
 from wand.text.espeak import phonemes
-from wand.text.front_end import FRONT_ENDS, SYMBOLS, letters, phones
+from wand.text.front_end import _MARK, FRONT_ENDS, SYMBOLS, letters, phones
 
 
 def test_letters_are_lower_case_with_single_spaces():
@@ -129,6 +132,31 @@ def test_other_languages_are_read_in_their_letters() -> None:
     assert "(" not in phones("Hallo Computer, das Meeting ist heute.", "de")
     with pytest.raises(ValueError, match="Cyrillic letters"):
         phones("\u043c\u0438\u0440", "de")
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("ba", "\u0431\u0430\u0448"),
+        ("cv", "\u0447\u0103\u0432"),
+        ("nog", "\u043d\u043e\u0433"),
+        ("hyw", "\u0561\u0562"),
+        ("shn", "\u1010\u1086\u1038"),
+        ("chr", "\u13e3\u13b3"),
+    ],
+)
+def test_the_script_of_a_language_is_known(language: str, text: str) -> None:
+    check_scripts(text, language)
+    with pytest.raises(ValueError, match="cannot read"):
+        check_scripts(text, "de")
+
+
+@given(st.lists(st.sampled_from(("!", "?", ".", ",", "\u3002", "a", "1", " ", '"', "-")), max_size=12))
+def test_marks_are_found_as_without_the_rule_that_saves_time(parts: list[str]) -> None:
+    text = "".join(parts)
+    plain = re.compile(re.sub(r"\(\?<!\[[^\]]*\]\)|(?<=\+)\+", "", _MARK.pattern), re.VERBOSE)
+    assert plain.pattern != _MARK.pattern
+    assert [found.span() for found in _MARK.finditer(text)] == [found.span() for found in plain.finditer(text)]
 
 
 def test_a_single_greek_letter_is_a_symbol() -> None:

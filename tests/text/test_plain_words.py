@@ -95,6 +95,7 @@ def test_any_text_has_plain_words(text: str, language: str) -> None:
         ("999999999", "am"),  # never returns
         ("10000000000", "kn"),  # OverflowError
         ("1.404686", "hu"),  # KeyError
+        ("13624809.0", "hu"),  # RecursionError
         ("0.0000001", "cs"),  # ValueError
         ("0.0000001", "cy"),  # IndexError
         ("0.0000001", "ar"),  # no words

@@ -25,12 +25,14 @@ SYMBOLS: dict[FrontEnd, str] = {
     "phones": " ,.?!abdefhijklmnoprstuvwxzæðŋɐɑɒɔəɚɛɜɡɪɫɬɹɾʃʊʌʒʔθᵻˈˌː\u0303\u0329",
 }
 
-# Marks that are heard as a pause or a melody. A dot inside 3.5 or wand.io is none of them.
+# Marks that are heard as a pause or a melody. A dot inside 3.5 or wand.io is none of them. A run of marks is tried from
+# its beginning only, which takes linear time.
 _MARK = re.compile(
     r"""
-    [.…,?!;:،؟؛。！？，；：、।॥]+ (?=["')\]}]*(?:\s|$))  # before a blank; quotes and brackets may close first
+    (?<![.…,?!;:،؟؛。！？，；：、।॥])                      # before a blank; quotes and brackets may close first
+    [.…,?!;:،؟؛。！？，；：、।॥]++ (?=["')\]}]*(?:\s|$))
     | \.{3,} | […。！？，；、।॥]+                          # anywhere
-    | [?!;,:]+ (?=[^\W\d])                              # a blank is missing: "Who?No"
+    | (?<![?!;,:]) [?!;,:]++ (?=[^\W\d])               # a blank is missing: "Who?No"
     | [—–] | --+ | \s-(?=\s)                            # a dash
     """,
     re.VERBOSE,

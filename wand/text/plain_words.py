@@ -84,6 +84,6 @@ def _spell(number: str, language: str) -> str:
     value = int(whole) if not decimals else float(f"{whole}.{decimals}")
     try:
         return str(num2words(value, lang=language)) or number
-    except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError):
+    except (ArithmeticError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError):
         # Each language fails in its own way: Kannada overflows at 10 digits, Hungarian has no word for 6 decimals.
         return number
