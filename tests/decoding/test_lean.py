@@ -127,7 +127,9 @@ def test_int8_of_any_width(width, rows):
     assert made.unpacked().shape == weight.shape
     expected = factors.bfloat16().double() @ weight.double().T
     # Half a step of the scale for each weight, and the rounding of the product to bfloat16.
-    slack = factors.abs().double() @ (0.51 * made.scales.double() + 0.005 * weight.abs().amax(1))[None].expand(width, -1)
+    slack = factors.abs().double() @ (0.51 * made.scales.double() + 0.005 * weight.abs().amax(1))[None].expand(
+        width, -1
+    )
     assert ((made.multiply(factors) - expected).abs() <= slack).all()
     relative = (made.multiply(factors) - expected).norm() / expected.norm()
     assert relative < 0.03

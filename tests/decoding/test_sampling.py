@@ -209,3 +209,9 @@ def test_what_was_just_spoken_is_drawn_once_more(rule: RepetitionAware, k: int, 
     torch.testing.assert_close(
         share.double(), upstream_distribution(probabilities, lately, k, p, rule), atol=0.012, rtol=0
     )
+
+
+def test_tokens_that_the_model_does_not_have_cannot_be_spoken_already() -> None:
+    sampler = Sampler(Sampling(repetition_penalty=1.1, already_spoken=[2, 5]), [0])
+    with pytest.raises(ValueError, match="already_spoken 5 is no token of the model, which has 0 to 4"):
+        sampler(torch.zeros(1, 1, 5))

@@ -7,9 +7,9 @@ import torch
 from transformers import BertConfig, GPT2Config, LlamaConfig, OPTConfig, Starcoder2Config
 
 from wand.attention import AttentionWindow
+from wand.attention.body import dropout_settings
 from wand.backbones.encodec_lm import EncodecLM
 from wand.model.adapters import build_backbone, find_backbone
-from wand.model.backbone import dropout_settings
 from wand.registry import known_backbones
 
 
@@ -48,6 +48,8 @@ def test_adapters_of_other_packages_are_found(announce):
     ("name", "message"),
     [
         ("CosyVoice9", "unknown backbone 'CosyVoice9': known are .*EncodecLM"),
+        ("./my.Parrot", "unknown backbone './my.Parrot': known are"),
+        (".x", "unknown backbone '.x': known are"),
         ("no.such.module.Model", "cannot be imported"),
         ("wand.backbones.encodec_lm.Missing", "cannot be imported"),
         ("wand.model.columns.ColumnLayout", "is not a Backbone"),

@@ -71,7 +71,7 @@ def test_a_window_may_begin_within_a_word_that_is_too_long() -> None:
 
 def test_wrong_pieces_are_refused() -> None:
     given: list[Any] = ["one day ", None, "two days"]
-    with pytest.raises(ValueError, match="^the text None is not a string$"):
+    with pytest.raises(ValueError, match=r"^the text None is not a string$"):
         Passage(CONDITIONER, VOICE, given).word_from(40)
     with pytest.raises(ValueError, match="the text is empty"):
         Passage(CONDITIONER, VOICE, " ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,31 @@ def test_codes_of_a_saved_voice_that_the_model_does_not_have_are_refused(model: 
         save_voice(Reference(codes), tmp_path / "voice.safetensors", None)
         with pytest.raises(ValueError, match=rf"code {code} in row 2, frame 3 is not a code of the model, .* 0 to 255"):
             model.read_voice(tmp_path / "voice.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"text": 5}, "its text 5 is not a string"),
+        ({"speaker": [1]}, r"its speaker \[1\] is not a string"),
+        ({"audio": torch.zeros(2, 9, dtype=torch.int16)}, r"its audio is torch.int16 \[2, 9\]"),
+        ({"global_codes": torch.tensor([1, torch.nan])}, "its global codes have values that are not finite"),
+        ({"global_codes": torch.zeros(1, 4, dtype=torch.long)}, r"its global codes are \[1, 4\], not \[G\]"),
+    ],
+)
+def test_a_saved_voice_with_wrong_types_is_refused(
+    model: Synthesizer, tmp_path: Path, wrong: dict[str, Any], words: str
+) -> None:
+    path = tmp_path / "voice.safetensors"
+    save_voice(Reference(**{"codes": torch.zeros(8, 5, dtype=torch.long), **wrong}), path, None)
+    with pytest.raises(ValueError, match=f"voice.safetensors cannot be read as a saved voice: {words}") as error:
+        model.read_voice(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_stream_refuses_its_text_at_the_call(model: Synthesizer) -> None:
+    with pytest.raises(ValueError, match="the text is empty"):
+        model.stream("", Reference(torch.zeros(8, 5, dtype=torch.long)))
 
 
 def test_files_that_are_no_voice_are_refused(model: Synthesizer, tmp_path: Path) -> None:

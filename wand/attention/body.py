@@ -289,3 +289,13 @@ def _listed(layers: list[int]) -> str:
 
 def _bracketed(names: list[str]) -> str:
     return f" ({', '.join(names)})" if names else ""
+
+
+def dropout_settings(config: PretrainedConfig) -> dict[str, float]:
+    """The dropout of a decoder, by its names in the config. It would make student and teacher differ at random."""
+    classifiers = ("summary_", "classifier_")  # which no decoder has
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if "drop" in name and not name.startswith(classifiers) and isinstance(value, float | int)
+    }

@@ -163,9 +163,9 @@ def resolve_windows(setting: WindowSetting, layers: int) -> Windows:
         path = Path(setting)
         if not path.is_file():
             raise ValueError(
-                f"window {str(setting)!r} is no file, and no policy that can be made: give a number of columns, a list with "
-                f"one for each layer, {{default: 32, layers: {{0: 64}}}}, a YAML file with one of these, or null for "
-                f"full attention"
+                f"window {str(setting)!r} is no file, and no policy that can be made: give a number of columns, a list "
+                f"with one for each layer, {{default: 32, layers: {{0: 64}}}}, a YAML file with one of these, or null "
+                f"for full attention"
             )
         with reading(path):
             windows = resolve_windows(read_yaml(path, scalars=True), layers)
@@ -174,8 +174,8 @@ def resolve_windows(setting: WindowSetting, layers: int) -> Windows:
         sizes = _sizes_by_layer(setting, layers)
     elif isinstance(setting, WindowPolicy):
         sizes = list(setting.sizes(layers))
-    elif setting is None or isinstance(setting, Real):
-        size = AttentionWindow(setting).size  # type: ignore[arg-type] # it refuses numbers that are not whole
+    elif setting is None or isinstance(setting, int | Real):
+        size = AttentionWindow(setting).size  # it refuses numbers that are not whole
         return AttentionWindow(None if size is None else int(size))
     else:
         sizes = list(setting)
@@ -196,6 +196,6 @@ def _sizes_by_layer(setting: Mapping[str, Any], layers: int) -> list[int]:
             f"layers that differ"
         )
     for layer in others:
-        if isinstance(layer, bool) or not isinstance(layer, Integral) or not 0 <= layer < layers:
+        if isinstance(layer, bool) or not isinstance(layer, Integral) or not 0 <= int(layer) < layers:
             raise ValueError(f"window names layer {layer!r}, the model has layers 0 to {layers - 1}: remove it")
     return [others.get(layer, setting["default"]) for layer in range(layers)]

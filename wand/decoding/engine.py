@@ -89,11 +89,8 @@ class Engine:
             The ticket of the request; its events carry this ticket.
 
         Raises:
-            ValueError: If its prefix is longer than `prefix_length`, its `max_columns` is not positive, or its passage is
-                already that of another request.
+            ValueError: If its prefix is longer than `prefix_length`, or its passage is already that of another request.
         """
-        if request.max_columns is not None:
-            check_whole_number("max_columns of a request", request.max_columns, least=1)
         if isinstance(request.conditioning, Passage):
             if self._mover is None:
                 raise ValueError("this engine speaks no passages: give it the rules of passages")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from wand.checks import check_whole_number
 from wand.decoding.stopping import StopReason
 from wand.model.batch import Conditioning
 from wand.passages.follower import Fault, SpokenWord
@@ -26,6 +27,9 @@ class Request:
             default: its speech ends with its text.
         parts: Frames of the first part and of every other part of a stream; None returns the speech as a whole.
         name: Names the request in messages, such as its text.
+
+    Raises:
+        ValueError: If `max_columns` is not positive.
     """
 
     conditioning: Conditioning | Passage
@@ -33,6 +37,10 @@ class Request:
     max_columns: int | None = None
     parts: tuple[int, int] | None = None
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.max_columns is not None:
+            check_whole_number("max_columns of a request", self.max_columns, least=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -132,6 +132,8 @@ class Sampler:
         return [tensor for tensor in own if tensor is not None]
 
     def _spoken_before(self, codebooks: int, tokens: int, rows: int) -> Tensor:
+        if (largest := max(self.sampling.already_spoken, default=0)) >= tokens:
+            raise ValueError(f"already_spoken {largest} is no token of the model, which has 0 to {tokens - 1}")
         spoken = torch.zeros(rows, codebooks, tokens, dtype=torch.bool, device=self._seeds.device)
         spoken[..., self.sampling.already_spoken] = True
         return spoken

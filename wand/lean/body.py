@@ -52,8 +52,8 @@ def reason_against_lean(decoder: PreTrainedModel) -> str | None:
         return f"its rotary embeddings are of type {rotations}"
     layers: Any = decoder.h if isinstance(decoder, GPT2Model) else decoder.layers
     for module in layers.modules():
-        known = type(module) in PROJECTIONS or type(module).__module__.startswith(KNOWN_MODULES)
-        if not known or (isinstance(module, PROJECTIONS) and type(module) not in PROJECTIONS):  # LoRA, quantised weights
+        known = type(module).__module__.startswith(KNOWN_MODULES) and not isinstance(module, PROJECTIONS)
+        if type(module) not in PROJECTIONS and not known:  # LoRA, quantised weights
             return f"its layers contain a {type(module).__name__}"
     if any(type(parameter) is not nn.Parameter for parameter in decoder.parameters()):
         return "its parameters are distributed over processes"

@@ -22,7 +22,7 @@ def find_backbone(name: str) -> type[Backbone]:
     known = known_backbones()
     if name in known:
         module, attribute = known[name], name
-    elif "." in name:
+    elif "." in name and not name.startswith("."):
         module, attribute = name.rsplit(".", 1)
     else:
         raise ValueError(f"unknown backbone {name!r}: known are {', '.join(sorted(known))}, or give a class path")

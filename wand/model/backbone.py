@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wand.attention import (
@@ -27,6 +27,7 @@ from wand.attention import (
     resolve_windows,
     use_wand_attention,
 )
+from wand.attention.body import dropout_settings
 from wand.attention.interface import Attends
 from wand.attention.window import WindowSetting
 from wand.codecs.base import Codec
@@ -38,9 +39,6 @@ from wand.model.columns import ColumnLayout
 from wand.model.heads import Head, HeadInput
 from wand.model.sampling import Sampling
 from wand.model.tokenizers import Files
-
-# Parts of a transformers config that are about classifiers, which no decoder has.
-CLASSIFIERS = ("summary_", "classifier_")
 
 
 class Backbone(nn.Module, ABC):
@@ -392,15 +390,6 @@ class Backbone(nn.Module, ABC):
             "longest_prefix": self.longest_prefix,
             "longest_text": self.longest_text,
         }
-
-
-def dropout_settings(config: PretrainedConfig) -> dict[str, float]:
-    """The dropout of a decoder, by its names in the config. It would make student and teacher differ at random."""
-    return {
-        name: value
-        for name, value in config.to_dict().items()
-        if "drop" in name and not name.startswith(CLASSIFIERS) and isinstance(value, float | int)
-    }
 
 
 def _without_weights(backbone: Backbone) -> Backbone:

@@ -139,8 +139,8 @@ def stream_speech(
         options: Settings for speaking.
 
     Raises:
-        ValueError: If the text cannot be spoken, the codec can only decode a whole speech, or the model cannot speak
-            text in pieces.
+        ValueError: At once, if the text cannot be spoken, the codec can only decode a whole speech, or the model cannot
+            speak text in pieces. A piece that cannot be spoken is refused when it is read.
     """
     backbone = decoder.backbone
     if isinstance(text, str):
@@ -152,6 +152,8 @@ def stream_speech(
     requests = stream_requests(backbone, codec, decoder.window, given, reference, options)
     sound = SoundStream(backbone, codec, reference, len(requests))
     rules = stop_rules(backbone, codec, options.max_seconds)
-    for request in requests:
-        for chunk in stream(decoder, request, rules=rules, sampling=options.sampling):
-            yield sound(chunk)
+    return (
+        sound(chunk)
+        for request in requests
+        for chunk in stream(decoder, request, rules=rules, sampling=options.sampling)
+    )

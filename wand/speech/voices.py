@@ -17,7 +17,7 @@ from wand.files.sound import Unusable, speech_span
 from wand.files.weights import write_safetensors
 from wand.files.writing import check_writable
 from wand.model.backbone import Backbone
-from wand.model.codes import allowed_codes, check_codes
+from wand.model.codes import allowed_codes, check_codes, check_whole_numbers
 
 SAVED = ".safetensors"
 TENSORS = ("codes", "audio", "global_codes")
@@ -112,6 +112,19 @@ def check_reference(reference: Reference, backbone: Backbone) -> None:
         raise ValueError(f"the reference cannot be used: {error}") from error
 
 
+def _check_types(voice: Reference) -> None:
+    for name in WORDS:
+        if not isinstance(word := getattr(voice, name), str | None):
+            raise ValueError(f"its {name} {word!r} is not a string")
+    audio, codes = voice.audio, voice.global_codes
+    if audio is not None and (audio.ndim != 1 or not audio.is_floating_point()):
+        raise ValueError(f"its audio is {audio.dtype} {[*audio.shape]}: give float32 [N]")
+    if codes is not None:
+        check_whole_numbers(codes, "its global codes")
+        if codes.ndim != 1:
+            raise ValueError(f"its global codes are {[*codes.shape]}, not [G]")
+
+
 def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Reference:
     try:
         with safe_open(path, framework="pt") as file:
@@ -119,6 +132,7 @@ def _read_saved(path: Path, backbone: Backbone, codec: Codec | None) -> Referenc
             words, made_by = json.loads(about["voice"]), about["codec"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         voice = Reference(**tensors, **words)
+        _check_types(voice)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as a saved voice: {first_line(error)}") from error
     if voice.codes.ndim != 2 or voice.codes.is_floating_point():

@@ -22,13 +22,14 @@ import torch
 from torch import Tensor
 
 from wand.attention import AttentionContext, AttentionWindow
+from wand.attention.body import dropout_settings
 from wand.codecs.reference import Reference
 from wand.decoding.decoder import Decoder
 from wand.distillation.losses import IGNORE, cross_entropy, masked_sum, skew_kl
 from wand.distillation.terms import LossTerms
 from wand.lora import LoraSettings, inject, merge
 from wand.model.adapters import build_backbone
-from wand.model.backbone import Backbone, dropout_settings
+from wand.model.backbone import Backbone
 from wand.model.batch import ConditionedBatch
 from wand.testing.decoding import DecodingContract
 from wand.testing.tools import Examples, batch_of, explicit_mask, later, one_process, shapes
