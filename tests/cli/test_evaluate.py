@@ -158,6 +158,7 @@ def test_without_recordings_as_a_system_the_other_rows_are_the_same(
         (["runs/quickstart", "--metrics", "loudness"], "there is no metric 'loudness': known are duration, early"),
         (["runs/quickstart", "--metrics", "wand.evaluation.metric.measure_all"], "is no subclass of"),
         (["runs/quickstart", "--metrics", "no_package.Loudness"], "cannot be imported"),
+        (["runs/quickstart", "--metrics", "..x.y"], "cannot be imported"),
         (["runs/quickstart", "--metrics", "loop:3"], "metric 'loop:3' cannot be made"),
         (["runs/quickstart", "--recogniser", "embedded", "embedded"], "two recognisers have the same name"),
         (["runs/quickstart", "runs/quickstart"], "have the same path"),

@@ -107,3 +107,4 @@ def test_speech_that_becomes_faster_has_a_drift_of_rate() -> None:
     assert rate_drift(frames, sentences, [0.0, 2.0, 4.0]) == 0
     assert rate_drift(frames, sentences, [0.0, 2.0, 5.0]) == pytest.approx(1.0)
     assert math.isnan(rate_drift(frames, sentences, [0.0, 2.0]))
+    assert math.isnan(rate_drift(frames, ["...", *sentences[1:]], [0.0, 2.0, 4.0]))

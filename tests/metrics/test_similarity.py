@@ -71,6 +71,12 @@ def test_opening_a_model_changes_no_random_numbers(folder: Path) -> None:
 def test_what_is_no_speaker_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"speaker model 'nobody/nothing' cannot be opened .*hf download"):
         XVectors("nobody/nothing")
+    with pytest.raises(ValueError, match="device 'cuda:99' cannot be used"):
+        XVectors("nobody/nothing", "cuda:99")
+    folder = write_speaker_model(tmp_path / "damaged")
+    (folder / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"^speaker model .* cannot be opened .*hf download`$"):
+        XVectors(str(folder))
     folder = write_model_without_x_vectors(tmp_path / "plain")
     with pytest.raises(ValueError, match=r"has no weights '\w+.*': give a model with x-vectors"):
         XVectors(str(folder))

@@ -95,6 +95,11 @@ def test_a_model_without_its_head_is_refused(ctc: Path, without: str, refused: b
         open_recogniser(str(ctc))
 
 
+def test_a_missing_device_is_told_in_one_line(ctc: Path) -> None:
+    with pytest.raises(ValueError, match="device 'cuda:99' cannot be used"):
+        PretrainedRecogniser(str(ctc), "cuda:99")
+
+
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Whisper of two languages."""

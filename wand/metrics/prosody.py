@@ -102,7 +102,7 @@ def rate_drift(measured: Prosody, parts: Sequence[str], begins: Sequence[float])
         begins: When they begin, in seconds; only those that were reached.
 
     Returns:
-        The share; NaN if some were not reached, or there are fewer than three.
+        The share; NaN if some were not reached, or there are fewer than three, or the first third has no letters.
     """
     third = len(parts) // 3
     if not third or len(begins) < len(parts):
@@ -110,7 +110,7 @@ def rate_drift(measured: Prosody, parts: Sequence[str], begins: Sequence[float])
     edges = [begins[0], begins[third], begins[-third], measured.seconds]
     counts = [sum(map(letters, own)) for own in (parts[:third], parts[third:-third], parts[-third:])]
     first, _, last = by_part(measured, edges).rates(counts).tolist()
-    return last / first - 1
+    return last / first - 1 if first else math.nan
 
 
 def letters(text: str) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from wand.checks import first_line
+from wand.checks import check_device, first_line
 from wand.files.audio import resample
 from wand.finite import check_weights
 
@@ -21,12 +22,13 @@ class XVectors:
         device: Device of the model.
 
     Raises:
-        ValueError: If the model cannot be opened, or has no weights for x-vectors. Nothing is downloaded.
+        ValueError: If the device or the model cannot be opened, or has no weights for x-vectors. Nothing is downloaded.
     """
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
+        check_device(device)
         # Nothing is downloaded, also not to look for adapters, and no code of the folder runs.
         safe = {"local_files_only": True, "trust_remote_code": False}
         try:
@@ -35,7 +37,7 @@ class XVectors:
                 model, found = AutoModelForAudioXVector.from_pretrained(
                     name, output_loading_info=True, adapter_kwargs={"local_files_only": True}, **safe
                 )
-        except (OSError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"speaker model {name!r} cannot be opened ({first_line(error)}): give a folder, or a model that you "
                 f"have downloaded with `hf download`"

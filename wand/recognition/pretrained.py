@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wand.checks import first_line
+from wand.checks import check_device, first_line
 from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import resample
 from wand.finite import check_weights
@@ -46,6 +46,7 @@ class PretrainedRecogniser:
             pipeline,
         )
 
+        check_device(device)
         # Nothing is downloaded, and no code of the folder runs: without this, transformers asks whether it may.
         safe = {"local_files_only": True, "trust_remote_code": False}
         try:

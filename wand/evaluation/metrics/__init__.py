@@ -48,7 +48,7 @@ def open_metric(name: str) -> TestMetric:
         raise ValueError(f"there is no metric {given!r}: known are {', '.join(KNOWN)}, or give the path of a class")
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:  # TypeError for a path that begins with dots
         raise ValueError(f"metric {name!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, TestMetric)):
         raise ValueError(f"metric {name!r} is no subclass of wand.evaluation.metric.TestMetric")
