@@ -14,7 +14,7 @@ from wand.files.contents import content_digests
 from wand.model.backbone import Backbone
 
 # Raise this number when wand makes other shards of the same corpus, model and codec. Caches are then made anew.
-PREPARATION = 2
+PREPARATION = 3
 # Properties of a model that decide which utterances are used, and what of them.
 TRAITS = (
     "frame_rate", "sample_rate", "max_speech_tokens", "cut_references", "hears_references", "reads_references",
