@@ -13,6 +13,18 @@ from wand.runs.checkpoint_io import WholeCheckpoints
 from wand.runs.checkpoints import find_checkpoint
 from wand.runs.export import _chosen
 
+# What every checkpoint of wand has.
+DESCRIBED: dict[str, Any] = {
+    "state_dict": {},
+    "global_step": 1,
+    "wand": {"pretrained_digest": None},
+    "hyper_parameters": {
+        "pretrained": None,
+        "window": 8,
+        "backbone": {"class_path": "backbones.EncodecLM", "architecture": {}},
+    },
+}
+
 
 class FailsHalfWay:
     """Cannot be stored: the writer fails after it has begun."""
@@ -27,7 +39,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / "one"
     for age, name in ((100, "best"), (50, "last")):
         path = folder / "checkpoints" / f"{name}.ckpt"
-        WholeCheckpoints().save_checkpoint({"weights": torch.arange(10_000), "name": name}, path)
+        WholeCheckpoints().save_checkpoint({"weights": torch.arange(10_000), "name": name, **DESCRIBED}, path)
         when = path.stat().st_mtime - age
         os.utime(path, (when, when))
     return folder

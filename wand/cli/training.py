@@ -350,8 +350,9 @@ def main(command: str, arguments: list[str], kind: type[WandCLI] = WandCLI) -> W
     saved = begun if begun is not None and any(begun.glob("checkpoints/*.ckpt")) else None
     settled, checkpoint = settle_arguments(arguments, () if runs else ("ckpt_path", "weights_only"), saved)
     if checkpoint is not None:
-        content = read_checkpoint(checkpoint, whole=False)  # a damaged or foreign file is refused before any work
-        if command == "fit" and "lr_schedulers" not in content:  # as the optimizer, also if it is sharded
+        # Damaged and foreign files are refused before any work. Weights alone have no schedule, also if sharded.
+        is_whole = "lr_schedulers" in read_checkpoint(checkpoint, whole=False)
+        if command == "fit" and not is_whole:
             raise ValueError(f"{checkpoint} holds only weights, so no fit can go on from it: give a whole checkpoint")
     _quiet()
     for name in known_backbones():

@@ -114,8 +114,6 @@ class WorkerCodec(Codec):
         all files in the release.
         """
         release = Path(str(self.settings["release"]))
-        if not release.exists():
-            raise ValueError(f"no {release}: set release of data.codec to the folder of the weights")
         weights = release / self._facts.weights if self._facts.weights else None
         if weights is not None and not weights.is_file():
             raise ValueError(f"no {weights.name} in {release}: set release of data.codec to the folder of the weights")
