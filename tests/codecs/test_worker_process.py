@@ -53,7 +53,7 @@ def test_upstream_code_neither_reads_requests_nor_writes_answers(tmp_path: Path)
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), "600"])
 def test_a_time_limit_is_positive(tmp_path: Path, timeout: Any) -> None:
-    with pytest.raises(ValueError, match=r"timeout .* give seconds"):
+    with pytest.raises(ValueError, match=r"^the timeout of the codec worker \S+ .*: give seconds$"):
         WorkerCodec(write(tmp_path, BY_HAND), sys.executable, "", timeout=timeout)
 
 
