@@ -19,6 +19,7 @@ from wand.codecs.base import Codec
 from wand.codecs.encodec_layers import PAD_MODES, reflected_frames, with_state
 from wand.codecs.reference import Reference
 from wand.codecs.streaming import CodecStream
+from wand.files.pretrained import load_pretrained
 from wand.finite import check_weights
 
 EMBEDDED = "embedded"
@@ -201,18 +202,14 @@ def _open(name: str) -> EncodecModel:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # loading takes only milliseconds
     try:
-        with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
-            # With peft installed, transformers looks for adapters on the hub, unless this forbids it.
-            here = {"local_files_only": True, "adapter_kwargs": {"local_files_only": True}}
-            opener: Any = EncodecModel  # its annotations do not know of the second result
-            model, found = opener.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **here)
+        model, missing = load_pretrained(EncodecModel, name, dtype=torch.float32)
     except Exception as error:  # of transformers, which may raise anything for a damaged folder
         raise ValueError(f"codec {name!r} cannot be opened: {first_line(error)}") from error
     finally:
         if shown:
             logging.enable_progress_bar()
-    if missing := [key for key in sorted(found["missing_keys"]) if not key.endswith(UNUSED)]:
-        raise ValueError(f"codec {name!r} has no weights {missing[0]!r}: download it again")
+    if used := [key for key in missing if not key.endswith(UNUSED)]:
+        raise ValueError(f"codec {name!r} has no weights {used[0]!r}: download it again")
     check_weights(dict(model.named_parameters()), f"codec {name}")
     opened: EncodecModel = model.eval().requires_grad_(False)
     return opened

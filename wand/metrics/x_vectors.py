@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from wand.checks import check_device, first_line
 from wand.files.audio import resample
+from wand.files.pretrained import OFFLINE, load_pretrained
 from wand.finite import check_weights
 
 # Weights that only the training of such a model uses.
@@ -29,21 +29,16 @@ class XVectors:
         from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
         check_device(device)
-        # Nothing is downloaded, also not to look for adapters, and no code of the folder runs.
-        safe = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self._extract = AutoFeatureExtractor.from_pretrained(name, **safe)
-            with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
-                model, found = AutoModelForAudioXVector.from_pretrained(
-                    name, output_loading_info=True, adapter_kwargs={"local_files_only": True}, **safe
-                )
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            self._extract = AutoFeatureExtractor.from_pretrained(name, **OFFLINE)
+            model, missing = load_pretrained(AutoModelForAudioXVector, name)
+        except Exception as error:  # of transformers, which may raise anything for a damaged folder
             raise ValueError(
                 f"speaker model {name!r} cannot be opened ({first_line(error)}): give a folder, or a model that you "
                 f"have downloaded with `hf download`"
             ) from error
-        if missing := [key for key in sorted(found["missing_keys"]) if not key.startswith(UNUSED)]:
-            raise ValueError(f"speaker model {name!r} has no weights {missing[0]!r}: give a model with x-vectors")
+        if used := [key for key in missing if not key.startswith(UNUSED)]:
+            raise ValueError(f"speaker model {name!r} has no weights {used[0]!r}: give a model with x-vectors")
         check_weights(dict(model.named_parameters()), f"speaker model {name}")
         self._model = model.eval().to(device)
         self.sample_rate = int(self._extract.sampling_rate)

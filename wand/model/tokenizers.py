@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from tokenizers import Encoding, Tokenizer
 
 from wand.checks import first_line
+from wand.files.pretrained import OFFLINE
 from wand.files.writing import write_bytes
 from wand.text.characters import RULES, compose
 
@@ -77,7 +78,7 @@ class TextTokenizer:
         with TemporaryDirectory() as folder:
             write_files(files, Path(folder))
             try:
-                made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                made = AutoTokenizer.from_pretrained(folder, **OFFLINE)
                 made.add_special_tokens({"additional_special_tokens": list(extra_tokens)})
                 return cls(made.backend_tokenizer.to_str())
             except Exception as error:  # tokenizers raises plain exceptions

@@ -11,6 +11,7 @@ from torch import Tensor
 from wand.checks import check_device, first_line
 from wand.console.interrupt import raise_if_stopped
 from wand.files.audio import resample
+from wand.files.pretrained import OFFLINE, load_pretrained
 from wand.finite import check_weights
 from wand.recognition.base import transcribing
 from wand.text.characters import base_language
@@ -47,27 +48,21 @@ class PretrainedRecogniser:
         )
 
         check_device(device)
-        # Nothing is downloaded, and no code of the folder runs: without this, transformers asks whether it may.
-        safe = {"local_files_only": True, "trust_remote_code": False}
         try:
-            config = AutoConfig.from_pretrained(name, **safe)
+            config = AutoConfig.from_pretrained(name, **OFFLINE)
             writes = type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
             kind: Any = AutoModelForSpeechSeq2Seq if writes else AutoModelForCTC
-            with torch.random.fork_rng(devices=[]):  # a fit that opens it later draws the same numbers
-                # With peft installed, transformers looks for adapters on the hub, unless this forbids it.
-                model, found = kind.from_pretrained(
-                    name, output_loading_info=True, adapter_kwargs={"local_files_only": True}, **safe
-                )
-            tokenizer = AutoTokenizer.from_pretrained(name, **safe)
-            extractor = AutoFeatureExtractor.from_pretrained(name, **safe)
+            model, missing = load_pretrained(kind, name)
+            tokenizer = AutoTokenizer.from_pretrained(name, **OFFLINE)
+            extractor = AutoFeatureExtractor.from_pretrained(name, **OFFLINE)
         except Exception as error:  # of transformers, which may raise anything for a damaged folder
             raise ValueError(
                 f"recogniser {name!r} cannot be opened ({first_line(error)}): give `embedded`, a folder, or a "
                 f"model that you have downloaded with `hf download`"
             ) from error
-        if missing := [key for key in sorted(found["missing_keys"]) if not key.endswith(UNUSED)]:
+        if used := [key for key in missing if not key.endswith(UNUSED)]:
             raise ValueError(
-                f"recogniser {name!r} has no weights {missing[0]!r}: give a model that was trained to transcribe"
+                f"recogniser {name!r} has no weights {used[0]!r}: give a model that was trained to transcribe"
             )
         check_weights(dict(model.named_parameters()), f"recogniser {name}")
         self.sample_rate = int(extractor.sampling_rate)
