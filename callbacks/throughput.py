@@ -23,13 +23,11 @@ class ThroughputLogger(Callback):
 
     def __init__(self) -> None:
         self._columns = 0
-        self._step = 0
         self._real: list[Tensor] = []
         self._since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._step = trainer.global_step
         self._start()
 
     def _start(self) -> None:
@@ -50,15 +48,13 @@ class ThroughputLogger(Callback):
         """Count the columns, and log at the trainer's interval."""
         if self._columns < 0:
             self._start()
-            self._step = trainer.global_step
             return
         self._columns += len(batch) * (batch.prefix_length + batch.columns.shape[1])
         # Kept as a tensor until it is logged, to avoid a device sync.
         self._real.append(batch.prefix_lengths.sum() + batch.lengths.sum())
         interval = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        stepped = trainer.global_step != self._step
-        self._step = trainer.global_step
-        if interval and stepped and self._step % interval == 0:
+        stepped = not trainer.fit_loop._should_accumulate()
+        if interval and stepped and trainer.global_step % interval == 0:
             rate = self._columns * trainer.world_size / (time.perf_counter() - self._since)
             pl_module.log("train/columns_per_second", rate)
             pl_module.log("train/padding", 1 - torch.stack(self._real).sum() / self._columns)
