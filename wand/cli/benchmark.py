@@ -124,6 +124,7 @@ def main(arguments: list[str]) -> CostReport | Capacity | None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     model, backbone, codec, prefix, window, folder = _open(options)
+    check_folder(folder)
     report = run(model, backbone, codec, prefix, window, options)
     show(report)
     written = save(report, folder)
@@ -190,7 +191,6 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
         backbone = shape.build(options.device, dtype)
         prefix, window = options.prefix or shape.prefix, backbone.windows(options.window or shape.window)
         folder = options.out or Path("runs") / f"benchmark-{options.shape}"
-        check_folder(folder)
         return f"{shape.title} (random weights)", backbone, None, prefix, window, folder
     # Imported here because --shape must work with only torch and transformers.
     from wand.runs.checkpoints import codec_of_run, find_checkpoint, load_backbone_and_settings, run_folder
@@ -200,7 +200,6 @@ def _open(options: argparse.Namespace) -> tuple[str, Backbone, Codec | None, int
     codec = student.find_codec()
     checkpoint = find_checkpoint(options.ckpt_path)
     beside = run_folder(checkpoint) or checkpoint.parent
-    check_folder(options.out or beside / "benchmark")
     return (
         f"{type(student).__name__} of {beside}",
         student.to(options.device, dtype).requires_grad_(False),

@@ -65,10 +65,7 @@ def parse_yaml(content: bytes, where: str | Path, scalars: bool = False) -> Any:
             if value is None or isinstance(value, int | float):
                 return value
         return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
-    except (
-        *(YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, OSError),
-        RecursionError,  # of interpolations in interpolations
-    ) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ValueError(f"{where} cannot be read: {_one_line(error)}") from error
 
 
