@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 from contextlib import nullcontext
@@ -10,8 +9,8 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from safetensors.torch import load_file, save_file
 
+from tests.damaged_models import change_config, cut_weights, leave_out
 from wand.assets import asset_folder
 from wand.codecs import EncodecCodec
 
@@ -26,22 +25,19 @@ def folder(tmp_path: Path) -> Path:
     ("without", "refused"), [("codebook.embed", True), ("lstm", True), ("bias", True), ("embed_avg", False)]
 )
 def test_a_codec_without_some_weights_is_refused(folder: Path, without: str, refused: bool) -> None:
-    state = load_file(folder / "model.safetensors")
-    kept = {name: tensor for name, tensor in state.items() if without not in name}
-    assert len(kept) < len(state)
-    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    leave_out(folder, without)
     with pytest.raises(ValueError, match=rf"no weights '.*{without}") if refused else nullcontext():
         EncodecCodec(str(folder))
 
 
 @pytest.mark.parametrize("damage", ["cut", "size", "config"])
 def test_a_damaged_folder_is_refused_in_one_line(folder: Path, damage: str) -> None:
-    weights, config = folder / "model.safetensors", folder / "config.json"
     if damage == "cut":
-        weights.write_bytes(weights.read_bytes()[:1000])
+        cut_weights(folder)
+    elif damage == "size":
+        change_config(folder, codebook_size=512)
     else:
-        changed = {"codebook_size": 512} if damage == "size" else {"upsampling_ratios": "x"}
-        config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+        change_config(folder, upsampling_ratios="x")
     with pytest.raises(ValueError, match="cannot be opened") as error:
         EncodecCodec(str(folder))
     assert "\n" not in str(error.value)

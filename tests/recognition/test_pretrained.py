@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
@@ -20,6 +19,7 @@ from transformers import (
     WhisperTokenizerFast,
 )
 
+from tests.damaged_models import change_config, cut_weights, leave_out
 from wand.recognition import PretrainedRecogniser, open_recogniser
 from wand.recognition.piecewise import cut_at_pauses
 
@@ -74,12 +74,12 @@ def test_a_folder_with_a_file_missing_is_refused(ctc, damaged):
 
 @pytest.mark.parametrize("damage", ["cut", "size", "config"])
 def test_a_damaged_folder_is_refused_in_one_line(ctc: Path, damage: str) -> None:
-    weights, config = ctc / "model.safetensors", ctc / "config.json"
     if damage == "cut":
-        weights.write_bytes(weights.read_bytes()[:1000])
+        cut_weights(ctc)
+    elif damage == "size":
+        change_config(ctc, hidden_size=32)
     else:
-        changed = {"hidden_size": 32} if damage == "size" else {"conv_dim": [1]}
-        config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+        change_config(ctc, conv_dim=[1])
     with pytest.raises(ValueError, match="cannot be opened") as error:
         open_recogniser(str(ctc))
     assert "\n" not in str(error.value)
@@ -87,10 +87,7 @@ def test_a_damaged_folder_is_refused_in_one_line(ctc: Path, damage: str) -> None
 
 @pytest.mark.parametrize(("without", "refused"), [("lm_head.", True), ("masked_spec_embed", False)])
 def test_a_model_without_its_head_is_refused(ctc: Path, without: str, refused: bool) -> None:
-    state = load_file(ctc / "model.safetensors")
-    kept = {name: tensor for name, tensor in state.items() if without not in name}
-    assert len(kept) < len(state)
-    save_file(kept, ctc / "model.safetensors", {"format": "pt"})
+    leave_out(ctc, without)
     with pytest.raises(ValueError, match=r"no weights 'lm_head\.bias'") if refused else nullcontext():
         open_recogniser(str(ctc))
 
