@@ -27,6 +27,7 @@ class Row:
         overlays: Configs with the change.
         options: Further options of ``wand fit``.
         windowed: Whether the row has windows of its own, so that the untrained weights speak under them, too.
+        teacher_speech: Whether the row is trained on speech of the teacher, not on the recorded speech of the config.
         decides: Whether the row decides the recipe. It is trained with more seeds.
     """
 
@@ -35,6 +36,7 @@ class Row:
     overlays: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     windowed: bool = False
+    teacher_speech: bool = False
     decides: bool = False
 
     @property
@@ -67,7 +69,7 @@ ROWS = (
     ),
     Row("no-soft-mask", "no soft mask", ("ablations/no-soft-mask",)),
     Row("lora", "LoRA", (LORA,), ("--model.optimizer.learning_rate=2e-3",)),
-    Row("teacher-speech", "the teacher's own speech", ("ablations/teacher-speech",)),
+    Row("teacher-speech", "the teacher's own speech", ("ablations/teacher-speech",), teacher_speech=True),
     Row("forward-kl", "forward KL", ("ablations/forward-kl",)),
     Row("reverse-kl", "reverse KL", ("ablations/reverse-kl",)),
     Row("jsd", "Jensen-Shannon divergence", ("ablations/jsd",)),

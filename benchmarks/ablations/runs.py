@@ -36,7 +36,7 @@ FOLDER = RUNS / "ablations"
 TEXTS = FOLDER / "texts.txt"
 # What comes with wand and determines the weights of a run, where the config names it as `embedded`.
 ASSETS = ("codec", "encodec_lm", "speech")
-# Nothing is spoken in a fit: that would not change the weights, and the evaluation speaks more.
+# Nothing is spoken in a fit or a test: that would not change the weights or this table, and the evaluation speaks more.
 QUIET = ("--recogniser=null", "--speech.sounds=0")
 
 
@@ -90,6 +90,10 @@ class Setup:
         if not (folder / "closing" / TABLE).is_file():
             self._fit(run, folder)
         study, checkpoint = self.study(run), folder / "checkpoints" / "best.ckpt"
+        table = folder / "closing"
+        if run.row.teacher_speech:  # its fit has tested it on other speech than the rows that it is compared with
+            table = folder / "test"
+            self._test(checkpoint, folder)
         ears = ["--recogniser", *self.recognisers, "--seeds", *map(str, range(self.takes))]
         only = [] if len(run.systems) > 1 else ["--students_only", "--no_recordings"]
         self._start(
@@ -98,18 +102,24 @@ class Setup:
         )
         if run.row is BASELINE and run.first:
             self._start(["analyze", f"--ckpt_path={folder}"], folder)
-        return self._read(folder, study)
+        return self._read(folder, table, study)
 
     def _fit(self, run: Run, folder: Path) -> None:
-        configs = [part for name in (self.config, *run.row.configs) for part in ("--config", name)]
+        configs = [f"--config={name}" for name in (self.config, *run.row.configs)]
         named = [f"--name={folder.relative_to(RUNS)}", f"--seed_everything={run.seed}", f"--data.seed={run.seed}"]
         if any(folder.glob("checkpoints/*.ckpt")):
             named.append(f"--ckpt_path={folder}")
         else:  # it was interrupted before its first checkpoint
             shutil.rmtree(folder, ignore_errors=True)
-        if "ablations/teacher-speech" in run.row.overlays:
+        if run.row.teacher_speech:
             self._write_texts()
         self._start(["fit", *configs, *named, *QUIET, *run.row.options, *self.options], folder)
+
+    def _test(self, checkpoint: Path, folder: Path) -> None:
+        """Test a student on the recorded speech of the baseline."""
+        configs = [f"--config={name}" for name in (self.config, *BASELINE.configs)]
+        brief = ("--table.full.windows=[]", "--table.full.student_full=false")
+        self._start(["test", *configs, f"--ckpt_path={checkpoint}", *QUIET, *brief, *self.options], folder)
 
     def _write_texts(self) -> None:
         source = build_section("data", section_of_config(self.config, "data")).source
@@ -119,9 +129,9 @@ class Setup:
     def _start(self, arguments: Sequence[str], folder: Path) -> None:
         start("wand.cli", arguments, folder.with_name(f"{folder.name}.log"), self.threads)
 
-    def _read(self, folder: Path, study: Path) -> RunFigures:
-        """The figures that the fit (on recorded speech) and the evaluation (of speech) have left."""
-        table = {row.system.name: row for row in read_result(folder / "closing").rows}
+    def _read(self, folder: Path, result: Path, study: Path) -> RunFigures:
+        """The figures of a test on recorded speech, and of the evaluation of what was spoken."""
+        table = {row.system.name: row for row in read_result(result).rows}
         seconds = max(table["student"].kv_bytes)
         names = read_description(study).recognisers
         heard: dict[str, dict[str, Heard]] = {}

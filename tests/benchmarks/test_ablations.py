@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -254,7 +255,7 @@ def test_two_rows_with_two_seeds(
     assert [call[:2] for call in started if call not in [*fits, *evaluations]] == [["wand.cli", "analyze"]]
     assert (len(fits), len(evaluations)) == (4, 4)
     assert all("--model.optimizer.learning_rate=1e-2" in call for call in fits)
-    assert ["ablations/kl-only" in call for call in fits] == [False, True, False, True]
+    assert ["--config=ablations/kl-only" in call for call in fits] == [False, True, False, True]
     # Teacher, untrained weights and recordings speak once.
     assert ["--students_only" in call for call in evaluations] == [False, True, True, True]
     folders = {name: folder_of(name) for name in ("both-0", "both-1", "kl-only-0", "kl-only-1")}
@@ -292,6 +293,20 @@ def test_two_rows_with_two_seeds(
     (covered,) = (line["covered"] for line in analysis["windows"] if line["window"] == 8)
     size = results[key(folders["both-0"])].systems["student"].kv_bytes / 2**20
     assert len(lines_of(page, f"| 8 | {size:.2f} | {100 * covered:.1f} |")) == 1
+
+    # A student of the teacher's speech is tested on the recorded speech, too: there the teacher has the same figures.
+    _, taught_row = choose(["teacher-speech"])
+    changes = {"prompts.init_args.hours": 0.02, "validation_share": 0.3, "test_share": 0.3}
+    brief = tuple(f"--data.source.init_args.{name}={value}" for name, value in changes.items())
+    setup = runs.Setup("tiny.yaml", recognisers=(EARS[0],), takes=1)
+    taught = setup.do(Run(replace(taught_row, options=brief), 0)).systems["student"]
+    tables = [
+        json.loads((folder / "table.json").read_text())["rows"]
+        for folder in (folders["both-0"] / "closing", folder_of("teacher-speech-0") / "test")
+    ]
+    assert tables[0][0]["system"]["name"] == tables[1][0]["system"]["name"] == "teacher"
+    assert tables[1][0]["ce"] == pytest.approx(tables[0][0]["ce"], rel=1e-5)
+    assert [line["kl"] for line in tables[1] if line["system"]["name"] == "student"] == [taught.kl]
 
     # A fit that was interrupted goes on, and gives the same.
     before = len(started)
