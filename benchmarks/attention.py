@@ -36,7 +36,8 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 def forward_backward(context: AttentionContext, tensors: Sequence[Tensor], weights: Tensor) -> None:
     """One call and its gradients."""
-    torch.autograd.grad(context.attend(0, *tensors), tensors, weights)
+    query, key, value = tensors
+    torch.autograd.grad(context.attend(0, query, key, value), tensors, weights)
 
 
 def seconds(

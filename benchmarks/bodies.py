@@ -174,7 +174,8 @@ def _quirks(model: PreTrainedModel, ids: Tensor) -> str:
         alone = model(input_ids=ids[1:, 2:], use_cache=False).logits
         return "" if torch.allclose(padded, alone, atol=1e-3) else "padding changes the logits of the original too"
     if model.config.model_type == "moshi":
-        spoken = model.generate(ids[:, :PREFIX], max_new_tokens=NEW, do_sample=False, eos_token_id=None, pad_token_id=0)
+        options = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+        spoken = model.generate(ids[:, :PREFIX], **options)  # type: ignore[operator]
         preferred = model(input_ids=spoken, use_cache=False).logits[:, PREFIX - 1 : -1].argmax(-1)
         return "" if torch.equal(preferred, spoken[:, PREFIX:]) else "generate of the original differs too"
     return ""

@@ -117,14 +117,14 @@ class Held(TorchDispatchMode):
         self._references.pop(key, None)
 
     def __enter__(self) -> Self:
-        self._resize = torch.UntypedStorage.resize_  # FSDP2 frees whole parameters with it
+        self._resize: Any = torch.UntypedStorage.resize_  # FSDP2 frees whole parameters with it
 
         def resize(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
             self._resize(storage, size)
             self._resized(storage)
             return storage
 
-        torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign]
+        torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign, assignment]
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -219,11 +219,12 @@ def held_by_a_step(
                         return head.loss(hidden, batch.labels, weights, LossTerms(), expected, chunk).loss  # type: ignore[call-arg]
 
             with held:
-                losses = Losses()
+                losses: nn.Module = Losses()
                 if training.strategy == "ddp":
                     # Neither comparing parameters between processes nor new buckets after a step works without values.
-                    losses = DistributedDataParallel(losses, init_sync=False, find_unused_parameters=True)
-                    losses.register_comm_hook(None, lambda _, bucket: _ready(bucket.buffer()))
+                    parallel = DistributedDataParallel(losses, init_sync=False, find_unused_parameters=True)
+                    parallel.register_comm_hook(None, lambda _, bucket: _ready(bucket.buffer()))
+                    losses = parallel
                 _take_step(losses, student, foreach=device == "cuda" and training.strategy != "fsdp")
             return held.peak
     finally:

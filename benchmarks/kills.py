@@ -33,7 +33,7 @@ from wand.cli import main as wand
 from wand.cli import training  # noqa: F401 - imported once, for all forks
 from wand.console.interrupt import SIGNALS
 
-SHAPE = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_key_value_heads": 1, "intermediate_size": 48}
+SHAPE = EncodecLMArchitecture(hidden_size=32, num_layers=2, num_heads=2, num_key_value_heads=1, intermediate_size=48)
 SOURCE = "--data.source.init_args"
 OTHER_DISK = Path("/dev/shm")
 
@@ -153,7 +153,7 @@ class Workshop:
         self.processes = processes
         self.pretrained = folder / "pretrained"
         torch.manual_seed(0)
-        EncodecLM(architecture=EncodecLMArchitecture(**SHAPE)).save_pretrained(self.pretrained)
+        EncodecLM(architecture=SHAPE).save_pretrained(self.pretrained)
         # The first fit makes the data, the second shows how long a fit takes.
         for name in ("first", "undisturbed"):
             begin = time.monotonic()

@@ -68,7 +68,8 @@ def fit(folder: str, variant: str, rank: int, rows: int, columns: int, steps: in
     clock = Clock()
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, callbacks=[clock], **quiet)
-    trainer.fit(module, DataLoader(batches, batch_size=None))
+    loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+    trainer.fit(module, loader)
     return {
         "MiB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
         "seconds": (clock.ends[-1] - clock.ends[0]) / steps,
@@ -101,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fit", nargs=2, metavar=("FOLDER", "VARIANT"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.fit is not None:
-        print(json.dumps(fit(*given.fit, given.rank, given.rows, given.columns, given.steps)))
+        folder, variant = given.fit
+        print(json.dumps(fit(folder, variant, given.rank, given.rows, given.columns, given.steps)))
         return
     sizes = [f"--{name}={getattr(given, name)}" for name in ("rank", "rows", "columns", "steps")]
     found: dict[str, list[dict[str, float]]] = {TWO_COPIES: [], LORA: []}

@@ -57,11 +57,11 @@ def lean_step() -> Callable[[], object]:
 
 def band_attention() -> Callable[[], object]:
     """Four rows of 100 + 600 columns."""
-    tensors = [torch.randn(4, heads, 700, 64, requires_grad=True) for heads in (8, 2, 2)]
+    tensors = query, key, value = [torch.randn(4, heads, 700, 64, requires_grad=True) for heads in (8, 2, 2)]
     weights = torch.randn(4, 700, 8, 64)
 
     def attend() -> object:
-        output = AttentionContext(WINDOW, 100, kernel="band").attend(0, *tensors)
+        output = AttentionContext(WINDOW, 100, kernel="band").attend(0, query, key, value)
         return torch.autograd.grad(output, tensors, weights)
 
     return attend

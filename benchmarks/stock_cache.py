@@ -8,6 +8,7 @@ lean body with the ring. Times are medians; the variants alternate. Prints Markd
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -15,8 +16,8 @@ import torch
 from benchmarks.processor import machine
 from wand.attention import AttentionWindow
 from wand.attention.interface import ATTENTION_NAME
-from wand.benchmark.cost import interleaved_milliseconds
-from wand.benchmark.paths import GENERATE, LEAN, MeasuredSystem, make_cache
+from wand.benchmark.cost import filled_cache, interleaved_milliseconds
+from wand.benchmark.paths import GENERATE, MeasuredSystem, make_cache
 from wand.benchmark.shapes import SHAPES
 from wand.console.tables import markdown
 from wand.kv_cache.prefix_window import PrefixWindowCache
@@ -24,6 +25,13 @@ from wand.lean.body import LeanBody
 from wand.model.backbone import Backbone
 
 NAMES = ("DynamicCache", "ring", "lean")
+
+
+def _ring(backbone: Backbone, prefix: int, columns: int, window: int) -> PrefixWindowCache:
+    """The cache under a window after a number of speech columns."""
+    cache = filled_cache(backbone, prefix, columns, AttentionWindow(window))
+    assert isinstance(cache, PrefixWindowCache)
+    return cache
 
 
 @torch.inference_mode()
@@ -34,7 +42,7 @@ def measure(backbone: Backbone, window: int, prefix: int, columns: int, repeats:
     column = torch.randn(1, 1, config.hidden_size, dtype=dtype)
     body, lean = backbone.decoder, LeanBody(backbone.decoder)
     stock = make_cache(MeasuredSystem(AttentionWindow(), GENERATE), backbone, prefix, columns, 1)
-    rings = [make_cache(MeasuredSystem(AttentionWindow(window), LEAN), backbone, prefix, columns, 1) for _ in range(2)]
+    rings = [_ring(backbone, prefix, columns, window) for _ in range(2)]
 
     def forward_stock() -> None:
         body.set_attn_implementation("sdpa")
@@ -53,6 +61,7 @@ def measure(backbone: Backbone, window: int, prefix: int, columns: int, repeats:
     def forward_lean(ring: PrefixWindowCache) -> None:
         lean(column, ring.positions[:, None].clone(), ring, ring.step_context())
 
+    calls: list[Callable[[], object]]
     calls = [forward_stock, partial(forward_ring, rings[0]), partial(forward_lean, rings[1])]
     return interleaved_milliseconds(calls, torch.device("cpu"), repeats, warmup=3, budget=60.0)
 

@@ -141,7 +141,7 @@ def batches(lm: EncodecLM, case: Case, steps: int, ranks: int, rank: int) -> lis
 def student(case: Case) -> WandModule:
     """A student with its teacher, the same in all processes: another random model, or itself without its adapters."""
     torch.manual_seed(0)
-    settings = {"window": 8, "optimizer": OptimizerSettings(learning_rate=3e-3)} | case.module
+    settings = {"window": 8, "optimizer": OptimizerSettings(learning_rate=3e-3), **case.module}
     if "lora" not in settings:
         module = WandModule(EncodecLM(architecture=SHAPE), **settings)
         module.teacher = build_teacher(COPY, EncodecLM(architecture=SHAPE))
@@ -188,7 +188,7 @@ def train(
     )
     lm = module.backbone
     assert isinstance(lm, EncodecLM)
-    loader = DataLoader(batches(lm, case, steps, ranks, rank), batch_size=None)  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(batches(lm, case, steps, ranks, rank), batch_size=None)  # type: ignore[arg-type]
     trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
     return Trained(record.gradients, record.losses, start, weights(module))
 

@@ -7,7 +7,7 @@ Times are medians of processor time for one row on one thread; the variants alte
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -63,12 +63,14 @@ def table(
     """A Markdown table with one line per dtype and length."""
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
-        body = make_body(family, layers, width, heads).to(dtype)
+        body = make_body(family, layers, width, heads)
+        nn.Module.to(body, dtype)
         head = nn.Linear(width, vocabulary, bias=False, dtype=dtype)
         for columns in lengths:
             embeds = torch.randn(1, columns, width, dtype=dtype)
             labels = torch.randint(vocabulary, (1, columns - prefix))
             contexts = {kernel: AttentionContext(AttentionWindow(window), prefix, kernel=kernel) for kernel in KERNELS}
+            calls: dict[str, Callable[[], object]]
             calls = {name: partial(step, body, head, embeds, labels, context) for name, context in contexts.items()}
             took = processor_seconds(calls, repeats)
             times = [f"{1000 * took[name]:.0f}" for name in KERNELS]
