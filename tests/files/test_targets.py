@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import resource
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 from wand.cli import main
-from wand.files.audio import check_sound_file, write_audio
+from wand.files.audio import check_sound_file, sound_writer, write_audio
 from wand.files.writing import check_folder, check_writable
 
 FULL = Path("/dev/full")  # every write to it fails as on a full disk
@@ -49,6 +51,23 @@ def test_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "a.wav").symlink_to(FULL)
     with pytest.raises(OSError, match="No space left"):
         write_audio(tmp_path / "a.wav", torch.zeros(99_999), 24_000)
+
+
+def test_what_fits_on_the_disk_is_kept(tmp_path: Path) -> None:
+    path, second = tmp_path / "a.wav", 0.1 * torch.randn(24_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, hard))
+    try:
+        with sound_writer(path, 24_000) as write:
+            for _ in range(4):
+                write(second)
+            with pytest.raises(ValueError, match=r"a\.wav cannot be written .*: free some space"):
+                write(second.repeat(9))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    kept, _ = soundfile.read(path, dtype="float32")
+    assert len(kept) > 4 * 24_000
+    assert torch.allclose(torch.from_numpy(kept[:24_000]), second, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -234,10 +234,34 @@ def check_sound_file(path: str | Path, sample_rate: int = 24_000) -> None:
 
 @contextmanager
 def sound_writer(path: str | Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
-    """Give a function that writes the next samples ``[n]`` of a mono sound. The file is in its place at the end."""
+    """Give a function that writes the next samples ``[n]`` of a mono sound. The file is in its place at the end.
+
+    Raises:
+        ValueError: If the samples cannot be written, for example to a full disk. Those before can be kept.
+    """
     kind = Path(path).suffix.removeprefix(".")
-    with replacing(path) as partial, soundfile.SoundFile(partial, "w", sample_rate, 1, format=kind) as file:
-        yield lambda audio: file.write(audio.clamp(-1, 1).cpu().numpy())
+    with replacing(path) as partial:
+        file = soundfile.SoundFile(partial, "w", sample_rate, 1, format=kind)
+
+        def write(audio: Tensor) -> None:
+            with _writing(path):
+                file.write(audio.clamp(-1, 1).cpu().numpy())
+
+        try:
+            yield write
+        finally:
+            with _writing(path):
+                file.close()
+
+
+@contextmanager
+def _writing(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except soundfile.LibsndfileError as error:  # it does not tell a full disk from another error of the system
+        raise ValueError(
+            f"{path} cannot be written ({error.error_string.rstrip('.')}): free some space or choose another folder"
+        ) from error
 
 
 def write_audio(path: str | Path, audio: Tensor, sample_rate: int) -> None:
