@@ -59,6 +59,8 @@ def test_switches_devices_and_shares() -> None:
     ("error", "line"),
     [
         (ValueError("one\ntwo"), "one"),
+        (ValueError("one:\n  two\nthree"), "one: two"),
+        (ValueError("one:"), "one:"),
         (EOFError(), "EOFError"),
         (MemoryError("\n"), "MemoryError"),
         (OSError(2, "no"), "[Errno 2] no"),

@@ -127,5 +127,6 @@ def _after(hint: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the kind of the error if it says nothing."""
-    return next((line.strip() for line in str(error).split("\n") if line.strip()), type(error).__name__)
+    """The first line of an error's message, and the next one after a colon; its kind if it says nothing."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from transformers import MixtralConfig
 
 from tests.backbones.test_causal_lm import write_model
 from tests.benchmark.tiny_shapes import tiny_shape
@@ -117,6 +118,34 @@ def test_the_capacity_of_a_config(tmp_path: Path) -> None:
     # 2 layers, 2 key/value heads of 8, bfloat16: 128 bytes a column.
     assert [line["window"]["bytes"] for line in stock["lines"]] == [128 * (40 + 64)] * 2
     assert [line["full"]["bytes"] for line in stock["lines"]] == [128 * (40 + 100), 128 * (40 + 400)]
+
+
+def test_the_capacity_of_a_config_with_experts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    MixtralConfig(**shape, intermediate_size=32, num_local_experts=4, vocab_size=100).save_pretrained(tmp_path)
+    asked = ["--config", str(tmp_path / "config.json"), "--columns_per_second", "50", "--memory", "0.001"]
+    found = {dtype: streams(tmp_path, *asked, "--dtype", dtype) for dtype in ("float32", "bfloat16")}
+    # Attention 3 * 64^2, router 4 * 64, experts 4 * 3 * 64 * 32, norms 2 * 64 by layer; embedding, norm and head.
+    weights = 2 * (3 * 64**2 + 4 * 64 + 4 * 3 * 64 * 32 + 2 * 64) + 64 + 2 * 100 * 64
+    assert [one["model"]["weight_bytes"] for one in found.values()] == [4 * weights, 2 * weights]
+    assert found["float32"]["lines"][-1]["full"]["streams"] == 0
+    assert "inf" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [({"num_hidden_layers": "x"}, "'num_hidden_layers' expected int"), ({"num_attention_heads": 0}, "by zero")],
+)
+def test_a_config_with_a_wrong_entry(
+    entries: dict[str, object], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "llama", **entries}))
+    assert main(["benchmark", "--capacity", "--config", str(file), "--columns_per_second", "50"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{file} is not the config of a causal language model: " in error
+    assert named in error
 
 
 def test_the_capacity_of_a_shape_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

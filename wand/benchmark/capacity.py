@@ -203,8 +203,8 @@ def show_capacity(found: Capacity) -> None:
     lines = []
     for line in found.lines:
         own, paged = (line.full, line.window), (line.paged_full, line.paged_window)
-        ratio = line.window.streams / line.full.streams if line.full.streams else float("inf")
-        lines.append([f"{line.seconds:g}", *_cells(own), f"{ratio:.1f}x", *_cells(paged)])
+        more = f"{line.window.streams / line.full.streams:.1f}x" if line.full.streams else "-"
+        lines.append([f"{line.seconds:g}", *_cells(own), more, *_cells(paged)])
     show_table(f"Streams at the same time on a card of {gib(card.memory)} GiB", titles, lines)
     print(
         f"{model.title}, {model.dtype}, prefix {card.prefix} columns, window {window}, "

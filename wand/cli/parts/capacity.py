@@ -121,11 +121,12 @@ def _size_of_transformers(path: Path, dtype: torch.dtype, columns_per_second: fl
         raise ValueError(f"{path} is not there: give the config.json of a causal language model")
     try:
         config = AutoConfig.from_pretrained(path)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with torch.device("meta"):  # there, the experts of transformers run in bfloat16 only
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    except Exception as error:  # transformers checks each entry, or divides by it, in its own way
         raise ValueError(f"{path} is not the config of a causal language model: {first_line(error)}") from error
     shape = check_body(model.base_model).shape
+    model.to(dtype)
     if shape is None:
         raise ValueError(f"{path}: {type(model).__name__} needs a cache of its own kind: a window has none")
     return ModelSize(
