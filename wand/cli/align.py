@@ -18,6 +18,7 @@ from wand.cli.parts.opening import examples_of, folder_of_model, open_data, open
 from wand.console.progress import progress
 from wand.data.datamodule import SpeechDataModule
 from wand.data.sources.teacher_samples import TeacherSamples
+from wand.evaluation.takes import spread
 from wand.files.writing import check_folder
 from wand.model.alignment import AlignmentHead
 from wand.model.backbone import Backbone
@@ -66,13 +67,12 @@ def main(arguments: list[str]) -> AlignmentReport:
     model, examples = opened.model, examples_of(opened.data, opened.speaker, "validation")
     backbone = model.backbone.to(options.device)
     ranking = HeadRanking(backbone, model.window)
-    count = min(options.sentences, len(examples))
-    with progress("align", count, "sentences", stream=sys.stderr) as done:
-        for i in range(count):
-            example = examples[i * len(examples) // count]
+    chosen = spread(examples, options.sentences)
+    with progress("align", len(chosen), "sentences", stream=sys.stderr) as done:
+        for example in chosen:
             ranking.add(example.conditioning, example.codes)
             done.advance()
-    report = AlignmentReport(opened.name, model.window.plain, count, options.threshold, ranking.ranked())
+    report = AlignmentReport(opened.name, model.window.plain, len(chosen), options.threshold, ranking.ranked())
     show(report)
     save(report, opened.out)
     for line in _note(opened, report):
