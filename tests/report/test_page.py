@@ -247,7 +247,12 @@ def test_an_older_report_is_replaced_and_nothing_else(run: Path, tmp_path: Path)
     report(out, run)
     assert not (out / "sounds" / "older.wav").exists()
     (out / ".DS_Store").touch()  # of the system, not of the user
-    report(out, run)
+    link = tmp_path / "link"
+    link.symlink_to(out)
+    report(link, run)
+    assert link.is_symlink()
+    link.unlink()
+    assert not (out / ".DS_Store").exists()
     (out / "votes.txt").write_text("A, B, A")
     with pytest.raises(ValueError, match=r"holds votes\.txt, which is no part of a report: move it"):
         report(out, run)

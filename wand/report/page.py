@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections import Counter
@@ -37,7 +38,8 @@ def write_report(sources: Sequence[Source], out: Path) -> Path:
         ValueError: If the folder holds something else than a report, or a file of a run cannot be read.
     """
     check_report_folder(out)
-    made = partial_of(out.absolute())
+    target = Path(os.path.realpath(out))  # a link to a folder stays
+    made = partial_of(target)
     made.mkdir(parents=True)
     try:
         folder = ReportFolder(made)
@@ -47,7 +49,7 @@ def write_report(sources: Sequence[Source], out: Path) -> Path:
             for number, (source, name) in enumerate(zip(sources, names, strict=True), 1)
         ]
         write_text(made / PAGE, render(sections))
-        put_in_place(made, out.absolute())
+        put_in_place(made, target)
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return out / PAGE
