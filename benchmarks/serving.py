@@ -153,8 +153,8 @@ async def fuzzed(client: httpx.AsyncClient, voice: str, requests: int) -> None:
     """Bodies that are no requests, or odd ones."""
     choose = random.Random(1)
     counts: dict[int, int] = {}
-    odd: list[object] = [None, True, -1, 0, 1e300, "", " ", "../x", "a" * 5000, "\0", [], {}, [[]], {"id": 1}, 2**70]
-    odd += ["mp3", "wav"]
+    odd: list[object]
+    odd = [None, True, -1, 0, 1e300, "", " ", "../x", "a" * 5000, "\0", [], {}, [[]], {"id": 1}, 2**70, "mp3", "wav"]
     names = [
         "input",
         "voice",

@@ -15,6 +15,8 @@ DECIDING_SEEDS = range(6)
 LOSSES = "ablations/both"
 # The shipped config that adds LoRA.
 LORA = "lora"
+# The config that trains on speech of the teacher, not on the recorded speech of the given config.
+TEACHER_SPEECH = "ablations/teacher-speech"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,6 @@ class Row:
         overlays: Configs with the change.
         options: Further options of ``wand fit``.
         windowed: Whether the row has windows of its own, so that the untrained weights speak under them, too.
-        teacher_speech: Whether the row is trained on speech of the teacher, not on the recorded speech of the config.
         decides: Whether the row decides the recipe. It is trained with more seeds.
     """
 
@@ -36,7 +37,6 @@ class Row:
     overlays: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     windowed: bool = False
-    teacher_speech: bool = False
     decides: bool = False
 
     @property
@@ -69,7 +69,7 @@ ROWS = (
     ),
     Row("no-soft-mask", "no soft mask", ("ablations/no-soft-mask",)),
     Row("lora", "LoRA", (LORA,), ("--model.optimizer.learning_rate=2e-3",)),
-    Row("teacher-speech", "the teacher's own speech", ("ablations/teacher-speech",), teacher_speech=True),
+    Row("teacher-speech", "the teacher's own speech", (TEACHER_SPEECH,)),
     Row("forward-kl", "forward KL", ("ablations/forward-kl",)),
     Row("reverse-kl", "reverse KL", ("ablations/reverse-kl",)),
     Row("jsd", "Jensen-Shannon divergence", ("ablations/jsd",)),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from benchmarks.ablations.plan import BASELINE, Run
+from benchmarks.ablations.plan import BASELINE, TEACHER_SPEECH, Run
 from benchmarks.ablations.results import Coverage, Heard, Key, RunFigures, SystemFigures
 from benchmarks.processor import machine
 from wand.assets import asset_folder
@@ -90,10 +90,11 @@ class Setup:
         if not (folder / "closing" / TABLE).is_file():
             self._fit(run, folder)
         study, checkpoint = self.study(run), folder / "checkpoints" / "best.ckpt"
-        table = folder / "closing"
-        if run.row.teacher_speech:  # its fit has tested it on other speech than the rows that it is compared with
-            table = folder / "test"
-            self._test(checkpoint, folder)
+        result = folder / "closing"
+        if TEACHER_SPEECH in run.row.overlays:  # its fit has tested it on other speech than that of the other rows
+            result = folder / "test"
+            if not (result / TABLE).is_file():
+                self._test(checkpoint, folder)
         ears = ["--recogniser", *self.recognisers, "--seeds", *map(str, range(self.takes))]
         only = [] if len(run.systems) > 1 else ["--students_only", "--no_recordings"]
         self._start(
@@ -102,7 +103,7 @@ class Setup:
         )
         if run.row is BASELINE and run.first:
             self._start(["analyze", f"--ckpt_path={folder}"], folder)
-        return self._read(folder, table, study)
+        return self._read(folder, result, study)
 
     def _fit(self, run: Run, folder: Path) -> None:
         configs = [f"--config={name}" for name in (self.config, *run.row.configs)]
@@ -111,7 +112,7 @@ class Setup:
             named.append(f"--ckpt_path={folder}")
         else:  # it was interrupted before its first checkpoint
             shutil.rmtree(folder, ignore_errors=True)
-        if run.row.teacher_speech:
+        if TEACHER_SPEECH in run.row.overlays:
             self._write_texts()
         self._start(["fit", *configs, *named, *QUIET, *run.row.options, *self.options], folder)
 
