@@ -134,7 +134,12 @@ def test_the_capacity_of_a_config_with_experts(tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     ("entries", "named"),
-    [({"num_hidden_layers": "x"}, "'num_hidden_layers' expected int"), ({"num_attention_heads": 0}, "by zero")],
+    [
+        ({"num_hidden_layers": "x"}, "'num_hidden_layers' expected int"),
+        ({"num_attention_heads": 0}, "by zero"),
+        # Its code is not run, and nobody is asked.
+        ({"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}, "contains custom code"),
+    ],
 )
 def test_a_config_with_a_wrong_entry(
     entries: dict[str, object], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

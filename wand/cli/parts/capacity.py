@@ -13,6 +13,7 @@ from wand.attention.body import check_body
 from wand.benchmark.capacity import ModelSize
 from wand.benchmark.shapes import SHAPES
 from wand.checks import first_line
+from wand.files.pretrained import OFFLINE
 from wand.model.backbone import Backbone
 
 # The options that one of the two kinds of benchmark does not use.
@@ -120,9 +121,9 @@ def _size_of_transformers(path: Path, dtype: torch.dtype, columns_per_second: fl
     if not path.is_file():  # transformers would look for a model of this name on its hub
         raise ValueError(f"{path} is not there: give the config.json of a causal language model")
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, **OFFLINE)
         with torch.device("meta"):  # there, the experts of transformers run in bfloat16 only
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
     except Exception as error:  # transformers checks each entry, or divides by it, in its own way
         raise ValueError(f"{path} is not the config of a causal language model: {first_line(error)}") from error
     shape = check_body(model.base_model).shape
